@@ -1,0 +1,177 @@
+package parts
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Homeserver is a running homeserver of either kind.
+type Homeserver struct {
+	Kind       string // "synapse" or "dendrite"
+	Version    string
+	URL        string // client API, no trailing slash
+	ServerName string
+	Dir        string
+
+	secret string // shared secret for registration
+	start  func() (*Process, error)
+	proc   *Process
+}
+
+// PID is the homeserver's process id.
+func (h *Homeserver) PID() int { return h.proc.PID() }
+
+// LogPath is the file that holds the homeserver's output.
+func (h *Homeserver) LogPath() string { return h.proc.LogPath() }
+
+// Stop ends the homeserver in order.
+func (h *Homeserver) Stop() error { return h.proc.Stop() }
+
+// Kill ends the homeserver with SIGKILL.
+func (h *Homeserver) Kill() { h.proc.Kill() }
+
+// Restart starts the homeserver again at the same address after Stop or Kill,
+// and waits until it answers.
+func (h *Homeserver) Restart(ctx context.Context) error {
+	p, err := h.start()
+	if err != nil {
+		return err
+	}
+	h.proc = p
+	return h.waitReady(ctx)
+}
+
+// waitReady polls the homeserver until it answers or has ended.
+func (h *Homeserver) waitReady(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL+"/_matrix/client/versions", nil)
+		if err != nil {
+			return fmt.Errorf("waiting for %s: %w", h.Kind, err)
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w; its log is %s", h.Kind, ctx.Err(), h.LogPath())
+		case <-h.proc.Done():
+			return fmt.Errorf("%s ended while starting; its log is %s", h.Kind, h.LogPath())
+		case <-tick.C:
+		}
+	}
+}
+
+// Register makes a user. An existing user is not an error: the password given
+// then has to be the one it was made with.
+func (h *Homeserver) Register(ctx context.Context, user, password string, admin bool) error {
+	path := "/_synapse/admin/v1/register" // Dendrite offers the same call
+	var nonce struct {
+		Nonce string `json:"nonce"`
+	}
+	if err := h.Call(ctx, http.MethodGet, path, "", nil, &nonce); err != nil {
+		return fmt.Errorf("registering a user: %w", err)
+	}
+	role := "notadmin"
+	if admin {
+		role = "admin"
+	}
+	mac := hmac.New(sha1.New, []byte(h.secret)) // the call's own definition asks for SHA-1
+	fmt.Fprintf(mac, "%s\x00%s\x00%s\x00%s", nonce.Nonce, user, password, role)
+	body := map[string]any{
+		"nonce": nonce.Nonce, "username": user, "password": password, "admin": admin,
+		"mac": hex.EncodeToString(mac.Sum(nil)),
+	}
+	err := h.Call(ctx, http.MethodPost, path, "", body, nil)
+	var e *APIError
+	if errors.As(err, &e) && e.Code == "M_USER_IN_USE" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("registering a user: %w", err)
+	}
+	return nil
+}
+
+// Login returns an access token and a device id for a user.
+func (h *Homeserver) Login(ctx context.Context, user, password string) (token, device string, err error) {
+	var answer struct {
+		AccessToken string `json:"access_token"`
+		DeviceID    string `json:"device_id"`
+	}
+	err = h.Call(ctx, http.MethodPost, "/_matrix/client/v3/login", "", map[string]any{
+		"type": "m.login.password", "identifier": map[string]any{"type": "m.id.user", "user": user}, "password": password,
+	}, &answer)
+	if err != nil {
+		return "", "", fmt.Errorf("logging in at %s: %w", h.Kind, err)
+	}
+	return answer.AccessToken, answer.DeviceID, nil
+}
+
+// APIError is a homeserver's error answer.
+type APIError struct {
+	Status  int    // HTTP status
+	Code    string // such as M_FORBIDDEN
+	Message string
+}
+
+func (e *APIError) Error() string {
+	return fmt.Sprintf("the homeserver answered %d %s: %s", e.Status, e.Code, e.Message)
+}
+
+// Call makes one client API request; in and out are JSON and may be nil. A
+// Matrix error comes back as *APIError.
+func (h *Homeserver) Call(ctx context.Context, method, path, token string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, h.URL+path, body)
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		e := &APIError{Status: resp.StatusCode}
+		var fields struct {
+			Code    string `json:"errcode"`
+			Message string `json:"error"`
+		}
+		if json.Unmarshal(raw, &fields) == nil {
+			e.Code, e.Message = fields.Code, fields.Message
+		}
+		return e
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(raw, out)
+}
