@@ -58,3 +58,11 @@ func portIsFree(port int) bool {
 func missing(what, path, install string) error {
 	return fmt.Errorf("%w: %s is not at %s; run `%s`", ErrMissing, what, path, install)
 }
+
+// makeDir makes a private folder.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	return nil
+}

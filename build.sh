@@ -1,0 +1,240 @@
+#!/usr/bin/env bash
+# Builds, tests and shows Postern. `./build.sh help` lists the verbs.
+#
+# Everything heavy (homeservers, outside oracles, linters) is installed once
+# into ${XDG_CACHE_HOME:-$HOME/.cache}/postern, in a folder named by version.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+TAGS=goolm
+CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/postern"
+SYNAPSE_VERSION=1.163.2
+NIO_VERSION=0.25.2
+DENDRITE_VERSION=0.15.2
+GOLANGCI_VERSION=2.11.4
+POSTGRES_BIN=""
+
+say() { printf '%s\n' "$*"; }
+step() { printf '==> %s\n' "$*"; }
+die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+usage() {
+  cat <<'TEXT'
+./build.sh              build the program `postern`
+./build.sh demo [...]   a Matrix user and a WhatsApp user talk, on real parts
+                        --once --state DIR --gatekeeper URL --homeserver synapse|dendrite
+./build.sh test [--all] set up everything and run all tests; --all: also the long campaigns
+./build.sh bench        print the benchmarks
+./build.sh fuzz [TIME]  run every fuzz target for TIME (default 60s) and print a table
+./build.sh lint         run the linters
+./build.sh setup        only install what demo and tests need
+TEXT
+}
+
+# --- what has to be there -------------------------------------------------
+
+need_go() {
+  have go || die "Go is not installed; Postern needs Go 1.26 or newer (https://go.dev/dl)"
+  local v; v="$(go env GOVERSION)"; v="${v#go}"
+  local major="${v%%.*}" rest="${v#*.}"; local minor="${rest%%[!0-9]*}"
+  if [ "$major" -lt 1 ] || { [ "$major" -eq 1 ] && [ "$minor" -lt 26 ]; }; then
+    die "Go $v is too old; Postern needs Go 1.26 or newer"
+  fi
+  have "${CC:-cc}" || have gcc || have clang || die "a C compiler is needed for SQLite (on Debian: apt-get install gcc libc6-dev)"
+}
+
+python_ok() {
+  have python3 && python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+# venv NAME VERSION PACKAGE: a virtual environment in the cache, made once.
+venv() {
+  local dir="$CACHE/$1-$2"
+  [ -e "$dir/.complete" ] && return 0
+  python_ok || return 1
+  step "installing $3 $2 into the cache (once)"
+  rm -rf "$dir"; mkdir -p "$CACHE"
+  python3 -m venv "$dir" || die "python3 cannot make virtual environments (on Debian: apt-get install python3-venv)"
+  "$dir/bin/pip" install --quiet --disable-pip-version-check "$3==$2" || die "installing $3 $2 failed"
+  touch "$dir/.complete"
+}
+
+setup_synapse() { venv synapse "$SYNAPSE_VERSION" matrix-synapse; }
+setup_nio() { venv nio "$NIO_VERSION" matrix-nio; }
+
+setup_dendrite() {
+  local dir="$CACHE/dendrite-$DENDRITE_VERSION"
+  [ -e "$dir/.complete" ] && return 0
+  need_go
+  step "building Dendrite $DENDRITE_VERSION into the cache (once; some minutes)"
+  mkdir -p "$dir/bin"
+  (cd bridge/parts/dendrite && go build -o "$dir/bin/" \
+    github.com/element-hq/dendrite/cmd/dendrite \
+    github.com/element-hq/dendrite/cmd/create-account \
+    github.com/element-hq/dendrite/cmd/generate-keys) || die "building Dendrite failed"
+  touch "$dir/.complete"
+}
+
+# find_postgres sets POSTGRES_BIN to the folder of initdb and postgres.
+find_postgres() {
+  local d
+  for d in "$(have pg_config && pg_config --bindir || true)" /usr/lib/postgresql/*/bin /usr/local/pgsql/bin; do
+    if [ -x "$d/initdb" ] && [ -x "$d/postgres" ]; then POSTGRES_BIN="$d"; return 0; fi
+  done
+  return 1
+}
+
+setup_postgres() {
+  find_postgres && return 0
+  if [ "$(id -u)" = 0 ] && have apt-get; then
+    step "installing PostgreSQL (Debian package)"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null || true
+    find_postgres && return 0
+  fi
+  say "NOTE: no PostgreSQL server programs found; tests on Postgres will be skipped (on Debian: apt-get install postgresql)"
+}
+
+setup_oracles() {
+  if ! have npm; then
+    say "NOTE: no npm found; the outside judges from npm (libsignal-client, jose) will be skipped (install Node.js 20 or newer)"
+    return 0
+  fi
+  local script
+  for script in connector/e2ee/oracle/install.sh connector/issuer/oracle/install.sh; do
+    [ -x "$script" ] && "$script"
+  done
+}
+
+setup_all() {
+  need_go
+  setup_synapse || say "NOTE: Python 3.10 or newer is missing; Synapse cannot be installed, Dendrite is used where it can stand in"
+  setup_nio || true
+  setup_postgres
+  setup_oracles
+  setup_dendrite
+}
+
+# --- verbs ------------------------------------------------------------------
+
+build() {
+  need_go
+  local version commit when
+  version="$(git describe --tags --always --dirty 2>/dev/null || echo unknown)"
+  commit="$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+  when="$(git log -1 --format=%cI 2>/dev/null || date -u +%Y-%m-%dT%H:%M:%SZ)"
+  go build -tags "$TAGS" -trimpath -o "${1:-postern}" \
+    -ldflags "-X main.Tag=$version -X main.Commit=$commit -X main.BuildTime=$when" ./bridge
+}
+
+# summary LOG: counts from `go test -v` output; skips are listed, and with
+# CI=true they fail the run.
+summary() {
+  local passed failed skipped
+  passed="$(grep -c '^ *--- PASS' "$1" || true)"
+  failed="$(grep -c '^ *--- FAIL' "$1" || true)"
+  skipped="$(grep -c '^ *--- SKIP' "$1" || true)"
+  if [ "$skipped" -gt 0 ]; then
+    say ""
+    say "!!! $skipped skipped, each of them a thing that was NOT tested:"
+    grep -A2 '^ *--- SKIP' "$1" | sed 's/^/    /'
+  fi
+  if [ "$failed" -gt 0 ]; then
+    say ""; say "failed:"; grep '^ *--- FAIL' "$1" | sed 's/^/    /'
+  fi
+  say ""
+  say "$passed passed, $failed failed, $skipped skipped"
+  if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
+    die "with CI=true nothing may be skipped"
+  fi
+}
+
+run_tests() {
+  if [ "${1:-}" = --all ]; then export POSTERN_ALL=1; fi
+  setup_all
+  step "building"
+  mkdir -p build && build build/postern
+  export POSTERN_BINARY="$PWD/build/postern"
+  step "go vet"
+  go vet -tags "$TAGS" ./...
+  step "tests (race detector on)"
+  local log=build/test.log rc=0 limit=40m
+  [ -n "${POSTERN_ALL:-}" ] && limit=12h
+  go test -tags "$TAGS" -race -shuffle=on -count=1 -timeout "$limit" -v ./... >"$log" 2>&1 || rc=$?
+  grep -E '^(ok|FAIL|panic:|---|\?)|^ +--- FAIL|^-test.shuffle|WARNING: DATA RACE' "$log" | grep -vE '^(--- PASS|-test.shuffle|\?)' || true
+  if [ "$rc" -ne 0 ]; then
+    say ""; say "the last lines of each failure ($log has everything):"
+    grep -B30 -E '^ *--- FAIL' "$log" | tail -200 || true
+  fi
+  summary "$log"
+  return "$rc"
+}
+
+demo() {
+  need_go
+  local args=("$@") hs="" i
+  for ((i = 0; i < $#; i++)); do [ "${args[$i]}" = --homeserver ] && hs="${args[$((i + 1))]:-}"; done
+  if [ "$hs" = dendrite ]; then
+    setup_dendrite
+  elif ! setup_synapse; then
+    say "Python 3.10 or newer is missing, so Dendrite is built instead of installing Synapse."
+    setup_dendrite; args+=(--homeserver dendrite)
+  fi
+  step "building postern"
+  mkdir -p build && build build/postern
+  go build -tags "$TAGS" -trimpath -o build/demo ./bridge/demo
+  exec build/demo --postern "$PWD/build/postern" "${args[@]}"
+}
+
+bench() {
+  need_go
+  step "benchmarks (ratios come from one run, side by side)"
+  go test -tags "$TAGS" -run '^$' -bench . -benchmem -count 1 ./connector/... ./database/... ./bridge/... | grep -E '^(Benchmark|pkg:|FAIL)'
+}
+
+# fuzz TIME: every fuzz target in turn, with the coverage of its package.
+fuzz() {
+  need_go
+  local time="${1:-60s}" pkg target out execs
+  printf '| target | time | executions | new inputs |\n| --- | --- | --- | --- |\n'
+  grep -rlE '^func Fuzz' --include='*_test.go' connector bridge database | xargs -n1 dirname | sort -u | while read -r pkg; do
+    grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$pkg"/*_test.go | sed 's/^func //' | sort -u | while read -r target; do
+      out="$(go test -tags "$TAGS" -run '^$' -fuzz "^$target\$" -fuzztime "$time" "./$pkg" 2>&1)" || { say "$out"; exit 1; }
+      execs="$(say "$out" | grep -oE 'execs: [0-9]+' | tail -1 | grep -oE '[0-9]+')"
+      printf '| %s.%s | %s | %s | %s |\n' "$(basename "$pkg")" "$target" "$time" "$execs" \
+        "$(say "$out" | grep -oE 'new interesting: [0-9]+' | tail -1 | grep -oE '[0-9]+')"
+    done
+  done
+}
+
+setup_linters() {
+  local dir="$CACHE/golangci-lint-$GOLANGCI_VERSION"
+  [ -x "$dir/golangci-lint" ] && return 0
+  need_go
+  step "building golangci-lint $GOLANGCI_VERSION into the cache (once; some minutes)"
+  mkdir -p "$dir"
+  (cd bridge/parts/lint && go build -o "$dir/golangci-lint" github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+}
+
+lint() {
+  setup_linters
+  step "gofmt"
+  local unformatted; unformatted="$(git ls-files '*.go' | xargs gofmt -l)"
+  [ -z "$unformatted" ] || die "gofmt would change: $unformatted"
+  step "go vet"
+  go vet -tags "$TAGS" ./...
+  step "golangci-lint"
+  "$CACHE/golangci-lint-$GOLANGCI_VERSION/golangci-lint" run --build-tags "$TAGS" ./...
+}
+
+case "${1:-build}" in
+  build) build ;;
+  demo) shift; demo "$@" ;;
+  test) shift; run_tests "$@" ;;
+  bench) bench ;;
+  fuzz) shift; fuzz "$@" ;;
+  lint) lint ;;
+  setup) setup_all ;;
+  help | -h | --help) usage ;;
+  *) usage >&2; die "no such verb: $1" ;;
+esac
