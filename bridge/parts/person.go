@@ -247,12 +247,13 @@ func (p *Person) Send(ctx context.Context, room, kind, txn string, content any) 
 	return answer.EventID, nil
 }
 
-// Messages reads a whole room through /messages, oldest first.
+// Messages reads a whole room through /messages, oldest first. It asks
+// backwards, since not every homeserver starts forwards without a token.
 func (p *Person) Messages(ctx context.Context, room string) ([]Event, error) {
 	var all []Event
 	from := ""
 	for {
-		query := url.Values{"dir": {"f"}, "limit": {"500"}}
+		query := url.Values{"dir": {"b"}, "limit": {"500"}}
 		if from != "" {
 			query.Set("from", from)
 		}
@@ -266,6 +267,7 @@ func (p *Person) Messages(ctx context.Context, room string) ([]Event, error) {
 		}
 		all = append(all, page.Chunk...)
 		if page.End == "" || page.End == from || len(page.Chunk) == 0 {
+			slices.Reverse(all)
 			return all, nil
 		}
 		from = page.End
