@@ -98,9 +98,9 @@ func TestTwoPeopleTalkAndReadTheirRoomInOrder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			invited, from, err := bob.ExpectInvite(ctx)
-			if err != nil || invited != room || from != alice.UserID {
-				t.Fatalf("invited to %s by %s, %v", invited, from, err)
+			invite, err := bob.ExpectInvite(ctx, "a chat", func(i parts.Invite) bool { return !i.Space })
+			if err != nil || invite.Room != room || invite.From != alice.UserID {
+				t.Fatalf("invitation %+v, %v", invite, err)
 			}
 			if err := bob.Join(ctx, room); err != nil {
 				t.Fatal(err)

@@ -44,6 +44,14 @@ func (e *Event) Message() Message {
 	return m
 }
 
+// Invite is an invitation that has not been answered yet.
+type Invite struct {
+	Room  string
+	From  string // who invites
+	Name  string // the room's name, if it was shown
+	Space bool   // the room is a space
+}
+
 // Person is a Matrix user with a client of their own: unencrypted, and small
 // enough to read. It keeps everything that /sync has shown, in order.
 type Person struct {
@@ -58,7 +66,7 @@ type Person struct {
 
 	mu      sync.Mutex
 	events  []Event
-	invites map[string]string // room id -> who invites
+	invites map[string]Invite // by room id
 	changed chan struct{}     // closed and replaced at each change
 }
 
@@ -75,7 +83,7 @@ func NewPerson(ctx context.Context, hs *Homeserver, user, password string) (*Per
 	syncCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p := &Person{
 		HS: hs, UserID: "@" + user + ":" + hs.ServerName, Password: password, Token: token, DeviceID: device,
-		cancel: cancel, done: make(chan struct{}), invites: map[string]string{}, changed: make(chan struct{}),
+		cancel: cancel, done: make(chan struct{}), invites: map[string]Invite{}, changed: make(chan struct{}),
 	}
 	go p.syncLoop(syncCtx)
 	return p, nil
@@ -135,14 +143,28 @@ func (p *Person) take(answer *syncAnswer) {
 		}
 	}
 	for room, invited := range answer.Rooms.Invite {
-		for _, evt := range invited.InviteState.Events {
-			if evt.Type == "m.room.member" && evt.StateKey != nil && *evt.StateKey == p.UserID {
-				p.invites[room] = evt.Sender
-			}
-		}
+		p.invites[room] = readInvite(room, p.UserID, invited.InviteState.Events)
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+// readInvite collects what an invitation shows of its room.
+func readInvite(room, user string, events []Event) Invite {
+	invite := Invite{Room: room}
+	for _, evt := range events {
+		var content struct{ Name, Type string }
+		_ = json.Unmarshal(evt.Content, &content) // other shapes show nothing
+		switch {
+		case evt.Type == "m.room.member" && evt.StateKey != nil && *evt.StateKey == user:
+			invite.From = evt.Sender
+		case evt.Type == "m.room.name":
+			invite.Name = content.Name
+		case evt.Type == "m.room.create":
+			invite.Space = content.Type == "m.space"
+		}
+	}
+	return invite
 }
 
 // await calls look after each change until it returns true or ctx ends.
@@ -192,19 +214,19 @@ func (p *Person) Seen(match func(*Event) bool) []Event {
 	return out
 }
 
-// ExpectInvite waits for an invitation to a room that is not in known, and
-// returns the room and who invites.
-func (p *Person) ExpectInvite(ctx context.Context, known ...string) (room, from string, err error) {
-	err = p.await(ctx, "an invitation", func() bool {
-		for r, who := range p.invites {
-			if !slices.Contains(known, r) {
-				room, from = r, who
+// ExpectInvite waits for an open invitation that match accepts.
+func (p *Person) ExpectInvite(ctx context.Context, what string, match func(Invite) bool) (Invite, error) {
+	var found Invite
+	err := p.await(ctx, "an invitation to "+what, func() bool {
+		for _, invite := range p.invites {
+			if match(invite) {
+				found = invite
 				return true
 			}
 		}
 		return false
 	})
-	return room, from, err
+	return found, err
 }
 
 // Join joins a room and waits until /sync shows it.
