@@ -1,0 +1,81 @@
+// Package database is the bottom layer: tables and queries, SQLite and Postgres. Rows go in and
+// rows come out as plain values; nothing here knows Matrix or the gatekeeper's wire.
+//
+// It may import the standard library, zerolog, go.mau.fi/util, the two drivers, and nothing of
+// this project. It implements no section of docs/PROTOCOL.md; it keeps the promises on
+// durability and on sealed columns that docs/ARCHITECTURE.md makes.
+//
+// Everything that is acknowledged to anyone is written through DB.Do, which returns when the
+// change is on disk, and which shares one commit among all who are waiting. Each table has a small
+// store type in its own file; the stores' changes call Do themselves and join a running one.
+package database
+
+import (
+	"context"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
+)
+
+// Config says which database to open, and how.
+type Config struct {
+	// Dialect is "sqlite3-fk-wal" (or any name that begins with "sqlite") or "postgres".
+	Dialect string
+	// URI is a file path or file: URI for SQLite (never in memory), a DSN or URL for
+	// Postgres. Durability settings in it are overridden.
+	URI string
+	// MasterKey seals columns; see LoadOrCreateKeyFile.
+	MasterKey [KeySize]byte
+	// Holder, if set, takes the lease before anything is changed, so that two processes never
+	// upgrade or use one database together; it is the text that a refused process shows. Close gives
+	// the lease back.
+	Holder string
+	// Log receives upgrades, slow transactions and failures; never a value from a row.
+	Log zerolog.Logger
+}
+
+// DB is an open database. All its methods may be called from any goroutine.
+type DB struct {
+	raw     *dbutil.Database
+	log     zerolog.Logger
+	sealer  *sealer
+	writer  *writer
+	failure *failure
+	place   leasePlace
+
+	closing sync.Once
+	lease   *Lease // taken by Open
+}
+
+// Raw is the dbutil database below, for plain queries outside a transaction and for building
+// the framework's own database objects. Queries made through it, or through an object built on
+// it, take part in a running Do when they are given the context that Do gave. Changes made through
+// it outside Do are durable too, but each pays for a commit of its own.
+func (db *DB) Raw() *dbutil.Database { return db.raw }
+
+// Failed is closed when the database has failed for good: ErrFailed says what that means. The
+// process should then stop and exit with an error; a restart finds out what is on disk.
+func (db *DB) Failed() <-chan struct{} { return db.failure.ch }
+
+// Err is nil, or ErrFailed with its cause once Failed is closed.
+func (db *DB) Err() error { return db.failure.err() }
+
+// Do runs fn in a transaction and returns when its changes are on disk.
+//
+// Many callers share a transaction and its commit: one goroutine runs all waiting functions
+// one after another, each under a savepoint, commits once and answers everybody. Nothing waits while
+// the goroutine is idle. An error from fn (which Do returns as it is) or a panic in it (returned as
+// *PanicError) takes back fn's changes and nobody else's.
+//
+// fn must be short, must do all its queries with the context it is given, must not keep that context, and
+// must not wait for anything but the database. Its context carries ctx's values but not its
+// cancellation: a caller that gives up before fn has started is answered at once and fn
+// never runs; after that Do waits for the outcome. A Do inside fn joins the same transaction under a
+// savepoint of its own, and is on disk when the outer one is.
+//
+// Errors besides fn's own: ErrCommitUnknown, ErrRolledBack, ErrUnavailable, ErrFailed, ErrClosed,
+// and the context's.
+func (db *DB) Do(ctx context.Context, fn func(ctx context.Context) error) error {
+	return db.writer.do(ctx, fn)
+}

@@ -1,0 +1,60 @@
+package database
+
+import "context"
+
+// DoTogether runs the functions in one group, in order, while nobody else uses the writer, and
+// returns their answers: what happens when they arrive together, made certain.
+func (db *DB) DoTogether(ctx context.Context, fns ...func(ctx context.Context) error) []error {
+	jobs := make([]*job, len(fns))
+	for i, fn := range fns {
+		jobs[i] = &job{ctx: ctx, fn: fn, done: make(chan struct{})}
+	}
+	rest := jobs
+	for len(rest) > 0 { // once, unless a function ends its goroutine
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			g := &group{w: db.writer}
+			defer g.ended()
+			for len(rest) > 0 {
+				j := rest[0]
+				rest = rest[1:]
+				g.run(j)
+			}
+			g.finish()
+		}()
+		<-ended
+	}
+	answers := make([]error, len(jobs))
+	for i, j := range jobs {
+		select {
+		case <-j.done:
+			answers[i] = j.err
+		default:
+			panic("a job was never answered")
+		}
+	}
+	return answers
+}
+
+// Beat makes the lease look after its lock now.
+func (l *Lease) Beat() { l.beat() }
+
+// XAES exposes the construction under the sealed columns for its published vectors.
+func XAES(key [32]byte, nonce, plaintext, aad []byte) ([]byte, error) {
+	s, err := newSealerRaw(key, key)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := s.aead(nonce)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal(nil, nonce[12:], plaintext, aad), nil
+}
+
+// CommitOutcome exposes the classification of failed commits.
+func CommitOutcome(err error) string { return commitOutcome(err).String() }
+
+// LeaseFile is where the lock of a SQLite database lies.
+func (db *DB) LeaseFile() string { return db.place.file }

@@ -1,0 +1,252 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.mau.fi/util/dbutil"
+)
+
+// group is one transaction and the jobs that share it. The first job needs no savepoint: if it
+// fails, the transaction has nothing else in it. Each later one gets the savepoint "postern",
+// which is released when the next one begins (in one round trip) or before the commit.
+type group struct {
+	w      *writer
+	tx     *dbutil.LoggingTxn
+	cancel context.CancelFunc
+	opened time.Time
+
+	ran       []*job // their functions succeeded, they wait for the commit
+	savepoint bool   // the savepoint stands
+	under     bool   // the last of ran is under it, the others are before it
+	current   *job   // its function is running
+}
+
+// serve runs first, and whoever else is waiting, and commits.
+func (g *group) serve(first *job) {
+	defer g.ended()
+	for j := first; j != nil; j = g.more() {
+		g.run(j)
+	}
+	g.finish()
+}
+
+// ended answers everybody when a function has ended the group's goroutine.
+func (g *group) ended() {
+	j := g.current
+	if j == nil {
+		return
+	}
+	g.current = nil
+	g.lose(errors.New("a function ended its goroutine"))
+	j.answer(&PanicError{Type: "runtime.Goexit"})
+}
+
+// more takes the next waiting job, unless the transaction is full or old.
+func (g *group) more() *job {
+	if len(g.ran) >= maxGroup || (len(g.ran) > 0 && time.Since(g.opened) > maxHold) {
+		return nil
+	}
+	return g.w.next()
+}
+
+func (g *group) run(j *job) {
+	if err := g.w.fail.err(); err != nil {
+		if j.start() {
+			j.answer(err)
+		}
+		return
+	}
+	if len(g.ran) > 0 && j.waiting() {
+		g.save() // may lose the transaction; then this job opens the next
+	}
+	if g.tx == nil {
+		if err := g.begin(j.waiting); err != nil {
+			if j.start() {
+				j.answer(err)
+			}
+			return
+		}
+	}
+	if !j.start() {
+		return // gave up; an empty transaction is rolled back by finish
+	}
+	err := g.call(j)
+	if err == nil {
+		g.ran, g.under = append(g.ran, j), g.savepoint
+		return
+	}
+	if !g.undo() {
+		g.lose(err)
+	}
+	j.answer(err)
+}
+
+func (g *group) begin(wanted func() bool) error {
+	ctx, cancel := context.Background(), context.CancelFunc(func() {})
+	if g.w.raw.Dialect == dbutil.Postgres {
+		ctx, cancel = context.WithTimeout(ctx, postgresTxnLimit)
+	}
+	tx, err := g.w.begin(ctx, wanted)
+	if err != nil {
+		cancel()
+		return err
+	}
+	g.tx, g.cancel, g.opened, g.savepoint, g.under = tx, cancel, time.Now(), false, false
+	return nil
+}
+
+// save makes what has succeeded so far safe from the next job's failure. If the server
+// refuses, the last job had broken the transaction without saying so.
+func (g *group) save() {
+	query := "SAVEPOINT postern"
+	if g.savepoint {
+		query = "RELEASE SAVEPOINT postern; SAVEPOINT postern"
+	}
+	err := g.exec(query)
+	if err == nil {
+		g.savepoint, g.under = true, false
+		return
+	}
+	g.blameLast(err) // if that leaves the transaction good, the savepoint stands for the next job
+}
+
+// blameLast answers the last job as rolled back, and keeps the others if it ran under a savepoint.
+func (g *group) blameLast(err error) {
+	if !g.under || !g.undo() {
+		g.lose(err)
+		return
+	}
+	last := g.ran[len(g.ran)-1]
+	g.ran = g.ran[:len(g.ran)-1]
+	last.answer(rolledBack(err))
+}
+
+// undo takes back the job whose function has just failed, and says whether the transaction is
+// still good. With nothing else in the transaction there is nothing to keep.
+func (g *group) undo() bool {
+	if !g.savepoint {
+		g.abandon()
+		return len(g.ran) == 0
+	}
+	g.under = false
+	return g.exec("ROLLBACK TO SAVEPOINT postern") == nil
+}
+
+func (g *group) exec(query string) error {
+	if g.w.lite != nil && g.w.lite.AutoCommit() {
+		return errors.New("SQLite has ended the transaction")
+	}
+	_, err := g.tx.ExecContext(context.Background(), query)
+	return err
+}
+
+// call runs the job's function with recovery, and finds out if SQLite ended the transaction meanwhile.
+func (g *group) call(j *job) error {
+	guard := &guard{w: g.w, tx: g.tx}
+	defer guard.close()
+	g.current = j
+	start := time.Now()
+	err := recovered(guard.context(j.ctx), j.fn)
+	g.current = nil
+	if took := time.Since(start); took > slowFunction {
+		g.w.log.Warn().Dur("took", took).Msg("A function held up the database's writer")
+	}
+	if err == nil && g.w.lite != nil && g.w.lite.AutoCommit() {
+		err = rolledBack(errors.New("SQLite has ended the transaction"))
+	}
+	return err
+}
+
+func recovered(ctx context.Context, fn func(ctx context.Context) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Type: fmt.Sprintf("%T", v), Stack: debug.Stack()}
+		}
+	}()
+	return fn(ctx)
+}
+
+// finish commits and answers. If the fence query or the release loses the transaction, everybody
+// has been answered all the same.
+func (g *group) finish() {
+	if g.savepoint && g.tx != nil {
+		if err := g.exec("RELEASE SAVEPOINT postern"); err != nil {
+			g.blameLast(err)
+		}
+	}
+	if g.tx == nil {
+		return
+	}
+	if len(g.ran) == 0 {
+		g.abandon()
+		return
+	}
+	if lease := g.w.fence.Load(); lease != nil {
+		if err := lease.check(g.tx); err != nil {
+			if errors.Is(err, ErrLeaseLost) {
+				g.w.fail.set(err)
+			}
+			g.lose(err)
+			return
+		}
+	}
+	if g.w.lite != nil && g.w.lite.AutoCommit() {
+		g.lose(errors.New("SQLite has ended the transaction"))
+		return
+	}
+	err := g.commit()
+	for _, j := range g.ran {
+		j.answer(err)
+	}
+	g.ran = nil
+}
+
+func (g *group) commit() error {
+	err := g.tx.Commit()
+	g.cancel()
+	g.tx = nil
+	if err == nil {
+		return nil
+	}
+	outcome := commitOutcome(err)
+	g.w.log.Error().Err(err).Stringer("outcome", outcome).Int("functions", len(g.ran)).Msg("Commit failed")
+	g.w.drop()
+	switch outcome {
+	case outcomeRolledBack:
+		return rolledBack(err)
+	case outcomeFatal:
+		g.w.fail.set(err)
+	}
+	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+}
+
+// lose gives the transaction up and tells everybody in it.
+func (g *group) lose(cause error) {
+	g.abandon()
+	g.w.drop()
+	if len(g.ran) > 0 {
+		g.w.log.Warn().Int("functions", len(g.ran)).Msg("Shared transaction lost before its commit")
+	}
+	answer := rolledBack(cause)
+	if err := g.w.fail.err(); err != nil {
+		answer = err
+	}
+	for _, j := range g.ran {
+		j.answer(answer)
+	}
+	g.ran = nil
+}
+
+func (g *group) abandon() {
+	if g.tx != nil {
+		_ = g.tx.Rollback() // on failure the connection is dropped or begins with an error
+		g.cancel()
+		g.tx = nil
+	}
+}
+
+func rolledBack(cause error) error { return fmt.Errorf("%w: %w", ErrRolledBack, cause) }

@@ -1,0 +1,45 @@
+package database
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
+)
+
+// slowQuery is from when on a query is reported.
+const slowQuery = time.Second
+
+// dbLogger reports upgrades and slow queries. Unlike dbutil's own it never writes arguments, and
+// not the error either, which can quote one.
+type dbLogger struct{ log zerolog.Logger }
+
+var _ dbutil.DatabaseLogger = dbLogger{}
+
+func (l dbLogger) QueryTiming(_ context.Context, method, query string, _ []any, rows int, took time.Duration, err error) {
+	if took < slowQuery {
+		return
+	}
+	l.log.Warn().Str("method", method).Str("query", query).Int("rows", rows).
+		Dur("took", took).Bool("failed", err != nil).Msg("Query took long")
+}
+
+func (l dbLogger) WarnUnsupportedVersion(current, compat, latest int) {
+	l.log.Warn().Int("current", current).Int("oldest_compatible", compat).Int("latest_known", latest).
+		Msg("Database schema is newer than this program")
+}
+
+func (l dbLogger) PrepareUpgrade(current, _, latest int) {
+	if current < latest {
+		l.log.Info().Int("current", current).Int("latest_known", latest).Msg("Upgrading the database schema")
+	}
+}
+
+func (l dbLogger) DoUpgrade(from, to int, message string, _ dbutil.TxnMode) {
+	l.log.Info().Int("from", from).Int("to", to).Str("description", message).Msg("Database upgrade")
+}
+
+func (l dbLogger) Warn(msg string, _ ...any) {
+	l.log.Warn().Str("warning", msg).Msg("Database warning")
+}

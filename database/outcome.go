@@ -1,0 +1,104 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/lib/pq"
+	"github.com/mattn/go-sqlite3"
+)
+
+// outcome is what a failed COMMIT means.
+type outcome int
+
+const (
+	outcomeUnknown    outcome = iota // it may have happened
+	outcomeRolledBack                // it has not happened
+	outcomeFatal                     // unknown, and the disk must not be trusted again
+)
+
+func (o outcome) String() string {
+	return [...]string{"unknown", "rolled back", "fatal"}[o]
+}
+
+// commitOutcome classifies the error of a COMMIT. Whatever is not known for certain to have been
+// rolled back counts as unknown.
+func commitOutcome(err error) outcome {
+	var lite sqlite3.Error
+	if errors.As(err, &lite) {
+		return sqliteOutcome(lite)
+	}
+	var server *pq.Error
+	if errors.As(err, &server) {
+		return postgresOutcome(server)
+	}
+	if errors.Is(err, pq.ErrInFailedTransaction) || errors.Is(err, sql.ErrTxDone) {
+		return outcomeRolledBack
+	}
+	return outcomeUnknown
+}
+
+func sqliteOutcome(err sqlite3.Error) outcome {
+	switch err.Code {
+	case sqlite3.ErrIoErr:
+		// A failed write leaves no whole commit frame in the log. After a failed fsync the kernel
+		// may have dropped the pages: another fsync would report success for data that is gone.
+		if err.ExtendedCode == sqlite3.ErrIoErrWrite {
+			return outcomeRolledBack
+		}
+		return outcomeFatal
+	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
+		return outcomeFatal
+	}
+	return outcomeRolledBack // full, busy, constraint: SQLite has not written a commit frame
+}
+
+func postgresOutcome(err *pq.Error) outcome {
+	switch err.Code.Class() {
+	case "08", "57", "58", "XX": // connection, operator intervention, system, internal
+		return outcomeUnknown
+	}
+	if err.Severity != "ERROR" {
+		return outcomeUnknown
+	}
+	return outcomeRolledBack
+}
+
+func isBusy(err error) bool {
+	var lite sqlite3.Error
+	return errors.As(err, &lite) && (lite.Code == sqlite3.ErrBusy || lite.Code == sqlite3.ErrLocked)
+}
+
+// temporary says whether beginning a transaction is worth another try soon: the file is locked by
+// someone else, or the server is away or starting.
+func temporary(err error) bool {
+	if isBusy(err) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	var network net.Error
+	if errors.As(err, &network) {
+		return true
+	}
+	var server *pq.Error
+	if errors.As(err, &server) {
+		switch server.Code.Class() {
+		case "08", "53", "57": // connection, too many of them, starting or shutting down
+			return true
+		}
+	}
+	return errors.Is(err, sql.ErrConnDone) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// IsUniqueViolation says whether a change was refused because of a UNIQUE constraint or a primary key.
+func IsUniqueViolation(err error) bool {
+	var lite sqlite3.Error
+	if errors.As(err, &lite) {
+		return lite.ExtendedCode == sqlite3.ErrConstraintUnique || lite.ExtendedCode == sqlite3.ErrConstraintPrimaryKey
+	}
+	var server *pq.Error
+	return errors.As(err, &server) && server.Code == "23505"
+}

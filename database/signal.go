@@ -1,0 +1,136 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// SignalStore keeps the Signal state of one account: sessions and identities of others by their
+// Signal address, one-time and signed prekeys of ours. Every value is sealed. Loads return
+// fresh copies, nil and no error for what is not there.
+type SignalStore struct {
+	db      *DB
+	account string
+}
+
+// Signal is the store of one account's Signal state; accountID is a local id.
+func (db *DB) Signal(accountID string) *SignalStore { return &SignalStore{db, accountID} }
+
+const (
+	signalSession      = "postern_signal_session.session"
+	signalIdentity     = "postern_signal_identity.identity"
+	signalPreKey       = "postern_signal_prekey.record"
+	signalSignedPreKey = "postern_signal_signed_prekey.record"
+)
+
+// SignalChange is one atomic change of an account's Signal state at one address.
+type SignalChange struct {
+	// Addr is the Signal address that Session and Identity belong to.
+	Addr string
+	// Session is the new serialised session record, nil if unchanged.
+	Session []byte
+	// DeleteSession removes the session instead.
+	DeleteSession bool
+	// Identity is the new identity key (32 bytes), nil if unchanged.
+	Identity []byte
+	// UsedPreKey is the id of a one-time prekey that the change has used up, nil for none.
+	UsedPreKey *uint32
+}
+
+// LoadSession returns the serialised session record.
+func (s *SignalStore) LoadSession(ctx context.Context, addr string) ([]byte, error) {
+	return s.loadVersioned(ctx, signalSession, addr,
+		"SELECT version, session FROM postern_signal_session WHERE account_id=$1 AND address=$2")
+}
+
+// LoadIdentity returns the identity key last stored for the address (32 bytes).
+func (s *SignalStore) LoadIdentity(ctx context.Context, addr string) ([]byte, error) {
+	return s.loadVersioned(ctx, signalIdentity, addr,
+		"SELECT version, identity FROM postern_signal_identity WHERE account_id=$1 AND address=$2")
+}
+
+func (s *SignalStore) loadVersioned(ctx context.Context, column, addr, query string) ([]byte, error) {
+	var version int
+	var sealed []byte
+	err := s.db.raw.QueryRow(ctx, query, s.account, addr).Scan(&version, &sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("database: load %s: %w", column, err)
+	}
+	value, err := s.db.Unseal(column, RowKey(s.account, addr), version, sealed)
+	if len(value) == 0 {
+		return nil, err
+	}
+	return value, nil
+}
+
+// Apply stores the change durably in one transaction, with what extra writes: extra (which may be nil)
+// runs inside the same transaction after the change, with its context. An error of extra, or
+// ErrPreKeyGone if the used prekey is not there any more, takes everything back.
+func (s *SignalStore) Apply(ctx context.Context, c SignalChange, extra func(ctx context.Context) error) error {
+	return s.db.Do(ctx, func(ctx context.Context) error {
+		if c.UsedPreKey != nil {
+			err := execOne(ctx, s.db.raw, "use prekey",
+				"DELETE FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2", s.account, int64(*c.UsedPreKey))
+			if errors.Is(err, ErrNotFound) {
+				return ErrPreKeyGone
+			} else if err != nil {
+				return err
+			}
+		}
+		if c.Identity != nil {
+			if err := s.putIdentity(ctx, c.Addr, c.Identity); err != nil {
+				return err
+			}
+		}
+		if c.DeleteSession || c.Session != nil {
+			session := c.Session
+			if c.DeleteSession {
+				session = nil
+			}
+			if err := s.putSession(ctx, c.Addr, session); err != nil {
+				return err
+			}
+		}
+		if extra == nil {
+			return nil
+		}
+		return extra(ctx)
+	})
+}
+
+// putSession stores an empty value for a session that is deleted: the row goes on counting versions, so
+// that none of an earlier session opens again.
+func (s *SignalStore) putSession(ctx context.Context, addr string, session []byte) error {
+	return s.putVersioned(ctx, signalSession, addr, session,
+		"SELECT version FROM postern_signal_session WHERE account_id=$1 AND address=$2",
+		`INSERT INTO postern_signal_session (account_id, address, version, session) VALUES ($1, $2, $3, $4)
+		 ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, session=excluded.session`)
+}
+
+func (s *SignalStore) putIdentity(ctx context.Context, addr string, identity []byte) error {
+	return s.putVersioned(ctx, signalIdentity, addr, identity,
+		"SELECT version FROM postern_signal_identity WHERE account_id=$1 AND address=$2",
+		`INSERT INTO postern_signal_identity (account_id, address, version, identity) VALUES ($1, $2, $3, $4)
+		 ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, identity=excluded.identity`)
+}
+
+func (s *SignalStore) putVersioned(ctx context.Context, column, addr string, value []byte, versionQuery, upsert string) error {
+	version, err := nextVersion(ctx, s.db.raw, versionQuery, s.account, addr)
+	if err != nil {
+		return fmt.Errorf("database: store %s: %w", column, err)
+	}
+	sealed := s.db.Seal(column, RowKey(s.account, addr), version, value)
+	if _, err = s.db.raw.Exec(ctx, upsert, s.account, addr, version, sealed); err != nil {
+		return fmt.Errorf("database: store %s: %w", column, err)
+	}
+	return nil
+}
+
+func (s *SignalStore) keyRow(id uint32) string {
+	return RowKey(s.account, strconv.FormatUint(uint64(id), 10))
+}
