@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"postern/bridge/parts"
+)
+
+// login takes the user through the bridge's login, unless an earlier run did.
+func (s *story) login(ctx context.Context) error {
+	if s.kept.Identifier != "" {
+		return s.carryOn(ctx)
+	}
+	start := time.Now()
+	login, err := s.world.LogIn(ctx, s.alice)
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(strings.TrimSpace(login.Consent), "\n") {
+		s.t.line("    | %s", line)
+	}
+	s.management, s.kept.Rooms["management"], s.kept.Identifier = login.Room, login.Room, login.Identifier
+	s.t.held(fmt.Sprintf("agreed, enlisted and connected; WhatsApp users find alice as %q (%d ms)", login.Identifier, time.Since(start).Milliseconds()))
+	return nil
+}
+
+// carryOn waits until the login of an earlier run is connected again.
+func (s *story) carryOn(ctx context.Context) error {
+	s.management = s.kept.Rooms["management"]
+	start := time.Now()
+	identifier, err := s.world.IdentifierOf(ctx)
+	if err != nil {
+		return err
+	}
+	if identifier != s.kept.Identifier {
+		return fmt.Errorf("the gatekeeper knows the user as %q, an earlier run as %q", identifier, s.kept.Identifier)
+	}
+	s.t.held(fmt.Sprintf("still logged in from an earlier run, as %q (connected after %d ms)", identifier, time.Since(start).Milliseconds()))
+	return nil
+}
+
+// say sends a command to the bot and prints it.
+func (s *story) say(ctx context.Context, room, text string) error {
+	s.t.line("    alice types: %s", text)
+	_, err := s.alice.SendText(ctx, room, text)
+	return err
+}
+
+// startChat opens the chat with Ben, or takes the room of an earlier run.
+func (s *story) startChat(ctx context.Context) error {
+	ben := phones[0]
+	if room := s.kept.Rooms[ben.Name]; room != "" {
+		s.t.held("the room of an earlier run is still there")
+		return nil
+	}
+	start := time.Now()
+	if err := s.say(ctx, s.management, "start-chat "+ben.Phone); err != nil {
+		return err
+	}
+	room, err := s.enter(ctx, ben.Name)
+	if err != nil {
+		return err
+	}
+	s.kept.Rooms[ben.Name] = room
+	s.t.held(fmt.Sprintf("a room named %q opens (%d ms)", ben.Name, time.Since(start).Milliseconds()))
+	space, err := s.alice.ExpectInvite(ctx, "the space for third-party chats", func(i parts.Invite) bool { return i.Space })
+	if err != nil {
+		return err
+	}
+	if err := s.alice.Join(ctx, space.Room); err != nil {
+		return err
+	}
+	_, err = s.alice.Expect(ctx, "the room to be in the space", func(e *parts.Event) bool {
+		return e.RoomID == space.Room && e.Type == "m.space.child" && e.StateKey != nil && *e.StateKey == room
+	})
+	if err != nil {
+		return err
+	}
+	s.t.held(fmt.Sprintf("it is in the space %q", space.Name))
+	return nil
+}
+
+// enter joins the room of a WhatsApp user and checks its name and the notice
+// that it begins with.
+func (s *story) enter(ctx context.Context, name string) (string, error) {
+	invite, err := s.alice.ExpectInvite(ctx, "the chat with "+name, func(i parts.Invite) bool { return !i.Space && i.Name == name })
+	if err != nil {
+		return "", err
+	}
+	if err := s.alice.Join(ctx, invite.Room); err != nil {
+		return "", err
+	}
+	notice, err := s.alice.Expect(ctx, "the notice on encryption", func(e *parts.Event) bool {
+		return e.RoomID == invite.Room && e.Type == "m.room.message"
+	})
+	if err != nil {
+		return "", err
+	}
+	if m := notice.Message(); m.MsgType != "m.notice" || !strings.Contains(m.Body, "encrypted") {
+		return "", fmt.Errorf("the room with %s does not begin with the notice on encryption but with %q", name, m.Body)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(notice.Message().Body), "\n") {
+		s.t.line("    | %s", line)
+	}
+	return invite.Room, nil
+}
+
+// toWhatsApp sends a text and waits until the phone has it and the room shows
+// that.
+func (s *story) toWhatsApp(ctx context.Context) error {
+	ben, room := phones[0], s.kept.Rooms[phones[0].Name]
+	text := "Hello from Matrix! (" + s.run + ")"
+	start := time.Now()
+	event, err := s.alice.SendText(ctx, room, text)
+	if err != nil {
+		return err
+	}
+	_, err = s.world.Gatekeeper.Expect(ctx, ben.Phone, "the text on Ben's phone", func(e *parts.PhoneEvent) bool {
+		return e.Kind == "message" && e.Text == text
+	})
+	if err != nil {
+		return err
+	}
+	s.t.said("alice", ben.Name, "Matrix → WhatsApp", text, time.Since(start))
+	_, err = s.alice.Expect(ctx, "the delivery to be shown", func(e *parts.Event) bool { return isDelivered(e, room, event) })
+	if err != nil {
+		return err
+	}
+	s.t.held(fmt.Sprintf("the room shows it as delivered (%d ms)", time.Since(start).Milliseconds()))
+	return nil
+}
+
+// isDelivered reports whether e tells that event was delivered.
+func isDelivered(e *parts.Event, room, event string) bool {
+	if e.RoomID != room || e.Type != "com.beeper.message_send_status" {
+		return false
+	}
+	var content struct {
+		RelatesTo struct {
+			EventID string `json:"event_id"`
+		} `json:"m.relates_to"`
+		Status      string   `json:"status"`
+		DeliveredTo []string `json:"delivered_to_users"`
+	}
+	return json.Unmarshal(e.Content, &content) == nil &&
+		content.RelatesTo.EventID == event && content.Status == "SUCCESS" && len(content.DeliveredTo) > 0
+}
+
+// answer makes Ben write back.
+func (s *story) answer(ctx context.Context) error {
+	return s.fromWhatsApp(ctx, phones[0], "Hi Alice, *good* to hear from you! ("+s.run+")")
+}
+
+// fromWhatsApp makes a phone write and waits until the room shows it from the
+// ghost.
+func (s *story) fromWhatsApp(ctx context.Context, p phoneInfo, text string) error {
+	start := time.Now()
+	if _, err := s.world.Gatekeeper.Say(ctx, p.Phone, s.kept.Identifier, text); err != nil {
+		return err
+	}
+	got, err := s.alice.Expect(ctx, "the text from "+p.Name, func(e *parts.Event) bool {
+		return e.RoomID == s.kept.Rooms[p.Name] && e.Message().Body == text
+	})
+	if err != nil {
+		return err
+	}
+	if got.Sender == s.world.Bot || got.Sender == s.alice.UserID {
+		return fmt.Errorf("the text came from %s and not from the WhatsApp user's ghost", got.Sender)
+	}
+	s.t.said(p.Name, "alice", "WhatsApp → Matrix", text, time.Since(start))
+	return nil
+}
+
+// firstContact lets Carla write to alice, who has never written to her.
+func (s *story) firstContact(ctx context.Context) error {
+	carla := phones[1]
+	if s.kept.Rooms[carla.Name] != "" {
+		return s.fromWhatsApp(ctx, carla, "Me again. ("+s.run+")")
+	}
+	text := "Hello, is this Alice? (" + s.run + ")"
+	start := time.Now()
+	if _, err := s.world.Gatekeeper.Say(ctx, carla.Phone, s.kept.Identifier, text); err != nil {
+		return err
+	}
+	room, err := s.enter(ctx, carla.Name)
+	if err != nil {
+		return err
+	}
+	s.kept.Rooms[carla.Name] = room
+	_, err = s.alice.Expect(ctx, "the text from "+carla.Name, func(e *parts.Event) bool { return e.RoomID == room && e.Message().Body == text })
+	if err != nil {
+		return err
+	}
+	s.t.said(carla.Name, "alice", "WhatsApp → Matrix, new room and invitation", text, time.Since(start))
+	return nil
+}
+
+// complaints checks that the bridge kept to the protocol.
+func (s *story) complaints(ctx context.Context) error {
+	complaints, err := s.world.Gatekeeper.Complaints(ctx)
+	if err != nil {
+		return err
+	}
+	if len(complaints) > 0 {
+		return fmt.Errorf("the gatekeeper complains: %s", complaints)
+	}
+	s.t.held("no complaints")
+	return nil
+}
