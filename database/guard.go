@@ -81,7 +81,7 @@ func (g *guard) ExecContext(ctx context.Context, query string, args ...any) (sql
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	return g.tx.ExecContext(context.WithoutCancel(ctx), query, args...)
+	return g.w.stmts.exec(context.WithoutCancel(ctx), g.tx, query, args)
 }
 
 // QueryContext implements dbutil.Execable.
@@ -89,7 +89,7 @@ func (g *guard) QueryContext(ctx context.Context, query string, args ...any) (db
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	rows, err := g.tx.QueryContext(context.WithoutCancel(ctx), query, args...)
+	rows, err := g.w.stmts.query(context.WithoutCancel(ctx), g.tx, query, args)
 	if err != nil {
 		return nil, err
 	}
@@ -106,9 +106,9 @@ func (g *guard) QueryRowContext(ctx context.Context, query string, args ...any) 
 		// Only database/sql can make a Row; one that carries an error comes from an ended context.
 		ended, cancel := context.WithCancelCause(ctx)
 		cancel(err)
-		ctx = ended
+		return g.tx.QueryRowContext(ended, query, args...)
 	}
-	return g.tx.QueryRowContext(ctx, query, args...)
+	return g.w.stmts.queryRow(ctx, g.tx, query, args)
 }
 
 // Commit implements dbutil.Transaction by refusing.

@@ -43,9 +43,10 @@ type writer struct {
 	done chan struct{}
 
 	// Used by the goroutine alone.
-	conn dbutil.Conn
-	sql  *sql.Conn
-	lite *sqlite3.SQLiteConn
+	conn  dbutil.Conn
+	sql   *sql.Conn
+	lite  *sqlite3.SQLiteConn // nil on Postgres
+	stmts *statements         // nil on SQLite
 }
 
 // job is one call of Do.
@@ -211,6 +212,7 @@ func (w *writer) prepare(ctx context.Context) error {
 	if w.raw.Dialect == dbutil.SQLite {
 		return w.prepareSQLite(ctx)
 	}
+	w.stmts = &statements{conn: w.sql, known: map[string]*sql.Stmt{}}
 	var level string
 	if err := w.sql.QueryRowContext(ctx, "SHOW synchronous_commit").Scan(&level); err != nil {
 		return err
@@ -250,7 +252,7 @@ func (w *writer) drop() {
 		_ = w.sql.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool close it
 		_ = w.sql.Close()
 	}
-	w.conn, w.sql, w.lite = nil, nil, nil
+	w.conn, w.sql, w.lite, w.stmts = nil, nil, nil, nil
 }
 
 // failure is the state "failed for good" of a database.

@@ -105,7 +105,7 @@ func Missing(t testing.TB, why error) {
 }
 
 // NewPostgresDatabase makes a database on the server and returns its DSN; it is dropped when the
-// test ends.
+// test ends, or with the private server.
 func NewPostgresDatabase(t testing.TB, base string) string {
 	t.Helper()
 	var random [8]byte
@@ -122,6 +122,9 @@ func NewPostgresDatabase(t testing.TB, base string) string {
 	}
 	if err := admin("CREATE DATABASE " + pq.QuoteIdentifier(name)); err != nil {
 		t.Fatalf("create test database: %v", err)
+	}
+	if shared.server != nil && base == shared.server.DSN {
+		return withDatabase(t, base, name) // goes with the server
 	}
 	t.Cleanup(func() {
 		if err := admin("DROP DATABASE IF EXISTS " + pq.QuoteIdentifier(name) + " WITH (FORCE)"); err != nil {
