@@ -1,0 +1,212 @@
+package matrixdurable
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// catchUpToken is the name of the sync token in the journal.
+const catchUpToken = "catch_up"
+
+// Ask does a GET on the homeserver's client API as the bridge's bot and without a device: a device's sync would
+// acknowledge its to-device messages. path begins with /_matrix.
+type Ask func(ctx context.Context, path string, query url.Values, into any) error
+
+// CatchUpConfig says what a CatchUp needs.
+type CatchUpConfig struct {
+	Journal    Journal
+	Dispatcher *Dispatcher
+	Ask        Ask
+	// Own is as in ListenerConfig.
+	Own func(user string) bool
+	// Every is how often it looks without a reason; default 30 s.
+	Every time.Duration
+	Log   zerolog.Logger
+}
+
+// CatchUp asks the homeserver what has happened in the bridge's rooms since the last time, and journals what it
+// has not been told. A homeserver keeps the events of its next transaction in memory only: killed at
+// the wrong moment it has noted them as delivered and forgets them. After a failure it may also
+// wait minutes before it tries again.
+type CatchUp struct {
+	cfg  CatchUpConfig
+	wake chan struct{}
+	mu   sync.Mutex // one look at a time
+}
+
+// NewCatchUp makes a CatchUp.
+func NewCatchUp(cfg CatchUpConfig) *CatchUp {
+	if cfg.Every == 0 {
+		cfg.Every = 30 * time.Second
+	}
+	return &CatchUp{cfg: cfg, wake: make(chan struct{}, 1)}
+}
+
+// Soon makes Run look as soon as the homeserver answers again.
+func (c *CatchUp) Soon() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run looks now and then until ctx ends.
+func (c *CatchUp) Run(ctx context.Context) {
+	tick := time.NewTicker(c.cfg.Every)
+	defer tick.Stop()
+	pause := time.Duration(0)
+	for {
+		if err := c.Look(ctx); err != nil && ctx.Err() == nil {
+			pause = min(max(pause*2, 250*time.Millisecond), 5*time.Second)
+			c.cfg.Log.Warn().Err(err).Msg("Could not ask the homeserver for missed events")
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			continue
+		}
+		pause = 0
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-c.wake:
+		}
+	}
+}
+
+// Check is Look for the dispatcher, which holds the rooms meanwhile. A failure is made up for by Run.
+func (c *CatchUp) Check(ctx context.Context) {
+	if err := c.Look(ctx); err != nil {
+		c.cfg.Log.Warn().Err(err).Msg("Could not ask the homeserver for missed events")
+		c.Soon()
+	}
+}
+
+// missedTypes are the events worth asking for: all that the framework handles.
+var missedTypes = []string{
+	"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction", "m.room.redaction",
+	"m.room.member", "m.room.power_levels", "m.room.encryption", "m.room.name", "m.room.avatar", "m.room.topic",
+	"m.room.tombstone", "org.matrix.msc3381.poll.start", "org.matrix.msc3381.poll.response",
+}
+
+const catchUpLimit = 100
+
+type syncRoom struct {
+	Timeline struct {
+		Events  []json.RawMessage `json:"events"`
+		Limited bool              `json:"limited"`
+		Prev    string            `json:"prev_batch"`
+	} `json:"timeline"`
+}
+
+type syncPage struct {
+	Next  string `json:"next_batch"`
+	Rooms struct {
+		Join  map[string]syncRoom `json:"join"`
+		Leave map[string]syncRoom `json:"leave"`
+	} `json:"rooms"`
+}
+
+// Look asks once. The very first look only notes where the homeserver stands.
+func (c *CatchUp) Look(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since, err := c.cfg.Journal.Token(ctx, catchUpToken)
+	if err != nil {
+		return fmt.Errorf("matrixdurable: catch up: %w", err)
+	}
+	limit := catchUpLimit
+	if since == "" {
+		limit = 1
+	}
+	nothing := map[string]any{"not_types": []string{"*"}}
+	filter, err := json.Marshal(map[string]any{
+		"presence": nothing, "account_data": nothing,
+		"room": map[string]any{
+			"account_data": nothing, "ephemeral": nothing, "state": nothing, "include_leave": false,
+			"timeline": map[string]any{"types": missedTypes, "limit": limit},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	query := url.Values{"timeout": {"0"}, "filter": {string(filter)}, "set_presence": {"offline"}}
+	if since != "" {
+		query.Set("since", since)
+	}
+	var page syncPage
+	if err := c.cfg.Ask(ctx, "/_matrix/client/v3/sync", query, &page); err != nil {
+		return fmt.Errorf("matrixdurable: catch up: %w", err)
+	}
+	if since == "" {
+		return c.cfg.Journal.SetToken(ctx, catchUpToken, page.Next)
+	}
+	var entries []Entry
+	for room, news := range page.Rooms.Join {
+		events := news.Timeline.Events
+		if news.Timeline.Limited {
+			if events, err = c.older(ctx, room, since, news.Timeline.Prev, events); err != nil {
+				return fmt.Errorf("matrixdurable: catch up: %w", err)
+			}
+		}
+		for _, raw := range events {
+			if e, wanted, ok := roomEntry(raw, room, c.cfg.Own); ok && wanted {
+				entries = append(entries, e)
+			}
+		}
+	}
+	return c.merge(ctx, page.Next, entries)
+}
+
+// merge journals what was missed and puts it into the rooms' queues, before later events that still wait there.
+func (c *CatchUp) merge(ctx context.Context, next string, entries []Entry) error {
+	c.cfg.Dispatcher.Hold()
+	defer c.cfg.Dispatcher.Release()
+	added, err := c.cfg.Journal.Merge(ctx, catchUpToken, next, entries, c.cfg.Dispatcher.Waiting)
+	if err != nil {
+		return fmt.Errorf("matrixdurable: catch up: %w", err)
+	}
+	if len(added) > 0 {
+		c.cfg.Log.Debug().Int("count", len(added)).Msg("Homeserver had events that it had not pushed")
+		c.cfg.Dispatcher.Merge(added)
+	}
+	return nil
+}
+
+// maxOlderPages bounds how far back one room is read after a long gap: 50,000 events.
+const maxOlderPages = 500
+
+// older reads what lies between since and the timeline of a limited sync, and returns it with the timeline, in order.
+func (c *CatchUp) older(ctx context.Context, room, since, from string, timeline []json.RawMessage) ([]json.RawMessage, error) {
+	filter, err := json.Marshal(map[string]any{"types": missedTypes})
+	if err != nil {
+		return nil, err
+	}
+	var back []json.RawMessage
+	for range maxOlderPages {
+		query := url.Values{"dir": {"b"}, "from": {from}, "to": {since}, "limit": {fmt.Sprint(catchUpLimit)}, "filter": {string(filter)}}
+		var page struct {
+			Chunk []json.RawMessage `json:"chunk"`
+			End   string            `json:"end"`
+		}
+		if err := c.cfg.Ask(ctx, "/_matrix/client/v3/rooms/"+url.PathEscape(room)+"/messages", query, &page); err != nil {
+			return nil, err
+		}
+		back = append(back, page.Chunk...)
+		if page.End == "" || page.End == from || len(page.Chunk) == 0 {
+			break
+		}
+		from = page.End
+	}
+	slices.Reverse(back)
+	return append(back, timeline...), nil
+}

@@ -1,0 +1,365 @@
+package matrixdurable
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Outcome is what a Handler made of an event.
+type Outcome int
+
+// Outcomes.
+const (
+	// Done: the event is dealt with, for good or for bad.
+	Done Outcome = iota
+	// Again: something of ours or the homeserver's was not available; the event is handled again after a
+	// while, and its room waits.
+	Again
+	// Handed: the event is a command that runs on; Dispatcher.Complete is called at its end.
+	Handed
+)
+
+// Handler deals with one event. Calls for one room come one after another and
+// in order, those for different rooms at the same time.
+type Handler interface {
+	Handle(ctx context.Context, e Entry) Outcome
+	// Cut is told of a command that had been handed over when the process ended.
+	Cut(ctx context.Context, e Entry) Outcome
+}
+
+// DispatcherConfig says what a Dispatcher needs.
+type DispatcherConfig struct {
+	Journal Journal
+	Handler Handler
+	// Check, if set, asks the homeserver for events it has not pushed. It is called
+	// when a transaction has come over a new connection.
+	Check func(ctx context.Context)
+	// CheckPatience bounds how long rooms wait for Check; default 10 s.
+	CheckPatience time.Duration
+	// MemoryLimit is how many bytes of event bodies are kept in memory; the rest is loaded
+	// from the journal when its turn comes. Default 64 MiB.
+	MemoryLimit int
+	Log         zerolog.Logger
+}
+
+// Dispatcher hands journalled events to the handler, one worker for each room that has
+// any, and marks them finished. A room that waits keeps no other waiting.
+type Dispatcher struct {
+	cfg    DispatcherConfig
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu       sync.Mutex
+	started  bool
+	stopping bool
+	holds    int
+	rooms    map[string]*roomQueue
+	waiting  map[string]bool // event ids of queued room events that no worker has taken
+	inMemory int             // bytes of queued bodies
+	checking bool
+
+	finish chan int64
+}
+
+type roomQueue struct {
+	entries []Entry
+	active  bool // a worker runs
+}
+
+// NewDispatcher makes a Dispatcher. It takes entries at once and handles them after Start.
+func NewDispatcher(cfg DispatcherConfig) *Dispatcher {
+	if cfg.CheckPatience == 0 {
+		cfg.CheckPatience = 10 * time.Second
+	}
+	if cfg.MemoryLimit == 0 {
+		cfg.MemoryLimit = 64 << 20
+	}
+	d := &Dispatcher{cfg: cfg, rooms: map[string]*roomQueue{}, waiting: map[string]bool{}, finish: make(chan int64, 1024)}
+	d.ctx, d.cancel = context.WithCancel(cfg.Log.WithContext(context.Background()))
+	return d
+}
+
+// Load queues what the journal still holds, and must be called once, before the
+// listener accepts anything.
+func (d *Dispatcher) Load(ctx context.Context) error {
+	entries, err := d.cfg.Journal.Unfinished(ctx)
+	if err != nil {
+		return fmt.Errorf("matrixdurable: load journal: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue(entries)
+	return nil
+}
+
+// Start begins to handle events.
+func (d *Dispatcher) Start() {
+	d.work.Go(d.finisher)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.started = true
+	d.spawn()
+}
+
+// Stop ends handling: events that no worker has taken stay in the journal. It
+// waits for running handlers until ctx ends.
+func (d *Dispatcher) Stop(ctx context.Context) error {
+	d.mu.Lock()
+	d.stopping = true
+	d.mu.Unlock()
+	d.cancel()
+	done := make(chan struct{})
+	go func() {
+		d.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("matrixdurable: stop dispatcher: %w", ctx.Err())
+	}
+}
+
+// Enqueue implements Sink.
+func (d *Dispatcher) Enqueue(entries []Entry, fresh bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue(entries)
+	if fresh && d.cfg.Check != nil && d.started && !d.stopping && !d.checking {
+		d.checking = true
+		d.holds++
+		d.work.Go(d.check)
+	}
+	d.spawn()
+}
+
+// check asks the homeserver for what it may have lost, while rooms wait.
+func (d *Dispatcher) check() {
+	ctx, cancel := context.WithTimeout(d.ctx, d.cfg.CheckPatience)
+	defer cancel()
+	d.cfg.Check(ctx)
+	d.mu.Lock()
+	d.checking = false
+	d.mu.Unlock()
+	d.Release()
+}
+
+// Pass implements Sink: typing is handed on at once, without a place in the order.
+func (d *Dispatcher) Pass(entries []Entry) {
+	d.mu.Lock()
+	ready := d.started && !d.stopping
+	d.mu.Unlock()
+	if !ready {
+		return
+	}
+	d.work.Go(func() {
+		for _, e := range entries {
+			d.handle(e)
+		}
+	})
+}
+
+// Hold keeps workers from taking further events until Release. Holds add up.
+func (d *Dispatcher) Hold() {
+	d.mu.Lock()
+	d.holds++
+	d.mu.Unlock()
+}
+
+// Release takes back one Hold.
+func (d *Dispatcher) Release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.holds--
+	d.spawn()
+}
+
+// Waiting says whether a room event is queued and not yet taken. The answer holds as long as the caller
+// holds the dispatcher.
+func (d *Dispatcher) Waiting(eventID string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.waiting[eventID]
+}
+
+// Merge queues entries that Journal.Merge has stored or moved. Those already queued are put into their
+// new place. The caller holds the dispatcher.
+func (d *Dispatcher) Merge(entries []Entry) {
+	moved := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		moved[e.EventID] = true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, q := range d.rooms {
+		kept := q.entries[:0]
+		for _, e := range q.entries {
+			if e.EventID != "" && moved[e.EventID] {
+				d.inMemory -= len(e.Body)
+				continue
+			}
+			kept = append(kept, e)
+		}
+		q.entries = kept
+	}
+	d.queue(entries)
+}
+
+// Complete finishes a command whose handler has returned.
+func (d *Dispatcher) Complete(seq int64) { d.markFinished(seq) }
+
+// queue appends entries; the caller has the lock.
+func (d *Dispatcher) queue(entries []Entry) {
+	for _, e := range entries {
+		q := d.rooms[e.Room]
+		if q == nil {
+			q = &roomQueue{}
+			d.rooms[e.Room] = q
+		}
+		if d.inMemory+len(e.Body) > d.cfg.MemoryLimit {
+			e.Body = nil
+		}
+		d.inMemory += len(e.Body)
+		if e.EventID != "" {
+			d.waiting[e.EventID] = true
+		}
+		q.entries = append(q.entries, e)
+	}
+}
+
+// spawn starts a worker for each room that needs one; the caller has the lock.
+func (d *Dispatcher) spawn() {
+	if !d.started || d.stopping || d.holds > 0 {
+		return
+	}
+	for room, q := range d.rooms {
+		if !q.active && len(q.entries) > 0 {
+			q.active = true
+			d.work.Go(func() { d.serve(room, q) })
+		}
+	}
+}
+
+// take gives a room's worker its next event, or ends the worker.
+func (d *Dispatcher) take(room string, q *roomQueue) (Entry, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopping || d.holds > 0 || len(q.entries) == 0 {
+		q.active = false
+		if len(q.entries) == 0 {
+			delete(d.rooms, room)
+		}
+		return Entry{}, false
+	}
+	e := q.entries[0]
+	q.entries = q.entries[1:]
+	d.inMemory -= len(e.Body)
+	delete(d.waiting, e.EventID)
+	return e, true
+}
+
+const (
+	firstPause = 250 * time.Millisecond
+	maxPause   = 30 * time.Second
+)
+
+func (d *Dispatcher) serve(room string, q *roomQueue) {
+	for {
+		e, ok := d.take(room, q)
+		if !ok {
+			return
+		}
+		for pause := firstPause; d.once(e) == Again; pause = min(pause*2, maxPause) {
+			select {
+			case <-time.After(pause):
+			case <-d.ctx.Done():
+				return // stays unfinished, and is handled after the next start
+			}
+		}
+	}
+}
+
+// once handles an event one time and marks it if it is done.
+func (d *Dispatcher) once(e Entry) Outcome {
+	if e.Body == nil {
+		body, err := d.cfg.Journal.Load(d.ctx, e.Seq)
+		if err != nil {
+			d.cfg.Log.Err(err).Int64("seq", e.Seq).Msg("Could not load a journalled event")
+			return Again
+		}
+		e.Body = body
+	}
+	outcome := d.handle(e)
+	if outcome == Done && d.ctx.Err() == nil {
+		d.markFinished(e.Seq)
+	}
+	return outcome
+}
+
+// handle calls the handler. A panic ends the event and nothing else: it would
+// come back with each repetition.
+func (d *Dispatcher) handle(e Entry) (outcome Outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.cfg.Log.Error().Int64("seq", e.Seq).Str("panic", fmt.Sprintf("%T", p)).
+				Bytes(zerolog.ErrorStackFieldName, debug.Stack()).Msg("Panic in an event handler")
+			outcome = Done
+		}
+	}()
+	if e.Handed {
+		return d.cfg.Handler.Cut(d.ctx, e)
+	}
+	return d.cfg.Handler.Handle(d.ctx, e)
+}
+
+func (d *Dispatcher) markFinished(seq int64) {
+	if seq == 0 {
+		return // never journalled
+	}
+	select {
+	case d.finish <- seq:
+	case <-d.ctx.Done():
+	}
+}
+
+// finisher writes finished marks, as many in one commit as have come together. A mark that is lost with the
+// process costs one repetition, which the handlers are made for.
+func (d *Dispatcher) finisher() {
+	for {
+		var seqs []int64
+		select {
+		case seq := <-d.finish:
+			seqs = append(seqs, seq)
+		case <-d.ctx.Done():
+			return
+		}
+	collect:
+		for len(seqs) < 500 {
+			select {
+			case seq := <-d.finish:
+				seqs = append(seqs, seq)
+			default:
+				break collect
+			}
+		}
+		for pause := firstPause; ; pause = min(pause*2, maxPause) {
+			err := d.cfg.Journal.Finish(context.WithoutCancel(d.ctx), seqs)
+			if err == nil {
+				break
+			}
+			d.cfg.Log.Err(err).Int("count", len(seqs)).Msg("Could not mark events as finished")
+			select {
+			case <-time.After(pause):
+			case <-d.ctx.Done():
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package matrixdurable
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/matrix"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+)
+
+// ErrTryAgain is returned (wrapped or not) by a network connector that could not take a Matrix
+// event over because something of ours is unavailable for now. The event is handled again later
+// and nobody is told.
+var ErrTryAgain = errors.New("matrixdurable: not taken over, try again")
+
+// Framework hands journalled events to bridgev2 and learns what became of them. It implements
+// Handler.
+type Framework struct {
+	matrix  *matrix.Connector
+	bridge  *bridgev2.Bridge
+	journal Journal
+	notices *Notices
+	log     zerolog.Logger
+	// complete ends a command's entry.
+	complete func(seq int64)
+
+	mu       sync.Mutex
+	again    map[id.EventID]bool  // events being handled -> to be handled again
+	commands map[id.EventID]int64 // running commands -> journal place
+	hopeless map[id.SessionID]time.Time
+}
+
+var _ Handler = (*Framework)(nil)
+
+// FrameworkConfig says what a Framework needs.
+type FrameworkConfig struct {
+	// Matrix is the framework's own Matrix connector, initialised.
+	Matrix  *matrix.Connector
+	Journal Journal
+	Notices *Notices
+	Log     zerolog.Logger
+}
+
+// NewFramework makes a Framework and puts it between the parts of an initialised and not yet started bridge: its command
+// processor and its message status go through us from then on.
+func NewFramework(cfg FrameworkConfig) *Framework {
+	f := &Framework{
+		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, log: cfg.Log,
+		again: map[id.EventID]bool{}, commands: map[id.EventID]int64{}, hopeless: map[id.SessionID]time.Time{},
+	}
+	// Handlers run in the dispatcher's own goroutine, which knows by that when they have ended.
+	f.matrix.EventProcessor.ExecSyncWarnTime = 0
+	f.matrix.EventProcessor.ExecSyncTimeout = 0
+	f.wrapCommands()
+	f.bridge.Matrix = &statusConnector{Connector: f.matrix, framework: f}
+	return f
+}
+
+// SetComplete names the function that ends a command's entry: Dispatcher.Complete.
+func (f *Framework) SetComplete(complete func(seq int64)) { f.complete = complete }
+
+// Own says whether a user is the bot or a ghost.
+func (f *Framework) Own(user string) bool {
+	return id.UserID(user) == f.matrix.Bot.UserID || f.bridge.IsGhostMXID(id.UserID(user))
+}
+
+// Handle implements Handler.
+func (f *Framework) Handle(ctx context.Context, e Entry) Outcome {
+	evt := f.parse(e)
+	if evt == nil {
+		return Done
+	}
+	ctx = f.log.With().Stringer("event_id", evt.ID).Str("event_type", evt.Type.Type).Logger().WithContext(ctx)
+	if evt.Type.IsState() {
+		mautrix.UpdateStateStore(ctx, f.matrix.AS.StateStore, evt)
+	}
+	if evt.Type == event.EventEncrypted {
+		decrypted, outcome := f.decrypt(ctx, evt)
+		if decrypted == nil {
+			return outcome
+		}
+		evt = decrypted
+	}
+	return f.dispatch(ctx, e.Seq, evt)
+}
+
+// parse makes the framework's event, as its own transaction handler would; nil
+// if it cannot be read at all.
+func (f *Framework) parse(e Entry) *event.Event {
+	evt := &event.Event{}
+	if err := json.Unmarshal(e.Body, evt); err != nil {
+		f.log.Warn().Int64("seq", e.Seq).Msg("Left out an event that cannot be read")
+		return nil
+	}
+	evt.RoomID = id.RoomID(e.Room)
+	evt.Mautrix.ReceivedAt = time.Now()
+	switch {
+	case e.Kind == KindEphemeral:
+		evt.Mautrix.EventSource = event.SourceEphemeral
+		evt.Type.Class = event.EphemeralEventType
+	case evt.StateKey != nil:
+		evt.Mautrix.EventSource = event.SourceTimeline | event.SourceJoin
+		evt.Type.Class = event.StateEventType
+	default:
+		evt.Mautrix.EventSource = event.SourceTimeline
+		evt.Type.Class = event.MessageEventType
+	}
+	if err := evt.Content.ParseRaw(evt.Type); err != nil && !errors.Is(err, event.ErrUnsupportedContentType) {
+		f.log.Warn().Stringer("event_id", evt.ID).Str("event_type", evt.Type.Type).Msg("Event has content of an unexpected form")
+		if evt.Content.Parsed == nil {
+			return nil
+		}
+	}
+	return evt
+}
+
+// dispatch gives an event to the framework's handlers and waits for them.
+func (f *Framework) dispatch(ctx context.Context, seq int64, evt *event.Event) Outcome {
+	command, err := f.isCommand(ctx, evt)
+	if err != nil {
+		f.log.Err(err).Stringer("event_id", evt.ID).Msg("Could not tell whether an event is a command")
+		return Again
+	}
+	if command {
+		// From here on it counts as given to its handler: running it twice could enlist somebody twice.
+		if err := f.journal.Hand(ctx, seq); err != nil {
+			f.log.Err(err).Stringer("event_id", evt.ID).Msg("Could not mark a command as handed over")
+			return Again
+		}
+		f.mu.Lock()
+		f.commands[evt.ID] = seq
+		f.mu.Unlock()
+		f.matrix.EventProcessor.Dispatch(ctx, evt)
+		return Handed
+	}
+	f.mu.Lock()
+	f.again[evt.ID] = false
+	f.mu.Unlock()
+	// What the framework sends while it handles the event (a welcome, say) is repeated with the event.
+	f.matrix.EventProcessor.Dispatch(ctx, evt)
+	f.mu.Lock()
+	again := f.again[evt.ID]
+	delete(f.again, evt.ID)
+	f.mu.Unlock()
+	if again || f.bridge.IsStopping() {
+		return Again
+	}
+	return Done
+}
+
+// tryAgain asks for an event that is being handled to be handled again.
+func (f *Framework) tryAgain(evt id.EventID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, running := f.again[evt]; running {
+		f.again[evt] = true
+	}
+}
+
+// isCommand says whether the framework will take an event for a command, by its own rule.
+func (f *Framework) isCommand(ctx context.Context, evt *event.Event) (bool, error) {
+	if evt.Type != event.EventMessage || f.Own(evt.Sender.String()) {
+		return false, nil
+	}
+	sender, err := f.bridge.GetUserByMXID(ctx, evt.Sender)
+	if err != nil || sender == nil {
+		return false, err
+	}
+	if !sender.Permissions.SendEvents || !sender.Permissions.Commands {
+		return false, nil
+	}
+	if !evt.Mautrix.WasEncrypted && f.matrix.Config.Encryption.Require {
+		return false, nil // refused before it gets that far
+	}
+	body := evt.Content.AsMessage().Body
+	return strings.HasPrefix(body, f.bridge.Config.CommandPrefix) || evt.RoomID == sender.ManagementRoom, nil
+}
+
+// Cut implements Handler: the person is asked to repeat a command that a restart has cut off, since
+// nobody knows how far it came.
+func (f *Framework) Cut(ctx context.Context, e Entry) Outcome {
+	evt := f.parse(e)
+	if evt == nil {
+		return Done
+	}
+	err := f.notices.Reply(ctx, "cut", evt.RoomID, evt.ID, evt.Sender,
+		"The bridge was restarted while it was handling this command. Please check the result, and repeat the command if it is missing.")
+	if err != nil {
+		f.log.Err(err).Stringer("event_id", evt.ID).Msg("Could not store a notice")
+		return Again
+	}
+	return Done
+}

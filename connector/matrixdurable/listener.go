@@ -1,0 +1,208 @@
+package matrixdurable
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// MaxTransaction is the largest transaction body accepted, in bytes. A
+// transaction has at most 100 events of at most 64 KiB each.
+const MaxTransaction = 16 << 20
+
+// ListenerConfig says what a Listener needs.
+type ListenerConfig struct {
+	// Token is the hs_token of the registration.
+	Token string
+	// Journal takes the transactions.
+	Journal Journal
+	// Sink gets what was accepted, in order, after the commit.
+	Sink Sink
+	// Own tells our own users (bot and ghosts), whose messages are not journalled.
+	Own func(user string) bool
+	// Fallback serves every other path: ping, live and ready, provisioning.
+	Fallback http.Handler
+	// Log gets counts and opaque ids only.
+	Log zerolog.Logger
+}
+
+// Sink receives accepted events.
+type Sink interface {
+	// Enqueue takes journalled entries in order. fresh says that they came over a connection that was not seen before, so that
+	// the homeserver may have been restarted and may have lost earlier ones.
+	Enqueue(entries []Entry, fresh bool)
+	// Pass takes events that are not kept: typing.
+	Pass(entries []Entry)
+}
+
+// Listener is the private HTTP listener. It has to run before the framework's connectors start, which make
+// the homeserver ping us.
+type Listener struct {
+	cfg    ListenerConfig
+	token  [sha256.Size]byte
+	server *http.Server
+	// accept keeps the order of the journal and that of the sink the same.
+	accept sync.Mutex
+}
+
+type connKey struct{}
+
+// NewListener makes a Listener; Serve starts it.
+func NewListener(cfg ListenerConfig) *Listener {
+	l := &Listener{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token))}
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /_matrix/app/v1/transactions/{txnID}", l.putTransaction)
+	mux.HandleFunc("PUT /transactions/{txnID}", l.putTransaction)
+	mux.Handle("/", cfg.Fallback)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	l.server = &http.Server{
+		Handler:           mux,
+		Protocols:         protocols,
+		ReadHeaderTimeout: 15 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, new(atomic.Bool))
+		},
+	}
+	return l
+}
+
+// Listen opens the listener's socket: host and port, or the absolute path of
+// a unix socket, which is replaced.
+func Listen(host string, port uint16) (net.Listener, error) {
+	if strings.HasPrefix(host, "/") {
+		if err := os.Remove(host); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		return net.Listen("unix", host)
+	}
+	return net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+}
+
+// Serve answers requests on the socket until Shutdown.
+func (l *Listener) Serve(socket net.Listener) error {
+	err := l.server.Serve(socket)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// ServeHTTP serves one request.
+func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.server.Handler.ServeHTTP(w, r)
+}
+
+// Shutdown stops accepting and waits for running requests until ctx ends.
+func (l *Listener) Shutdown(ctx context.Context) error { return l.server.Shutdown(ctx) }
+
+// authorised checks the homeserver's token in constant time, also as to its length.
+func (l *Listener) authorised(w http.ResponseWriter, r *http.Request) bool {
+	given, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !found {
+		respond(w, http.StatusUnauthorized, "M_MISSING_TOKEN", "Missing access token")
+		return false
+	}
+	sum := sha256.Sum256([]byte(given))
+	if subtle.ConstantTimeCompare(sum[:], l.token[:]) != 1 {
+		respond(w, http.StatusForbidden, "M_FORBIDDEN", "Bad access token")
+		return false
+	}
+	return true
+}
+
+func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
+	if !l.authorised(w, r) {
+		return
+	}
+	txn := r.PathValue("txnID")
+	if len(txn) > 255 {
+		respond(w, http.StatusBadRequest, "M_INVALID_PARAM", "Transaction id too long")
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxTransaction))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			respond(w, http.StatusRequestEntityTooLarge, "M_TOO_LARGE", "Transaction too large")
+		} else {
+			respond(w, http.StatusBadRequest, "M_UNKNOWN", "Body could not be read")
+		}
+		return
+	}
+	var t transaction
+	if !json.Valid(body) {
+		respond(w, http.StatusBadRequest, "M_NOT_JSON", "Body is not JSON")
+		return
+	}
+	if err = json.Unmarshal(body, &t); err != nil {
+		respond(w, http.StatusBadRequest, "M_BAD_JSON", "Body is not a transaction")
+		return
+	}
+	durable, passing, broken := t.entries(l.cfg.Own)
+	if broken > 0 {
+		l.cfg.Log.Warn().Int("count", broken).Msg("Left out events that cannot be read")
+	}
+	if err = l.take(r.Context(), txn, durable, fresh(r.Context())); err != nil {
+		// The homeserver keeps the transaction and sends it again.
+		l.cfg.Log.Err(err).Int("count", len(durable)).Msg("Could not journal a transaction")
+		respond(w, http.StatusServiceUnavailable, "M_UNKNOWN", "Not stored, please repeat")
+		return
+	}
+	if len(passing) > 0 {
+		l.cfg.Sink.Pass(passing)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, "{}") // a homeserver that has gone away repeats the transaction
+}
+
+// take journals a transaction and hands it on. One that has nothing to keep
+// costs no commit: repeating it does no harm.
+func (l *Listener) take(ctx context.Context, txn string, durable []Entry, fresh bool) error {
+	if len(durable) == 0 {
+		if fresh {
+			l.cfg.Sink.Enqueue(nil, true)
+		}
+		return nil
+	}
+	l.accept.Lock()
+	defer l.accept.Unlock()
+	// The homeserver's patience must not decide over a commit that is under way.
+	stored, _, err := l.cfg.Journal.Accept(context.WithoutCancel(ctx), txn, durable)
+	if err != nil {
+		return err
+	}
+	if len(stored) > 0 || fresh {
+		l.cfg.Sink.Enqueue(stored, fresh)
+	}
+	return nil
+}
+
+// fresh says whether this is the first transaction on its connection.
+func fresh(ctx context.Context) bool {
+	seen, ok := ctx.Value(connKey{}).(*atomic.Bool)
+	return ok && !seen.Swap(true)
+}
+
+func respond(w http.ResponseWriter, status int, code, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	body, _ := json.Marshal(map[string]string{"errcode": code, "error": text}) // strings always marshal
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,50 @@
+package matrixdurable
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/matrix"
+	"maunium.net/go/mautrix/event"
+)
+
+// statusConnector is the framework's Matrix connector with message status that is not
+// forgotten: a notice that a person has to see is a row in the database before the event counts as handled.
+type statusConnector struct {
+	*matrix.Connector
+	framework *Framework
+}
+
+// SendMessageStatus implements bridgev2.MatrixConnector. The original starts a
+// goroutine and forgets what it could not send.
+func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.MessageStatus, evt *bridgev2.MessageStatusEventInfo) {
+	if evt.EventType.IsEphemeral() || evt.SourceEventID == "" {
+		return
+	}
+	if ms.InternalError != nil && errors.Is(ms.InternalError, ErrTryAgain) {
+		c.framework.tryAgain(evt.SourceEventID)
+		return
+	}
+	failed := ms.Status == event.MessageStatusFail || ms.Status == event.MessageStatusRetriable
+	if failed && ms.SendNotice && c.Config.Matrix.MessageErrorNotices && evt.MessageType != event.MsgNotice {
+		content, err := json.Marshal(ms.ToNoticeEvent(evt))
+		if err == nil {
+			err = c.framework.notices.Add(ctx, Notice{
+				ID:      Identity("status", evt.SourceEventID.String()),
+				Room:    evt.RoomID,
+				Content: content,
+			})
+		}
+		if err != nil {
+			c.framework.log.Err(err).Stringer("event_id", evt.SourceEventID).Msg("Could not store a notice")
+			c.framework.tryAgain(evt.SourceEventID)
+			return
+		}
+	}
+	// What machines read is sent as it was: losing it does not hide a failure.
+	withoutNotice := *ms
+	withoutNotice.SendNotice = false
+	c.Connector.SendMessageStatus(ctx, &withoutNotice, evt)
+}
