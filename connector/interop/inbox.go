@@ -1,0 +1,246 @@
+package interop
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"postern/connector/jid"
+	"postern/connector/stanza"
+)
+
+// inbox takes stanzas from the reader and handles those of one sender in order, and
+// those of different senders side by side, so that their commits are shared. It
+// also says when to take no more.
+type inbox struct {
+	a     *Account
+	lanes lanes
+	slots chan struct{}
+
+	mu    sync.Mutex
+	queue map[string][]job // by sender's address
+	// refuse holds the senders whose stanzas are left to the gatekeeper for the
+	// rest of this turn, refuseAll everybody's. Once one was left, those behind it
+	// must be too, or the order would be lost.
+	refuse    map[string]bool
+	refuseAll bool
+	refused   bool // at least one was, so the stream must be made anew
+	faults    int  // commits that failed in a row, for backoff
+	// acks are the last ones given, for the gatekeeper that asks for one again.
+	acks   [64]*stanza.Ack
+	ackAt  int
+	paused bool // Connection was told of back-pressure
+}
+
+// job is a stanza on its way from the reader to the disk.
+type job struct {
+	turn int
+	s    stanza.Stanza
+	do   func(ctx context.Context) // instead of a stanza
+}
+
+func newInbox(a *Account) *inbox {
+	b := &inbox{a: a, slots: make(chan struct{}, a.limits.InFlight), queue: make(map[string][]job), refuse: make(map[string]bool)}
+	b.lanes = a.lanes("inbox", b.work)
+	return b
+}
+
+func (b *inbox) start(ctx context.Context) { b.lanes.start(ctx) }
+
+func (b *inbox) stop() {
+	b.lanes.stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, jobs := range b.queue {
+		for _, j := range jobs {
+			if j.s != nil {
+				<-b.slots
+			}
+		}
+	}
+	clear(b.queue)
+}
+
+// turned begins a new turn: what was refused comes again.
+func (b *inbox) turned() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.refuse)
+	b.refuseAll, b.refused, b.paused = false, false, false
+}
+
+// take is called by the reader. It blocks while too much is between socket and
+// disk, which is how the gatekeeper is slowed down.
+func (b *inbox) take(ctx context.Context, from jid.JID, s stanza.Stanza) {
+	_, turn, ok := b.a.link.current()
+	if !ok {
+		return
+	}
+	key := from.Bare().String()
+	if _, isAck := s.(*stanza.Ack); !isAck && b.refuses(key, s) {
+		return
+	}
+	select {
+	case b.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	b.push(key, job{turn: turn, s: s})
+}
+
+// later queues work that must not run beside the handling of the sender's stanzas.
+func (b *inbox) later(from jid.JID, do func(ctx context.Context)) {
+	b.push(from.Bare().String(), job{do: do})
+}
+
+func (b *inbox) push(key string, j job) {
+	b.mu.Lock()
+	b.queue[key] = append(b.queue[key], j)
+	b.mu.Unlock()
+	b.lanes.kick(key)
+}
+
+// refuses says whether a stanza is left to the gatekeeper, and decides it for
+// messages when too much waits for Matrix.
+func (b *inbox) refuses(key string, s stanza.Stanza) bool {
+	all, one := false, false
+	if _, ok := s.(*stanza.Message); ok {
+		all, one = b.a.mail.full(key)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if all {
+		b.refuseAll = true
+	}
+	if one {
+		b.refuse[key] = true
+	}
+	if !b.refuseAll && !b.refuse[key] {
+		return false
+	}
+	b.refused = true
+	if (all || one) && !b.paused {
+		b.paused = true
+		b.a.conn.set(ConnState{Kind: ConnBackPressure})
+		b.a.log.Warn().Bool("all", all).Msg("too much waits for Matrix: stanzas are left to the gatekeeper")
+	}
+	return true
+}
+
+// eased is called when fewer items wait for Matrix: what was refused is asked for
+// again.
+func (b *inbox) eased() {
+	b.mu.Lock()
+	refused := b.refused && b.paused
+	b.mu.Unlock()
+	if refused {
+		b.a.link.recycle(0)
+	}
+}
+
+// fault leaves everything to the gatekeeper after a commit failed, and asks for it
+// again after a while.
+func (b *inbox) fault(err error) {
+	b.mu.Lock()
+	first := !b.refuseAll
+	b.refuseAll, b.refused = true, true
+	if first {
+		b.faults++
+	}
+	wait := backoff(b.faults, b.a.limits.RetryMin, b.a.limits.RetryMax)
+	b.mu.Unlock()
+	if first {
+		b.a.log.Error().Err(err).Msg("storing failed: stanzas are left to the gatekeeper")
+		b.a.conn.set(ConnState{Kind: ConnStorage, Until: time.Now().Add(wait)})
+	}
+	b.a.link.recycle(wait)
+}
+
+// work handles the stanzas of one sender.
+func (b *inbox) work(ctx context.Context, key string) {
+	for ctx.Err() == nil {
+		b.mu.Lock()
+		jobs := b.queue[key]
+		if len(jobs) == 0 {
+			delete(b.queue, key)
+			b.mu.Unlock()
+			return
+		}
+		j := jobs[0]
+		jobs[0] = job{}
+		b.queue[key] = jobs[1:]
+		refuse := b.refuseAll || b.refuse[key]
+		b.mu.Unlock()
+		b.one(ctx, j, refuse)
+	}
+}
+
+func (b *inbox) one(ctx context.Context, j job, refuse bool) {
+	if j.do != nil {
+		j.do(ctx)
+		return
+	}
+	defer func() { <-b.slots }()
+	ack, isAck := j.s.(*stanza.Ack)
+	if isAck {
+		b.settle(ctx, b.a.outbox.acked(ctx, ack))
+		return
+	}
+	if _, turn, _ := b.a.link.current(); refuse || turn != j.turn {
+		return // it comes again
+	}
+	var err error
+	code := 0
+	switch s := j.s.(type) {
+	case *stanza.Message:
+		code, err = b.message(ctx, j.turn, s)
+	case *stanza.Receipt:
+		err = b.a.outbox.receipt(ctx, s)
+	case *stanza.Notification:
+		err = b.notification(ctx, s)
+	}
+	if b.settle(ctx, err) {
+		b.answer(ctx, j.turn, j.s, code)
+	}
+}
+
+// settle looks at what came of handling a stanza: true if it is on disk.
+func (b *inbox) settle(ctx context.Context, err error) bool {
+	if err != nil {
+		if ctx.Err() == nil {
+			b.fault(err)
+		}
+		return false
+	}
+	b.mu.Lock()
+	b.faults = 0
+	b.mu.Unlock()
+	return true
+}
+
+// answer acks a stanza that is on disk (PROTOCOL.md 4.11).
+func (b *inbox) answer(ctx context.Context, turn int, s stanza.Stanza, code int) {
+	ack, ok := stanza.AckFor(s, code)
+	if !ok {
+		return
+	}
+	b.mu.Lock()
+	b.acks[b.ackAt] = ack
+	b.ackAt = (b.ackAt + 1) % len(b.acks)
+	b.mu.Unlock()
+	if err := b.a.link.send(ctx, turn, ack); err != nil {
+		b.a.log.Debug().Err(err).Msg("ack not sent, the stanza will come again")
+	}
+}
+
+// given returns the ack of the last ones that the gatekeeper asks for.
+func (b *inbox) given(owed *stanza.OwedAck) *stanza.Ack {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, ack := range b.acks {
+		if ack != nil && ack.Class == owed.Class && ack.ID == owed.ID && ack.Type == owed.Type {
+			return ack
+		}
+	}
+	return nil
+}

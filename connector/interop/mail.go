@@ -1,0 +1,303 @@
+package interop
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	// mailRoom is how many rows of one chat stay in memory on their way to Matrix;
+	// the rest is read from disk when these are through.
+	mailRoom = 32
+	// mailBytes is how many bytes of payload of one account do.
+	mailBytes = 4 << 20
+	// mailPage is how many rows are read at once.
+	mailPage = 16
+)
+
+// mail hands the in-queue to Matrix: in order within a chat, chats side by side.
+type mail struct {
+	a     *Account
+	lanes lanes
+
+	mu    sync.Mutex
+	chats map[string]*mailChat
+	// byKey finds a chat by its person's address, for full.
+	byKey map[string]string
+	total int // rows that wait for Matrix, on disk and in memory
+	bytes int // of payload in memory
+}
+
+type mailChat struct {
+	key      string // the person's address
+	log      backlog[*InRow]
+	count    int // rows that wait, on disk and in memory
+	attempts int
+	notUntil time.Time
+}
+
+func newMail(a *Account) *mail {
+	m := &mail{a: a, chats: make(map[string]*mailChat), byKey: make(map[string]string)}
+	m.lanes = a.lanes("mail", m.work)
+	return m
+}
+
+// load counts what earlier runs have left.
+func (m *mail) load(ctx context.Context) error {
+	counts, err := m.a.store.InboundBacklog(ctx)
+	if err != nil {
+		return err
+	}
+	fresh := make(map[string]*mailChat, len(counts))
+	byKey := make(map[string]string, len(counts))
+	total := 0
+	for chat, n := range counts {
+		peer, err := m.a.people.in(ctx, chat)
+		if err != nil {
+			return err
+		}
+		key := peer.JID.String()
+		fresh[chat] = &mailChat{key: key, count: n, log: backlog[*InRow]{spilled: true}}
+		byKey[key] = chat
+		total += n
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.chats, m.byKey, m.total, m.bytes = fresh, byKey, total, 0
+	return nil
+}
+
+func (m *mail) start(ctx context.Context) {
+	m.lanes.start(ctx)
+	m.kickAll()
+}
+
+func (m *mail) stop() { m.lanes.stop() }
+
+// Nudge says that Matrix is well again: what waits for another try is tried now.
+func (a *Account) Nudge() {
+	a.mail.nudge()
+	a.news.nudge()
+}
+
+func (m *mail) nudge() {
+	m.mu.Lock()
+	for _, c := range m.chats {
+		c.notUntil = time.Time{}
+	}
+	m.mu.Unlock()
+	m.kickAll()
+}
+
+func (m *mail) kickAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for chat := range m.chats {
+		m.lanes.kick(chat)
+	}
+}
+
+// place takes the next place in the order of a chat for a row that is about to be
+// committed; settle or drop must follow.
+func (m *mail) place(peer Peer) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.chats[peer.Chat]
+	if c == nil {
+		c = &mailChat{key: peer.JID.String()}
+		m.chats[peer.Chat] = c
+		m.byKey[c.key] = peer.Chat
+	}
+	seq := m.a.seq.next(1)
+	room := mailRoom
+	if m.bytes > mailBytes {
+		room = 0
+	}
+	c.log.reserve(seq, room)
+	return seq
+}
+
+// settle says that the row of a place is on disk, or that there is none (nil).
+func (m *mail) settle(chat string, seq int64, row *InRow) {
+	if row == nil {
+		m.drop(chat, seq, false)
+		return
+	}
+	m.mu.Lock()
+	c := m.chats[chat]
+	c.count++
+	m.total++
+	if c.log.fill(seq, row) {
+		m.bytes += len(row.Payload)
+	}
+	m.mu.Unlock()
+	m.lanes.kick(chat)
+}
+
+// drop gives a place up; unsure says that its row may be on disk all the same.
+func (m *mail) drop(chat string, seq int64, unsure bool) {
+	m.mu.Lock()
+	c := m.chats[chat]
+	for _, row := range c.log.drop(seq, unsure) {
+		m.bytes -= len(row.Payload)
+	}
+	m.mu.Unlock()
+	m.lanes.kick(chat)
+}
+
+// full says whether too much waits for Matrix: of the account, of one person.
+func (m *mail) full(key string) (all, one bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.chats[m.byKey[key]]; c != nil {
+		one = c.count >= m.a.limits.MaxPendingChat
+	}
+	return m.total >= m.a.limits.MaxPending, one
+}
+
+// done takes a delivered row out.
+func (m *mail) done(chat string, row *InRow) {
+	m.mu.Lock()
+	c := m.chats[chat]
+	c.log.pop(row.Seq)
+	c.count = max(c.count-1, 0)
+	m.total = max(m.total-1, 0)
+	m.bytes -= len(row.Payload)
+	c.attempts = 0
+	eased := m.total <= m.a.limits.MaxPending/2 && c.count <= m.a.limits.MaxPendingChat/2
+	m.mu.Unlock()
+	if eased {
+		m.a.inbox.eased()
+	}
+}
+
+// failed notes that a row must be tried again.
+func (m *mail) failed(chat string) {
+	m.mu.Lock()
+	c := m.chats[chat]
+	c.attempts++
+	wait := backoff(c.attempts, m.a.limits.RetryMin, m.a.limits.RetryMax)
+	c.notUntil = time.Now().Add(wait)
+	m.mu.Unlock()
+	time.AfterFunc(wait, func() { m.lanes.kick(chat) })
+}
+
+// next finds the row to deliver; nil if there is none now.
+func (m *mail) next(ctx context.Context, chat string) (*InRow, error) {
+	for {
+		m.mu.Lock()
+		c := m.chats[chat]
+		if c == nil || time.Now().Before(c.notUntil) {
+			m.mu.Unlock()
+			return nil, nil
+		}
+		if row, ok := c.log.head(); ok {
+			m.mu.Unlock()
+			return row, nil
+		}
+		after, turn, want := c.log.wantsPage()
+		if !want {
+			if c.log.idle() {
+				delete(m.chats, chat)
+				delete(m.byKey, c.key)
+				m.total -= c.count // the rest of a count that was off
+			}
+			m.mu.Unlock()
+			return nil, nil
+		}
+		m.mu.Unlock()
+		rows, err := m.a.store.PendingInbound(ctx, chat, after, mailPage)
+		if err != nil {
+			return nil, err
+		}
+		m.mu.Lock()
+		c.log.page(rows, func(r *InRow) int64 { return r.Seq }, turn, len(rows) == mailPage)
+		for _, row := range rows {
+			m.bytes += len(row.Payload)
+		}
+		empty := len(rows) == 0 && c.log.spilled
+		m.mu.Unlock()
+		if empty {
+			return nil, nil // a commit is on its way and kicks when it is there
+		}
+	}
+}
+
+// work delivers what a chat has.
+func (m *mail) work(ctx context.Context, chat string) {
+	for ctx.Err() == nil {
+		row, err := m.next(ctx, chat)
+		if err == nil && row == nil {
+			return
+		}
+		if err == nil {
+			err = m.deliver(ctx, row)
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			m.a.log.Warn().Err(err).Str("chat", chat).Msg("delivery failed, will be tried again")
+			m.failed(chat)
+			return
+		}
+		m.done(chat, row)
+	}
+}
+
+// deliver hands one row to Matrix and stores the outcome. An error means: again.
+func (m *mail) deliver(ctx context.Context, row *InRow) error {
+	a := m.a
+	in, err := a.inbound(ctx, row)
+	if err != nil {
+		return err
+	}
+	err = errDeliverPanic
+	a.guard("deliver", func() { err = a.up.Deliver(ctx, in) })
+	state, receipt := InDone, ReceiptNone
+	var rejected *Rejected
+	switch {
+	case errors.As(err, &rejected):
+		a.log.Warn().Str("chat", row.Chat).Str("reason", rejected.Reason).Msg("Matrix refuses an item for good")
+		state = InDead
+	case err != nil:
+		return err
+	case row.Kind == KindMessage:
+		receipt = ReceiptDue
+	}
+	if err = a.store.FinishInbound(ctx, row, state, receipt); err != nil {
+		return err
+	}
+	if receipt == ReceiptDue {
+		a.receipts.due(row)
+	}
+	return nil
+}
+
+var errDeliverPanic = errors.New("deliver: panic")
+
+// inbound makes what Matrix is given of a row.
+func (a *Account) inbound(ctx context.Context, row *InRow) (*Inbound, error) {
+	peer, err := a.people.in(ctx, row.Chat)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inbound{
+		Chat: row.Chat, Contact: peer.Contact, Sender: peer.JID, MessageID: row.ID,
+		Timestamp: time.Unix(row.Timestamp, 0), Kind: row.Kind, Late: row.Late, Notify: row.Notify,
+	}
+	if row.Kind != KindMessage {
+		in.Reason = string(row.Payload)
+		return in, nil
+	}
+	in.Message, in.Raw = &waE2E.Message{}, row.Payload
+	if err = proto.Unmarshal(row.Payload, in.Message); err != nil {
+		return nil, errContent
+	}
+	return in, nil
+}

@@ -1,0 +1,459 @@
+package interop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"postern/connector/e2ee"
+	"postern/connector/stanza"
+)
+
+const (
+	// outRoom is how many parts of one chat stay in memory on their way out.
+	outRoom = 32
+	// outPage is how many are read from disk at once.
+	outPage = 16
+)
+
+// outbox sends what is queued: in order within a chat, one part at a time until it is
+// acked, so that a part that must be repeated is not overtaken; chats side by side.
+type outbox struct {
+	a     *Account
+	lanes lanes
+
+	mu    sync.Mutex
+	chats map[string]*outChat
+	// flying are the parts that were written and are not acked, by stanza id.
+	flying map[string]*OutRow
+}
+
+// outChat is what is in memory of one chat's out-queue.
+type outChat struct {
+	log backlog[*OutRow]
+	// resend says that the disk has parts to be sent again on request.
+	resend bool
+	// renew asks for a new session before the next part.
+	renew bool
+	// turn is the login on which the head was written, 0 for not yet.
+	turn int
+	head int64 // its sequence number
+	// asked are the answers to retry requests written on a turn, by sequence number.
+	asked map[int64]int
+	// progress is the reading of the live clock when the chat last came forward, or
+	// when there was nothing to do before.
+	progress time.Duration
+	attempts int
+	notUntil time.Time
+	// reason and code are of the last transient failure.
+	reason Reason
+	code   int
+	timer  *time.Timer
+}
+
+func newOutbox(a *Account) *outbox {
+	o := &outbox{a: a, chats: make(map[string]*outChat), flying: make(map[string]*OutRow)}
+	o.lanes = a.lanes("outbox", o.work)
+	return o
+}
+
+// load finds the chats with unfinished parts.
+func (o *outbox) load(ctx context.Context) error {
+	chats, err := o.a.store.OutboundChats(ctx)
+	if err != nil {
+		return err
+	}
+	clock := o.a.link.clock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, chat := range chats {
+		c := o.chat(chat, clock)
+		c.log.spilled, c.resend, c.turn = true, true, 0
+	}
+	return nil
+}
+
+func (o *outbox) start(ctx context.Context) { o.lanes.start(ctx) }
+
+func (o *outbox) stop() {
+	o.lanes.stop()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range o.chats {
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+	}
+}
+
+// live sends what is unacked again, and what has come since.
+func (o *outbox) live() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for chat, c := range o.chats {
+		c.turn, c.attempts, c.notUntil = 0, 0, time.Time{}
+		clear(c.asked)
+		c.resend = true
+		o.lanes.kick(chat)
+	}
+}
+
+// chat returns a chat's entry, made now if it had nothing to do; o.mu is held.
+func (o *outbox) chat(chat string, clock time.Duration) *outChat {
+	c := o.chats[chat]
+	if c == nil {
+		c = &outChat{progress: clock, asked: make(map[int64]int)}
+		o.chats[chat] = c
+	}
+	return c
+}
+
+// Send stores a Matrix event for a chat and returns the stanza ids of its parts.
+// When it returns nil, the event is on disk together with what also wrote; sending
+// happens later and is told through Upcalls.Status. also may be nil; it runs inside
+// the transaction, and its error, returned as it is, takes everything back.
+//
+// An event that is stored already is left as it is: also is not called, and the
+// same ids come back. Errors: ErrBadOutgoing, ErrNoChat, ErrStopped, or the store's;
+// after ErrStopped and ErrBadOutgoing trying again is useless.
+func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.Context) error) ([]string, error) {
+	if a.deleted.Load() {
+		return nil, ErrStopped
+	}
+	if err := out.check(); err != nil {
+		return nil, err
+	}
+	if _, err := a.people.in(ctx, out.Chat); err != nil {
+		return nil, fmt.Errorf("send: %w", err)
+	}
+	if err := a.seq.load(ctx, a.store); err != nil {
+		return nil, fmt.Errorf("send: %w", err)
+	}
+	ids := make([]string, len(out.Parts))
+	for i := range ids {
+		ids[i] = StanzaID(a.cfg.StanzaKey, out.EventID, i)
+	}
+	old, err := a.store.OutboundParts(ctx, ids[:1])
+	if err != nil {
+		return nil, fmt.Errorf("send: %w", err)
+	}
+	if len(old) > 0 {
+		return ids, nil
+	}
+	rows := a.outbox.place(out, ids)
+	err = a.store.Do(ctx, func(ctx context.Context) error {
+		if err := a.store.InsertOutbound(ctx, rows); err != nil {
+			return err
+		}
+		if also == nil {
+			return nil
+		}
+		return also(ctx)
+	})
+	if errors.Is(err, ErrExists) {
+		a.outbox.drop(rows, false) // two calls at once: the other has stored it
+		return ids, nil
+	}
+	if err != nil {
+		a.outbox.drop(rows, true)
+		return nil, err
+	}
+	a.outbox.fill(rows)
+	return ids, nil
+}
+
+// check looks at the rules of Outgoing.
+func (out *Outgoing) check() error {
+	switch {
+	case out.EventID == "", out.Chat == "", len(out.Parts) == 0, len(out.Parts) > MaxParts:
+		return ErrBadOutgoing
+	case out.Type != stanza.TypeText && out.Type != stanza.TypeMedia && out.Type != stanza.TypeReaction:
+		return ErrBadOutgoing
+	case (out.MediaType != "") != (out.Type == stanza.TypeMedia):
+		return ErrBadOutgoing
+	}
+	for _, p := range out.Parts {
+		if len(p) == 0 || len(p)+maxPad > e2ee.MaxPlaintextBytes {
+			return ErrBadOutgoing
+		}
+	}
+	return nil
+}
+
+// place takes the next places in the order for the parts of an event.
+func (o *outbox) place(out Outgoing, ids []string) []*OutRow {
+	now := time.Now().UnixMilli()
+	rows := make([]*OutRow, len(out.Parts))
+	clock := o.a.link.clock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.chat(out.Chat, clock)
+	first := o.a.seq.next(len(rows))
+	for i, part := range out.Parts {
+		rows[i] = &OutRow{
+			Seq: first + int64(i), Chat: out.Chat, EventID: out.EventID, RoomID: out.RoomID, Part: i, Parts: len(rows),
+			StanzaID: ids[i], Type: out.Type, MediaType: out.MediaType, Plaintext: part, State: PartQueued,
+			Created: now, Changed: now, queued: clock,
+		}
+		c.log.reserve(rows[i].Seq, outRoom)
+	}
+	return rows
+}
+
+func (o *outbox) fill(rows []*OutRow) {
+	o.mu.Lock()
+	c := o.chats[rows[0].Chat]
+	for _, row := range rows {
+		c.log.fill(row.Seq, row)
+	}
+	o.mu.Unlock()
+	o.lanes.kick(rows[0].Chat)
+}
+
+func (o *outbox) drop(rows []*OutRow, unsure bool) {
+	o.mu.Lock()
+	c := o.chats[rows[0].Chat]
+	for _, row := range rows {
+		c.log.drop(row.Seq, unsure)
+	}
+	o.mu.Unlock()
+	o.lanes.kick(rows[0].Chat)
+}
+
+// renew asks for a new session with a chat's person, at once if there is a stream.
+func (o *outbox) renew(chat string) {
+	clock := o.a.link.clock()
+	o.mu.Lock()
+	o.chat(chat, clock).renew = true
+	o.mu.Unlock()
+	o.lanes.kick(chat)
+}
+
+// step is what a chat has to do next.
+type step uint8
+
+const (
+	stepRest   step = iota // nothing now; whatever changes that kicks
+	stepPage               // read rows from disk
+	stepResend             // read parts to be sent again from disk
+	stepRenew              // begin a new session
+	stepExpire             // give up what has waited too long
+	stepSend               // encrypt if need be, and send the head
+)
+
+// next decides what a chat does. row is the head for stepExpire and stepSend.
+func (o *outbox) next(chat string) (s step, row *OutRow) {
+	live := o.a.link.isLive()
+	clock := o.a.link.clock()
+	_, turn, _ := o.a.link.current()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.chats[chat]
+	if c == nil || !live {
+		return stepRest, nil
+	}
+	row, ok := c.log.head()
+	var waited time.Duration
+	if ok {
+		if c.head != row.Seq {
+			c.head, c.turn = row.Seq, 0
+		}
+		if waited = clock - max(c.progress, row.queued); waited >= o.a.limits.Waiting {
+			return stepExpire, row
+		}
+	}
+	pause := time.Until(c.notUntil)
+	if ok || pause > 0 {
+		o.arm(chat, c, o.a.limits.Waiting-waited, pause)
+	}
+	switch {
+	case pause > 0:
+		return stepRest, nil
+	case c.resend:
+		return stepResend, nil
+	case c.renew:
+		return stepRenew, nil
+	case ok && c.turn == turn:
+		return stepRest, nil // written, the ack is due
+	case ok:
+		return stepSend, row
+	}
+	if _, _, want := c.log.wantsPage(); want {
+		return stepPage, nil
+	}
+	if c.log.idle() && len(c.asked) == 0 {
+		delete(o.chats, chat)
+	}
+	return stepRest, nil
+}
+
+// arm wakes a chat when its wait is over, or its pause; o.mu is held.
+func (o *outbox) arm(chat string, c *outChat, wait, pause time.Duration) {
+	if pause > 0 {
+		wait = min(wait, pause)
+	}
+	if c.timer == nil {
+		c.timer = time.AfterFunc(wait, func() { o.lanes.kick(chat) })
+		return
+	}
+	c.timer.Reset(wait)
+}
+
+// work does what a chat has to do.
+func (o *outbox) work(ctx context.Context, chat string) {
+	for ctx.Err() == nil {
+		s, row := o.next(chat)
+		var err error
+		switch s {
+		case stepRest:
+			return
+		case stepPage:
+			var rest bool
+			if rest, err = o.page(ctx, chat); rest && err == nil {
+				return
+			}
+		case stepResend:
+			err = o.resends(ctx, chat)
+		case stepRenew:
+			err = o.renewed(ctx, chat)
+		case stepExpire:
+			err = o.expire(ctx, row)
+		case stepSend:
+			err = o.send(ctx, row)
+		}
+		if err != nil && ctx.Err() == nil {
+			o.trouble(ctx, chat, row, err)
+		}
+	}
+}
+
+// page reads rows from disk. rest says that there was none yet.
+func (o *outbox) page(ctx context.Context, chat string) (rest bool, err error) {
+	o.mu.Lock()
+	c := o.chats[chat]
+	after, turn, _ := c.log.wantsPage()
+	o.mu.Unlock()
+	rows, err := o.a.store.PendingOutbound(ctx, chat, after, outPage)
+	if err != nil {
+		return false, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.log.page(rows, func(r *OutRow) int64 { return r.Seq }, turn, len(rows) == outPage)
+	return len(rows) == 0 && c.log.spilled, nil
+}
+
+// finish takes a part out that is acked or failed. forward says that its chat came
+// forward by it.
+func (o *outbox) finish(stanzaID, chat string, seq int64, forward bool) {
+	clock := o.a.link.clock()
+	o.mu.Lock()
+	delete(o.flying, stanzaID)
+	if c := o.chats[chat]; c != nil {
+		c.log.pop(seq)
+		if _, ok := c.asked[seq]; ok {
+			delete(c.asked, seq)
+			c.resend = true // there may be more than were read
+		}
+		if forward {
+			c.progress, c.attempts, c.notUntil, c.reason, c.code = clock, 0, time.Time{}, "", 0
+		}
+	}
+	o.mu.Unlock()
+	o.lanes.kick(chat)
+}
+
+// pause holds a chat back after a transient failure.
+func (o *outbox) pause(chat string, reason Reason, code int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.chats[chat]
+	if c == nil {
+		return
+	}
+	c.attempts++
+	c.turn = 0
+	c.notUntil = time.Now().Add(backoff(c.attempts, o.a.limits.RetryMin, o.a.limits.RetryMax))
+	if reason != "" {
+		c.reason, c.code = reason, code
+	}
+	o.lanes.kick(chat) // which arms the timer
+}
+
+// fail makes a part fail for good, and with it those of the same event that are not
+// sent yet.
+func (o *outbox) fail(ctx context.Context, row *OutRow, reason Reason, code int) error {
+	a := o.a
+	ids := make([]string, row.Parts)
+	for i := range ids {
+		ids[i] = StanzaID(a.cfg.StanzaKey, row.EventID, i)
+	}
+	parts, err := a.store.OutboundParts(ctx, ids)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UnixMilli()
+	changed := false
+	err = a.store.Do(ctx, func(ctx context.Context) error {
+		changed = false
+		for _, p := range parts {
+			if p.Seq != row.Seq && p.State >= PartSent {
+				continue
+			}
+			one, err := a.store.FailOutbound(ctx, p.StanzaID, reason, code, now)
+			if err != nil {
+				return err
+			}
+			changed = changed || one
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if p.State < PartSent {
+			o.finish(p.StanzaID, p.Chat, p.Seq, false)
+		}
+	}
+	o.finish(row.StanzaID, row.Chat, row.Seq, false)
+	if changed {
+		a.log.Info().Str("chat", row.Chat).Str("reason", string(reason)).Int("code", code).Msg("outgoing event failed")
+		a.news.changed(row)
+	}
+	return nil
+}
+
+// expire gives up the head, which has waited for too long while the stream was live
+// and its chat did not move. Those behind it have their own time (promise 3).
+func (o *outbox) expire(ctx context.Context, row *OutRow) error {
+	o.mu.Lock()
+	reason, code := ReasonNoAnswer, 0
+	if c := o.chats[row.Chat]; c != nil && c.reason != "" {
+		reason, code = c.reason, c.code
+	}
+	o.mu.Unlock()
+	return o.fail(ctx, row, reason, code)
+}
+
+// trouble deals with an error of ours: refusals that are final fail the head, all
+// else waits.
+func (o *outbox) trouble(ctx context.Context, chat string, row *OutRow, err error) {
+	var refused *refusal
+	switch {
+	case errors.As(err, &refused) && refused.final && row != nil:
+		if err = o.fail(ctx, row, refused.reason, refused.code); err == nil {
+			return
+		}
+		o.pause(chat, "", 0)
+	case errors.As(err, &refused):
+		o.pause(chat, refused.reason, refused.code)
+	case errors.Is(err, errOffline):
+		o.pause(chat, "", 0)
+	default:
+		o.a.log.Warn().Err(err).Str("chat", chat).Msg("sending failed, will be tried again")
+		o.pause(chat, "", 0)
+	}
+}

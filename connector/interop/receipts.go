@@ -1,0 +1,209 @@
+package interop
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"postern/connector/stanza"
+)
+
+const (
+	// receiptBatch is how many messages one delivery receipt names at most.
+	receiptBatch = 50
+	// receiptPage is how many due receipts are read at once after a login.
+	receiptPage = 200
+	// receiptFlush is how long acked receipts wait to be noted on disk together. A
+	// crash in between costs a receipt sent twice, which is harmless.
+	receiptFlush = time.Second
+)
+
+// receipts sends the delivery receipts of what Matrix has, again after each login
+// until the gatekeeper has acked them (PROTOCOL.md 6.6). Receipts of one chat that
+// are due at the same time go out as one.
+type receipts struct {
+	a     *Account
+	lanes lanes // a chat sends what is new; "" sends what is on disk
+
+	mu    sync.Mutex
+	turn  int
+	fresh map[string][]*InRow
+	// sent are those on the wire, by the id that the ack will have.
+	sent map[string]sentReceipt
+	// onWire are all ids of sent, by chat, so that none goes out twice in a turn.
+	onWire map[waitKey]bool
+	acks   []sentReceipt
+	flush  *time.Timer
+}
+
+type sentReceipt struct {
+	chat string
+	ids  []string
+}
+
+func newReceipts(a *Account) *receipts {
+	r := &receipts{a: a, fresh: make(map[string][]*InRow), sent: make(map[string]sentReceipt), onWire: make(map[waitKey]bool)}
+	r.lanes = a.lanes("receipts", r.work)
+	return r
+}
+
+func (r *receipts) start(ctx context.Context) { r.lanes.start(ctx) }
+
+func (r *receipts) stop() {
+	r.mu.Lock()
+	if r.flush != nil {
+		r.flush.Stop()
+	}
+	r.mu.Unlock()
+	r.lanes.stop()
+}
+
+// live sends what earlier turns have left over.
+func (r *receipts) live() { r.lanes.kick("") }
+
+// due takes a row whose receipt became due. Without a stream it is left on disk.
+func (r *receipts) due(row *InRow) {
+	if _, _, ok := r.a.link.current(); !ok {
+		return
+	}
+	small := *row
+	small.Payload = nil
+	r.mu.Lock()
+	r.fresh[row.Chat] = append(r.fresh[row.Chat], &small)
+	r.mu.Unlock()
+	r.lanes.kick(row.Chat)
+}
+
+func (r *receipts) work(ctx context.Context, chat string) {
+	if chat == "" {
+		r.backlog(ctx)
+		r.note(ctx)
+		return
+	}
+	for {
+		r.mu.Lock()
+		rows := r.fresh[chat]
+		delete(r.fresh, chat)
+		r.mu.Unlock()
+		if len(rows) == 0 || !r.sendAll(ctx, rows) {
+			return
+		}
+	}
+}
+
+// backlog sends the due receipts that are on disk, once a turn.
+func (r *receipts) backlog(ctx context.Context) {
+	_, turn, ok := r.a.link.current()
+	r.mu.Lock()
+	old := !ok || turn == r.turn
+	if !old {
+		r.turn = turn
+		clear(r.sent)
+		clear(r.onWire)
+	}
+	r.mu.Unlock()
+	if old {
+		return
+	}
+	for after := int64(0); ; {
+		rows, err := r.a.store.DueReceipts(ctx, after, receiptPage)
+		if err != nil {
+			r.a.log.Warn().Err(err).Msg("reading due receipts failed")
+			r.mu.Lock()
+			r.turn = 0 // the next time begins anew
+			r.mu.Unlock()
+			time.AfterFunc(r.a.limits.RetryMax, func() { r.lanes.kick("") })
+			return
+		}
+		if len(rows) == 0 || !r.sendAll(ctx, rows) {
+			return
+		}
+		after = rows[len(rows)-1].Seq
+	}
+}
+
+// sendAll sends receipts for rows; false if there is no stream to send on.
+func (r *receipts) sendAll(ctx context.Context, rows []*InRow) bool {
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && n < receiptBatch && rows[n].Chat == rows[0].Chat && rows[n].STS == rows[0].STS {
+			n++
+		}
+		if !r.send(ctx, rows[:n]) {
+			return false
+		}
+		rows = rows[n:]
+	}
+	return true
+}
+
+// send sends one receipt for rows of one chat.
+func (r *receipts) send(ctx context.Context, rows []*InRow) bool {
+	chat := rows[0].Chat
+	peer, err := r.a.people.in(ctx, chat)
+	if err != nil {
+		r.a.log.Warn().Err(err).Msg("receipt left for later")
+		return true
+	}
+	var ids []string
+	r.mu.Lock()
+	for _, row := range rows {
+		if key := (waitKey{chat, row.ID}); !r.onWire[key] {
+			r.onWire[key] = true
+			ids = append(ids, row.ID)
+		}
+	}
+	if len(ids) > 0 {
+		r.sent[ids[0]+" "+peer.JID.String()] = sentReceipt{chat, ids}
+	}
+	r.mu.Unlock()
+	if len(ids) == 0 {
+		return true
+	}
+	err = r.a.link.send(ctx, 0, &stanza.Receipt{ID: ids[0], IDs: ids, To: peer.JID, STS: rows[0].STS})
+	return err == nil
+}
+
+// acked is called by the reader with the ack of a receipt.
+func (r *receipts) acked(ack *stanza.Ack) {
+	if ack.Type != stanza.ReceiptDelivered {
+		return
+	}
+	key := ack.ID + " " + ack.From.Bare().String()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.sent[key]
+	if !ok {
+		return
+	}
+	delete(r.sent, key)
+	for _, id := range s.ids {
+		delete(r.onWire, waitKey{s.chat, id})
+	}
+	r.acks = append(r.acks, s)
+	if len(r.acks) == 1 {
+		r.flush = time.AfterFunc(receiptFlush, func() { r.lanes.kick("") })
+	}
+}
+
+// note stores which receipts were acked.
+func (r *receipts) note(ctx context.Context) {
+	r.mu.Lock()
+	acks := r.acks
+	r.acks = nil
+	r.mu.Unlock()
+	if len(acks) == 0 {
+		return
+	}
+	err := r.a.store.Do(ctx, func(ctx context.Context) error {
+		for _, s := range acks {
+			if err := r.a.store.ReceiptsDone(ctx, s.chat, s.ids); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		r.a.log.Warn().Err(err).Msg("noting acked receipts failed, they will be sent again")
+	}
+}

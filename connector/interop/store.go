@@ -1,0 +1,304 @@
+package interop
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"postern/connector/e2ee"
+	"postern/connector/jid"
+)
+
+// ErrNoChat says that a chat id is not one of this account's.
+var ErrNoChat = errors.New("chat: unknown")
+
+// Store is everything an account keeps on disk. All methods are safe for
+// concurrent use. A method that writes joins the transaction its context
+// carries (that of Do or of e2ee.Store.Commit) and is a durable transaction of
+// its own without one. A method that reads inside a transaction sees what the
+// transaction wrote. Every error is worth a later try unless said otherwise.
+//
+// interoptest.Conformance is the contract in executable form.
+type Store interface {
+	e2ee.Store
+	Queue
+	Directory
+	PreKeys
+}
+
+// Queue is the in-queue and the out-queue of one account.
+type Queue interface {
+	// Do runs fn in one transaction that is on disk when Do returns nil. If fn
+	// or the commit fails, nothing of it stays.
+	Do(ctx context.Context, fn func(ctx context.Context) error) error
+
+	// LastSeq returns the highest sequence number of all rows that are not
+	// finished, of both queues, 0 for none.
+	LastSeq(ctx context.Context) (int64, error)
+
+	InQueue
+	OutQueue
+}
+
+// InQueue holds what came in: first with its plaintext, afterwards as the
+// memory for dedupe.
+type InQueue interface {
+	// Inbound returns the row of an item, without payload; nil, nil if there
+	// is none.
+	Inbound(ctx context.Context, chat string, class Class, id string) (*InRow, error)
+	// InsertInbound adds a row. A second row of the same Chat, Class and ID is
+	// an error that wraps ErrExists.
+	InsertInbound(ctx context.Context, row *InRow) error
+	// UpdateInbound replaces everything but Chat, Class and ID of a row.
+	UpdateInbound(ctx context.Context, row *InRow) error
+	// FinishInbound sets State and Receipt of a row and erases payload and notify,
+	// if the row still has the sequence number of the one given; else it does
+	// nothing.
+	FinishInbound(ctx context.Context, row *InRow, state InState, receipt ReceiptState) error
+	// PendingInbound returns up to limit rows of a chat in state InPending with
+	// a sequence number above after, in order, with their payload.
+	PendingInbound(ctx context.Context, chat string, after int64, limit int) ([]*InRow, error)
+	// InboundBacklog counts the rows in state InPending for each chat that has
+	// any.
+	InboundBacklog(ctx context.Context) (map[string]int, error)
+	// WaitingInbound returns all rows in state InWaiting, without payload.
+	WaitingInbound(ctx context.Context) ([]*InRow, error)
+	// DueReceipts returns up to limit rows with Receipt ReceiptDue and a
+	// sequence number above after, in order, without payload.
+	DueReceipts(ctx context.Context, after int64, limit int) ([]*InRow, error)
+	// ReceiptsDone sets Receipt to ReceiptDone for the messages with these ids.
+	ReceiptsDone(ctx context.Context, chat string, ids []string) error
+	// PruneInbound deletes rows that are InDone or InDead and were received
+	// before the time, in Unix milliseconds, at most limit of them, and says
+	// how many.
+	PruneInbound(ctx context.Context, before int64, limit int) (int, error)
+}
+
+// ErrExists says that a row with this key is already there.
+var ErrExists = errors.New("queue: row exists")
+
+// Class divides the ids of the in-queue: a message's id is chosen by its
+// sender and must not be able to collide with a notification's.
+type Class uint8
+
+const (
+	// ClassMessage is for messages.
+	ClassMessage Class = 0
+	// ClassNotice is for everything else.
+	ClassNotice Class = 1
+)
+
+// InState is the state of a row of the in-queue.
+type InState uint8
+
+const (
+	// InPending waits for Upcalls.Deliver.
+	InPending InState = 0
+	// InDone was delivered; it stays for dedupe.
+	InDone InState = 1
+	// InDead was refused by Matrix for good.
+	InDead InState = 2
+	// InWaiting could not be decrypted and waits for the sender's repetition.
+	InWaiting InState = 3
+)
+
+// ReceiptState is the state of a row's delivery receipt.
+type ReceiptState uint8
+
+const (
+	// ReceiptNone is not due (yet).
+	ReceiptNone ReceiptState = 0
+	// ReceiptDue is to be sent until the gatekeeper acks it.
+	ReceiptDue ReceiptState = 1
+	// ReceiptDone was acked.
+	ReceiptDone ReceiptState = 2
+)
+
+// InRow is one item of the in-queue. Rows handed out belong to the caller.
+type InRow struct {
+	// Seq orders the items of a chat; the Account assigns it, unique for the
+	// account.
+	Seq   int64
+	Chat  string
+	Class Class
+	ID    string
+	// Hash is the SHA-256 of the ciphertext that was handled last, nil for none.
+	Hash  []byte
+	Kind  Kind
+	State InState
+	// Timestamp is the gatekeeper's, in Unix seconds; Received ours, in Unix
+	// milliseconds.
+	Timestamp, Received int64
+	// Payload is the plaintext without padding (KindMessage) or the reason
+	// (other kinds); sealed on disk, erased by FinishInbound. So is Notify.
+	Payload []byte
+	Notify  string
+	// STS is the attribute that receipts repeat (PROTOCOL.md 6.2).
+	STS     string
+	Receipt ReceiptState
+	// Nack is the error of our ack, 0 for none.
+	Nack int
+	// Retries counts the retry receipts sent for it; Since is the time of the
+	// first, in Unix milliseconds.
+	Retries int
+	Since   int64
+	// Late is Inbound.Late.
+	Late bool
+}
+
+// OutQueue holds what goes out: first with its plaintext, then with the
+// finished stanza too, then as the memory for receipts and retries. State
+// changes are single guarded steps, so that no order of events moves a part
+// back.
+type OutQueue interface {
+	// InsertOutbound adds the rows of an event. A stanza id that is already
+	// there is an error that wraps ErrExists.
+	InsertOutbound(ctx context.Context, rows []*OutRow) error
+	// OutboundParts returns the rows with these stanza ids, in that order and
+	// without those that do not exist, and without Plaintext and Stanza.
+	OutboundParts(ctx context.Context, stanzaIDs []string) ([]*OutRow, error)
+	// OutboundStanza returns the row with this stanza id, complete; nil, nil if
+	// there is none.
+	OutboundStanza(ctx context.Context, stanzaID string) (*OutRow, error)
+	// SetStanza stores the finished stanza of a part in state PartQueued, which
+	// becomes PartEncrypted. False if the part is in another state.
+	SetStanza(ctx context.Context, stanzaID string, stanza []byte, now int64) (bool, error)
+	// AdvanceOutbound moves a part forward to PartSent, PartDelivered or
+	// PartRead and erases its stanza. A part that is that far, or PartFailed,
+	// keeps its state, but loses its stanza all the same. It says whether the
+	// state changed.
+	AdvanceOutbound(ctx context.Context, stanzaID string, state PartState, now int64) (bool, error)
+	// FailOutbound makes a part PartFailed and erases stanza and retry request.
+	// A part that is PartRead or PartFailed stays as it is. It says whether the
+	// state changed.
+	FailOutbound(ctx context.Context, stanzaID string, reason Reason, code int, now int64) (bool, error)
+	// SetRetry stores a retry request and its fingerprint, in place of an
+	// earlier one.
+	SetRetry(ctx context.Context, stanzaID string, req *RetryRequest, fingerprint string) error
+	// SetAnswer stores the finished stanza of the answer to the retry request,
+	// removes the request and counts the answer. A nil stanza only removes the
+	// request. False if the part is PartFailed.
+	SetAnswer(ctx context.Context, stanzaID string, stanza []byte) (bool, error)
+	// PendingOutbound returns up to limit rows of a chat in state PartQueued or
+	// PartEncrypted with a sequence number above after; complete, in order.
+	PendingOutbound(ctx context.Context, chat string, after int64, limit int) ([]*OutRow, error)
+	// ResendsOutbound returns up to limit rows of a chat that were sent before
+	// and have a retry request or the unacked stanza of an answer; complete, in
+	// order.
+	ResendsOutbound(ctx context.Context, chat string, limit int) ([]*OutRow, error)
+	// OutboundChats returns the chats for which PendingOutbound or
+	// ResendsOutbound has something.
+	OutboundChats(ctx context.Context) ([]string, error)
+	// DueStatuses returns up to limit parts, above the sequence number after and
+	// in order, whose state has changed since SetReported, without Plaintext and
+	// Stanza.
+	DueStatuses(ctx context.Context, after int64, limit int) ([]*OutRow, error)
+	// SetReported stores the state of their event that Upcalls.Status took in
+	// these parts, as they were read: a part whose state has changed since stays
+	// in DueStatuses.
+	SetReported(ctx context.Context, parts []*OutRow, state OutState) error
+	// PruneOutbound erases the plaintext of parts that want no work and were
+	// created before window or are not among the newest keep, and deletes parts
+	// that want no work and were created before cut; both in Unix milliseconds.
+	// It does so to at most limit parts of each kind and says to how many.
+	PruneOutbound(ctx context.Context, window int64, keep int, cut int64, limit int) (int, error)
+}
+
+// PartState is the state of one part of an outgoing event.
+type PartState uint8
+
+// The states of a part. The numbers from PartSent on are those of OutState.
+const (
+	PartQueued    PartState = 0
+	PartEncrypted PartState = 1 // the stanza is stored and unacked
+	PartSent      PartState = 2
+	PartDelivered PartState = 3
+	PartRead      PartState = 4
+	PartFailed    PartState = 9
+)
+
+// OutRow is one part of an outgoing event. Rows handed out belong to the caller.
+type OutRow struct {
+	// Seq orders the parts of a chat; the Account assigns it, unique for the
+	// account.
+	Seq                   int64
+	Chat, EventID, RoomID string
+	Part, Parts           int
+	StanzaID              string
+	Type, MediaType       string
+	// Plaintext is the marshalled message without padding; sealed on disk,
+	// kept for the retry window, nil afterwards.
+	Plaintext []byte
+	// Stanza is the finished stanza (the plaintext of a Noise frame) while it
+	// is unacked, else nil; sealed on disk.
+	Stanza []byte
+	State  PartState
+	// Created and Changed are Unix milliseconds.
+	Created, Changed int64
+	Reason           Reason
+	Code             int
+	// Reported is the state of the event that Matrix was told.
+	Reported OutState
+	// Retry is a request to send the part again that was not answered yet, nil
+	// for none; RetryLast is the fingerprint of the last request taken, and
+	// Answers counts the answers.
+	Retry     *RetryRequest
+	RetryLast string
+	Answers   int
+
+	// queued is the reading of the live clock when the row was placed, for the
+	// Account that placed it.
+	queued time.Duration
+}
+
+// RetryRequest is a retry receipt of the other side (PROTOCOL.md 6.8).
+type RetryRequest struct {
+	Count          int
+	Timestamp      int64
+	RegistrationID uint32
+	// Bundle is what came in keys, nil for none.
+	Bundle *e2ee.Bundle
+}
+
+// Directory maps addresses of the gatekeeper to opaque local ids.
+type Directory interface {
+	// PeerByJID returns the person and the chat with that person, made now if
+	// they are new.
+	PeerByJID(ctx context.Context, j jid.JID) (Peer, error)
+	// PeerByChat returns the other side of a chat; ErrNoChat if there is none.
+	PeerByChat(ctx context.Context, chat string) (Peer, error)
+}
+
+// PreKeys keeps the account's own prekeys. Ids are 1 to 2^24-1.
+type PreKeys interface {
+	// ReservePreKeyIDs gives out n (at most 1,000) consecutive ids for one-time
+	// prekeys, never again, and returns the first.
+	ReservePreKeyIDs(ctx context.Context, n int) (first uint32, err error)
+	// ReserveSignedPreKeyID gives out an id for a signed prekey.
+	ReserveSignedPreKeyID(ctx context.Context) (uint32, error)
+	// PutPreKeys stores one-time prekeys as not uploaded, in place of any with
+	// the same ids.
+	PutPreKeys(ctx context.Context, keys []KeyRecord) error
+	// PreKeysToUpload returns up to limit one-time prekeys that are not marked as
+	// uploaded, in the order of their ids.
+	PreKeysToUpload(ctx context.Context, limit int) ([]KeyRecord, error)
+	// MarkPreKeysUploaded marks one-time prekeys; ids that are gone are passed
+	// over.
+	MarkPreKeysUploaded(ctx context.Context, ids []uint32) error
+	// PutSignedPreKey stores a signed prekey.
+	PutSignedPreKey(ctx context.Context, key KeyRecord) error
+	// SignedPreKeys returns all signed prekeys, the newest first.
+	SignedPreKeys(ctx context.Context) ([]KeyRecord, error)
+	// DeleteSignedPreKeys removes those created before the time, in Unix
+	// milliseconds, but never the newest.
+	DeleteSignedPreKeys(ctx context.Context, before int64) error
+}
+
+// KeyRecord is one of our prekeys.
+type KeyRecord struct {
+	ID uint32
+	// Record is the key pair as package e2ee serialises it.
+	Record []byte
+	// Created is in Unix milliseconds; kept for signed prekeys only.
+	Created int64
+}
