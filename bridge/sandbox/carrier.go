@@ -19,6 +19,7 @@ const (
 	handshakeTime = 30 * time.Second
 	idleTime      = 5 * time.Minute // a partner keeps alive every 25 s (PROTOCOL.md 4.6)
 	writeTime     = 60 * time.Second
+	maxStreams    = 1 << 16
 )
 
 // carrier is one connection of a partner, TCP or websocket, as a byte stream (PROTOCOL.md 4.1).
@@ -48,7 +49,7 @@ func (c *carrier) cut() { c.closeOnce.Do(c.abort) }
 func (s *Server) addCarrier(c *carrier) bool {
 	s.runMu.Lock()
 	defer s.runMu.Unlock()
-	if s.closing {
+	if s.closing || len(s.conns) >= maxStreams {
 		return false
 	}
 	s.conns[c] = struct{}{}
@@ -165,7 +166,13 @@ func (s *Server) handleWebsocket(w http.ResponseWriter, r *http.Request) {
 		ws.CloseNow()
 		return
 	}
-	defer s.removeCarrier(c)
-	defer s.contain("stream")
-	s.serveStream(c)
+	done := make(chan struct{})
+	started := s.run("stream", func() {
+		defer close(done)
+		s.serveStream(c)
+	})
+	if started {
+		<-done
+	}
+	s.removeCarrier(c)
 }

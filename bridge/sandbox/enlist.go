@@ -228,12 +228,7 @@ func (s *Server) integratorByBase(base string) (found *Integrator) {
 
 // accountByIdentifier finds the account of a normalised identifier that has not been deleted.
 func (c change) accountByIdentifier(in uint16, identifier string) *account {
-	for _, a := range c.accounts {
-		if a.Integrator == in && a.Identifier == identifier && !a.Deleted {
-			return a
-		}
-	}
-	return nil
+	return c.identified[identity{in, identifier}]
 }
 
 // newAccount makes an account with a number that was never given out before.

@@ -86,9 +86,9 @@ func (c change) addFault(s *Server, f *fault) error {
 	if f.Count == 0 {
 		f.Count = 1
 	}
-	c.meta.NextFault++
-	c.put(c.meta)
-	f.ID = itoa(c.meta.NextFault)
+	c.counters.Fault++
+	c.put(c.counters)
+	f.ID = itoa(c.counters.Fault)
 	if kind.instant && f.Match == "" {
 		return c.actNow(s, f)
 	}
@@ -249,14 +249,15 @@ func (st *stream) release(c change, d *delayedStanza) {
 	st.push(d.o)
 }
 
-// corrupted is n with one bit of its ciphertext turned.
+// corrupted is n with one bit of its ciphertext turned: one that the MAC covers or that is the MAC's, in both
+// kinds of ciphertext, since behind the MAC a pkmsg has two numbers of at most eight bytes together.
 func corrupted(n *binxml.Node) *binxml.Node {
 	out := *n
 	out.Children = slices.Clone(n.Children)
 	for i := range out.Children {
-		if enc := &out.Children[i]; enc.Tag == "enc" && len(enc.Data) > 0 {
+		if enc := &out.Children[i]; enc.Tag == "enc" && len(enc.Data) > 12 {
 			enc.Data = bytes.Clone(enc.Data)
-			enc.Data[len(enc.Data)-1] ^= 1
+			enc.Data[len(enc.Data)-12] ^= 1
 		}
 	}
 	return &out

@@ -145,8 +145,9 @@ func (c change) ping(s *Server, a *account, n *binxml.Node) *binxml.Node {
 	ct := c.inTouch(u, a)
 	if ct.State == reachNone {
 		ct.State = reachAsked
-		c.put(ct)
 	}
+	ct.Told = reachNone // whatever the answer will be, it is told
+	c.put(ct)
 	u.add(c, s, eventBody{Kind: "ping", From: a.Identifier, Integrator: a.Integrator, DisplayName: name})
 	return s.iqResult(n)
 }
@@ -198,6 +199,7 @@ func (c change) deleteAccount(s *Server, a *account, n *binxml.Node, reply func(
 	}
 	a.prekeys, a.fresh, a.seen = map[uint32]*accountPreKey{}, nil, map[string]*seen{}
 	a.Deleted, a.Enlisted = true, false
+	delete(c.identified, identity{a.Integrator, a.Identifier})
 	a.AuthKey, a.Identity, a.SignedKey, a.SignedSig, a.UsedJTI = nil, nil, nil, nil, nil
 	c.put(a)
 	for _, u := range c.usersInOrder() {

@@ -38,6 +38,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // this program can cause.
 var errJournalDamaged = errors.New("read journal: damaged before its end")
 
+// errJournalClosed is what a change gets that comes after the end.
+var errJournalClosed = errors.New("write journal: closed")
+
 // record is one change of a key. value nil is a deletion.
 type record struct {
 	key   string
@@ -333,10 +336,16 @@ func (j *journal) close() error {
 	<-j.done
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.file.Close(); j.err == nil && err != nil {
-		j.err = fmt.Errorf("close journal: %w", err)
+	err := j.file.Close()
+	if err != nil {
+		err = fmt.Errorf("close journal: %w", err)
 	}
-	return j.err
+	if j.err != nil {
+		return j.err
+	}
+	j.err = errJournalClosed // for whoever still waits
+	j.wake.Broadcast()
+	return err
 }
 
 func syncDir(dir string) error {

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -12,13 +11,11 @@ import (
 	"postern/connector/noise"
 )
 
-// serverKeys are the sandbox's own keys, the same for the life of its state.
+// serverKeys are the keys of the sandbox's links, the same for the life of its state.
 type serverKeys struct {
 	root   [32]byte
 	static noise.KeyPair
 	chain  []byte
-	push   *rsa.PrivateKey
-	pushID string
 }
 
 // makeKeys makes the sandbox's keys or takes them from the state, and issues a certificate chain for this
@@ -35,26 +32,15 @@ func (s *Server) makeKeys(c change) error {
 		if err != nil {
 			return fmt.Errorf("make server key: %w", err)
 		}
-		push, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			return fmt.Errorf("make push key: %w", err)
-		}
-		id := make([]byte, 8)
-		if _, err := rand.Read(id); err != nil {
-			return fmt.Errorf("make push key: %w", err)
-		}
 		m.RootPrivate, m.IntPrivate = authority.Root.Private[:], authority.Intermediate.Private[:]
 		m.NoisePrivate = static.Private[:]
-		m.PushKey = x509.MarshalPKCS1PrivateKey(push)
-		m.PushKeyID = hex.EncodeToString(id)
 		c.state.meta = m
 		c.put(m)
 	}
 	root, err1 := keyPair(m.RootPrivate)
 	intermediate, err2 := keyPair(m.IntPrivate)
 	static, err3 := keyPair(m.NoisePrivate)
-	push, err4 := x509.ParsePKCS1PrivateKey(m.PushKey)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return fmt.Errorf("read own keys: %w", err)
 	}
 	authority := &noise.Authority{Root: root, Intermediate: intermediate, Serial: 1}
@@ -63,9 +49,41 @@ func (s *Server) makeKeys(c change) error {
 	if err != nil {
 		return fmt.Errorf("issue certificates: %w", err)
 	}
-	s.keys = serverKeys{root: root.Public, static: static, chain: chain, push: push, pushID: m.PushKeyID}
-	s.pusher = newPusher(s)
+	s.keys = serverKeys{root: root.Public, static: static, chain: chain}
 	return nil
+}
+
+// signingKey is the RSA key that signs push tokens. It is made when it is first needed, because making it takes
+// longer than all the rest of a start.
+func (p *pusher) signingKey() (*rsa.PrivateKey, string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.key != nil {
+		return p.key, p.keyID, nil
+	}
+	var stored []byte
+	var id string
+	p.s.state.view(func() { stored, id = p.s.state.meta.PushKey, p.s.state.meta.PushKeyID })
+	if stored == nil {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			return nil, "", fmt.Errorf("make push key: %w", err)
+		}
+		stored, id = x509.MarshalPKCS1PrivateKey(key), newID("", 8)
+		err = p.s.settled(p.s.state.update(func(c change) {
+			c.meta.PushKey, c.meta.PushKeyID = stored, id
+			c.put(c.meta)
+		}))
+		if err != nil {
+			return nil, "", err
+		}
+	}
+	key, err := x509.ParsePKCS1PrivateKey(stored)
+	if err != nil {
+		return nil, "", fmt.Errorf("read push key: %w", err)
+	}
+	p.key, p.keyID = key, id
+	return key, id, nil
 }
 
 func keyPair(private blob) (noise.KeyPair, error) {

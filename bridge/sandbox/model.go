@@ -20,16 +20,29 @@ type meta struct {
 	RootPrivate  blob // Noise: root of the certificate authority
 	IntPrivate   blob // Noise: intermediate of the certificate authority
 	NoisePrivate blob // Noise: the server's static key
-	PushKey      blob // PKCS #8, the RSA key that signs push tokens
+	PushKey      blob // PKCS #1, the RSA key that signs push tokens; nil until it is needed
 	PushKeyID    string
 	ChatTCP      string // listener addresses, so that a restart finds them again
 	ChatWS       string
 	HTTP         string
-	NextFault    uint64
-	NextQueued   uint64
 }
 
 func (*meta) storeKey() string { return "meta/" }
+
+// counters are the numbers given out last. They change often, so they are apart from meta.
+type counters struct {
+	Fault uint64
+	Order uint64 // of stanzas and prekeys
+}
+
+func (*counters) storeKey() string { return "counters/" }
+
+// order gives out the next number for something that has an order.
+func (c change) order() uint64 {
+	c.counters.Order++
+	c.put(c.counters)
+	return c.counters.Order
+}
 
 // Integrator is one partner: what the two sides have agreed on. PublicBase is the iss of its tokens.
 type Integrator struct {
@@ -149,6 +162,7 @@ type queued struct {
 	Stanza  blob // encoded in the default dialect
 	At      int64
 
+	sent bool // has been written, on this stream or one before
 	gone bool
 }
 
@@ -247,6 +261,7 @@ func errState(what, name string) error { return fmt.Errorf("%s of unknown %s", w
 // loaders in the order of dependence; load walks them.
 var loaders = []loader{
 	load("meta", func(s *state, m *meta) error { s.meta = m; return nil }),
+	load("counters", func(s *state, n *counters) error { s.counters = n; return nil }),
 	load("integrator", func(s *state, i *Integrator) error { s.integrators[i.ID] = i; return nil }),
 	load("user", (*state).placeUser),
 	load("account", (*state).placeAccount),
@@ -275,6 +290,7 @@ var loaders = []loader{
 	load("queue", func(s *state, q *queued) error {
 		a, err := s.accountByText("stanza", q.Account)
 		if err == nil {
+			q.sent = true // nobody knows any more, so its answer is believed
 			a.queue = append(a.queue, q)
 		}
 		return err
@@ -361,7 +377,16 @@ func (s *state) placeAccount(a *account) error {
 	a.seen = map[string]*seen{}
 	a.blocked = map[*user]bool{}
 	s.accounts[j] = a
+	if !a.Deleted {
+		s.identified[identity{a.Integrator, a.Identifier}] = a
+	}
 	return nil
+}
+
+// identity is what a person at a partner is found by: integrator and normalised identifier.
+type identity struct {
+	integrator uint16
+	identifier string
 }
 
 // normalise gives the form of a user-visible identifier that is stored and compared (PROTOCOL.md 1.5).

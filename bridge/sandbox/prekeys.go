@@ -91,9 +91,7 @@ func (c change) addPreKey(s *Server, a *account, id uint32, key []byte) {
 			a.fresh = slices.DeleteFunc(a.fresh, func(x uint32) bool { return x == id })
 		}
 	}
-	c.meta.NextQueued++ // one row of numbers for everything that has an order
-	c.put(c.meta)
-	k := &accountPreKey{Account: a.Address, ID: id, Key: slices.Clone(key), Order: c.meta.NextQueued}
+	k := &accountPreKey{Account: a.Address, ID: id, Key: slices.Clone(key), Order: c.order()}
 	a.prekeys[id] = k
 	a.fresh = append(a.fresh, id)
 	c.put(k)

@@ -3,11 +3,13 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -24,6 +26,10 @@ const (
 type pusher struct {
 	s      *Server
 	client *http.Client
+
+	mu    sync.Mutex
+	key   *rsa.PrivateKey
+	keyID string
 }
 
 func newPusher(s *Server) *pusher {
@@ -91,9 +97,12 @@ func (p *pusher) token(base string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("sign push token: %w", err)
 	}
-	keys := p.s.keys
+	key, keyID, err := p.signingKey()
+	if err != nil {
+		return "", err
+	}
 	signer, err := jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: keys.push, KeyID: keys.pushID}},
+		jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: keyID}},
 		(&jose.SignerOptions{}).WithType("JWT"),
 	)
 	if err != nil {
@@ -131,8 +140,14 @@ func (c change) notePush(s *Server, in uint16, identifier string, status int) {
 
 // handleJWKS answers the URL under which the gatekeeper's own keys are.
 func (s *Server) handleJWKS(w http.ResponseWriter, _ *http.Request) {
+	key, keyID, err := s.pusher.signingKey()
+	if err != nil {
+		s.log.Error().Err(err).Msg("no key for pushes")
+		http.Error(w, "no key set", http.StatusInternalServerError)
+		return
+	}
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{
-		Key: s.keys.push.Public(), KeyID: s.keys.pushID, Algorithm: string(jose.RS256), Use: "sig",
+		Key: key.Public(), KeyID: keyID, Algorithm: string(jose.RS256), Use: "sig",
 	}}}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(set)

@@ -47,10 +47,8 @@ func (c change) enqueue(s *Server, a *account, n *binxml.Node) {
 		s.log.Error().Str("tag", n.Tag).Msg("a stanza could not be encoded")
 		return
 	}
-	c.meta.NextQueued++
-	c.put(c.meta)
 	q := &queued{
-		Account: a.Address, Seq: c.meta.NextQueued, Tag: n.Tag, ID: n.Attr("id"), Type: n.Attr("type"),
+		Account: a.Address, Seq: c.order(), Tag: n.Tag, ID: n.Attr("id"), Type: n.Attr("type"),
 		From: n.Attr("from"), Stanza: frame, At: unix(s.now()),
 	}
 	a.queue = append(a.queue, q)
@@ -75,7 +73,7 @@ func (c change) remove(a *account, q *queued) {
 }
 
 // answered takes the stanza off the queue that an ack answers: the oldest written on this stream that matches,
-// else the oldest of the queue. It is nil if nothing matches. Answers come in the order of what they answer,
+// else the oldest of the queue that was written on an earlier one. It is nil if nothing matches. Answers come in the order of what they answer,
 // so the ack of a message that could not be read does not take its second, readable form off the queue.
 func (c change) answered(st *stream, key answerKey) *queued {
 	if list := st.waiting[key]; len(list) > 0 {
@@ -88,7 +86,7 @@ func (c change) answered(st *stream, key answerKey) *queued {
 		return list[0]
 	}
 	for _, q := range st.account.queue {
-		if q.key() == key {
+		if q.sent && q.key() == key {
 			c.remove(st.account, q)
 			return q
 		}
@@ -113,6 +111,7 @@ func (c change) sweep(s *Server) {
 	}
 	for _, u := range c.users {
 		u.phone.forget(c, limit)
+		u.phone.forgetPlain(c, unix(s.now().Add(-keepPlain)))
 	}
 }
 

@@ -124,6 +124,7 @@ func New(cfg Config) (*Server, error) {
 		failed:   make(chan struct{}),
 		unlock:   func() {},
 	}
+	s.pusher = newPusher(s)
 	if cfg.Reads != nil {
 		s.codec.Read = *cfg.Reads
 	}
@@ -288,11 +289,11 @@ func (s *Server) Failed() <-chan struct{} { return s.failed }
 
 // run starts a goroutine that Close waits for; after Close it starts nothing. A panic in it is contained and logged without its value, which
 // could hold something of a person's.
-func (s *Server) run(what string, fn func()) {
+func (s *Server) run(what string, fn func()) bool {
 	s.runMu.Lock()
 	defer s.runMu.Unlock()
 	if s.closing {
-		return
+		return false
 	}
 	s.wg.Add(1)
 	go func() {
@@ -300,6 +301,7 @@ func (s *Server) run(what string, fn func()) {
 		defer s.contain(what)
 		fn()
 	}()
+	return true
 }
 
 func (s *Server) contain(what string) {
@@ -326,7 +328,7 @@ func (s *Server) serve(what string, l net.Listener, h http.Handler) {
 // settled waits for change n; a failure to write stops the sandbox from answering anything.
 func (s *Server) settled(n uint64) error {
 	err := s.state.settle(n)
-	if err != nil {
+	if err != nil && s.ctx.Err() == nil {
 		s.failOnce.Do(func() {
 			s.log.Error().Msg("the state cannot be written any more")
 			close(s.failed)

@@ -23,6 +23,8 @@ type state struct {
 	journal *journal // nil: memory only
 
 	meta        *meta
+	counters    *counters
+	identified  map[identity]*account
 	integrators map[uint16]*Integrator
 	users       map[string]*user // by phone digits
 	usersByJID  map[jid.JID]*user
@@ -42,6 +44,8 @@ func newState() *state {
 	return &state{
 		alive:       map[string]any{},
 		dirty:       map[string]bool{},
+		counters:    &counters{},
+		identified:  map[identity]*account{},
 		integrators: map[uint16]*Integrator{},
 		users:       map[string]*user{},
 		usersByJID:  map[jid.JID]*user{},

@@ -229,6 +229,7 @@ func (st *stream) written(c change, o outgoing) {
 		})})
 		return
 	}
+	o.item.sent = true
 	key := o.item.key()
 	st.waiting[key] = append(st.waiting[key], o.item)
 }
