@@ -150,7 +150,10 @@ func (g *gate) call(method, path string, body any) map[string]any {
 	return answer
 }
 
-func (g *gate) post(path string, body any) map[string]any { g.t.Helper(); return g.call("POST", path, body) }
+func (g *gate) post(path string, body any) map[string]any {
+	g.t.Helper()
+	return g.call("POST", path, body)
+}
 
 // says makes a phone send text and returns the message id.
 func (g *gate) says(phone, text string) string {
