@@ -87,7 +87,7 @@ var table = []row{
 	{
 		"bridge",
 		[]string{"connector", "connector/profile", "database", "bridge/sandbox", "bridge/demo", "bridge/parts"},
-		[]string{mautrix, yaml},
+		[]string{mautrix, yaml, "go.mau.fi/zeroconfig", "github.com/tidwall/gjson"},
 	},
 }
 
