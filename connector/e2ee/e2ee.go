@@ -38,7 +38,7 @@
 // The current one. A message read in an archived state makes it the current one only if it began a new ratchet step, that
 // is if the peer has used this state since it last heard from us there. A late message, one in a chain we already know, is
 // read in its place and leaves the newer session alone. A state under an identity key that has been replaced is never
-// made current again. When both sides start a session at once, both sessions can be read on both sides, and the first
+// made current again, nor is any after EndSession, until a session is begun. When both sides start a session at once, both sessions can be read on both sides, and the first
 // answer decides which goes on.
 package e2ee
 
