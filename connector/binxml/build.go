@@ -16,6 +16,8 @@ type builder struct {
 	text  strings.Builder
 	data  []byte
 	p     piece
+	// digits is where packed strings are unpacked, here so that it is cleared once only.
+	digits [2 * packedMax]byte
 }
 
 func (b *builder) node(n *Node) error {
@@ -32,13 +34,17 @@ func (b *builder) node(n *Node) error {
 	}
 	if count := (size - 1) / 2; count > 0 {
 		n.Attrs, b.attrs = b.attrs[:count:count], b.attrs[count:]
+		var seen uint64 // one bit for each kind of name, so that names are compared only where they may be equal
 		for i := range n.Attrs {
-			if err = b.attr(&n.Attrs[i]); err != nil {
+			a := &n.Attrs[i]
+			if err = b.attr(a); err != nil {
 				return err
 			}
-			if duplicate(n.Attrs[:i], n.Attrs[i].Key) {
+			bit := uint64(1) << ((uint(len(a.Key)) + 7*uint(a.Key[0])) % 64)
+			if seen&bit != 0 && duplicate(n.Attrs[:i], a.Key) {
 				return b.syntax("attribute given twice")
 			}
+			seen |= bit
 		}
 	}
 	if size%2 == 0 {
@@ -64,6 +70,9 @@ func (b *builder) attr(a *Attr) (err error) {
 
 func (b *builder) string() (string, error) {
 	tag, err := b.byte()
+	if err == nil && int(tag) < len(token.SingleByteTokens) {
+		return token.SingleByteTokens[tag], nil
+	}
 	if err != nil {
 		return "", err
 	}
@@ -85,8 +94,7 @@ func (b *builder) unpack(tag byte) (string, error) {
 	if b.p.raw {
 		b.text.Write(b.b[b.p.off : b.p.off+b.p.n])
 	} else {
-		var digits [2 * packedMax]byte
-		b.text.Write(digits[:b.p.unpack(digits[:], b.b)])
+		b.text.Write(b.digits[:b.p.unpack(b.digits[:], b.b)])
 	}
 	return b.text.String()[start:], nil
 }
@@ -216,8 +224,7 @@ func (b *builder) body(tag byte, n *Node) error {
 	if b.p.pairs == nil {
 		n.Data = append(b.data, b.p.token...)
 	} else {
-		var digits [2 * packedMax]byte
-		n.Data = append(b.data, digits[:b.p.unpack(digits[:], b.b)]...)
+		n.Data = append(b.data, b.digits[:b.p.unpack(b.digits[:], b.b)]...)
 	}
 	b.data = n.Data[len(n.Data):]
 	n.Data = n.Data[:len(n.Data):len(n.Data)]

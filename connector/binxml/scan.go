@@ -57,7 +57,7 @@ func (s *scanner) name() error {
 	if isToken(tag) {
 		return nil
 	}
-	if err = s.piece(tag, &s.p); err != nil {
+	if err = s.string(tag); err != nil {
 		return err
 	}
 	n := s.p.length()
@@ -87,11 +87,25 @@ func (s *scanner) optional(tag byte) error {
 	if tag == tagListEmpty || isToken(tag) {
 		return nil
 	}
-	if err := s.piece(tag, &s.p); err != nil {
+	if err := s.string(tag); err != nil {
 		return err
 	}
 	if s.p.token == "" {
 		s.text += s.p.length()
+	}
+	return nil
+}
+
+// string passes over a string and checks it in full.
+func (s *scanner) string(tag byte) error {
+	if err := s.piece(tag, &s.p); err != nil || s.p.pairs == nil {
+		return err
+	}
+	for k, v := range s.b[s.p.off : s.p.off+s.p.n] {
+		pair := &s.p.pairs[v]
+		if pair[0] == 0 || pair[1] == 0 && !(s.p.odd && k == s.p.n-1) {
+			return s.syntax("unknown digit in a packed string")
+		}
 	}
 	return nil
 }
@@ -150,7 +164,7 @@ func (s *scanner) content(depth int) error {
 		return err
 	}
 	if !isList(tag) {
-		if err = s.piece(tag, &s.p); err == nil && !s.p.raw {
+		if err = s.string(tag); err == nil && !s.p.raw {
 			s.data += s.p.length()
 		}
 		return err
