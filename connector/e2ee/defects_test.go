@@ -513,6 +513,7 @@ func TestHazardPaddingCheckOnlyAnUpperBoundPaddingIsStrict(t *testing.T) {
 	}{
 		{"the last byte is 0", block("text", 0), true},
 		{"the last byte is above the block size", block("text", 17), true},
+		{"more than a block of it", bytes.Repeat([]byte{17}, 32), true},
 		{"the last byte is the whole length", block("text", 32), true},
 		{"the last byte is above the length", block("text", 33), false},
 		{"the bytes before differ", block("text", 3, 2, 3), true},

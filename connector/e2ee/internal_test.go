@@ -290,8 +290,8 @@ func newTiny(t *testing.T, number int) *tinyUser {
 	return &tinyUser{New(device, store), store, device, who}
 }
 
-// meet lets a begin a session with b and b answer.
-func meet(t *testing.T, a, b *tinyUser) {
+// begin starts a session of a with b.
+func begin(t *testing.T, a, b *tinyUser) {
 	t.Helper()
 	signed, err := b.device.GenerateSignedPreKey(4)
 	if err != nil {
@@ -301,6 +301,12 @@ func meet(t *testing.T, a, b *tinyUser) {
 	if _, err = a.StartSession(t.Context(), b.who, b.device.Bundle(signed, nil), nil); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// meet lets a begin a session with b and b answer.
+func meet(t *testing.T, a, b *tinyUser) {
+	t.Helper()
+	begin(t, a, b)
 	a.say(t, b)
 	b.say(t, a)
 }
@@ -370,6 +376,56 @@ func TestASendingChainAtItsEndIsNotWrappedAround(t *testing.T) {
 	})
 	if _, err := a.Encrypt(t.Context(), b.who, []byte("text"), nil); !errors.Is(err, ErrExhausted) {
 		t.Errorf("encrypt: %v", err)
+	}
+}
+
+func TestARatchetStepWithoutHavingSentStoresNoUnderflow(t *testing.T) {
+	a, b := newTiny(t, 1), newTiny(t, 2)
+	begin(t, a, b)
+	a.say(t, b)
+	b.change(t, a, func(row *sessionRow) {
+		state, err := decodeState(row.current)
+		if err != nil || state.PreviousCounter() != 0 {
+			t.Errorf("previous counter %d, %v", state.PreviousCounter(), err)
+		}
+	})
+}
+
+func TestAnOldCounterInOneStateDoesNotEndTheSearch(t *testing.T) {
+	a, b := newTiny(t, 1), newTiny(t, 2)
+	meet(t, a, b)
+	var older []byte
+	b.change(t, a, func(row *sessionRow) { older = bytes.Clone(row.current) })
+	m := a.say(t, b)
+	read := func() error { return b.Decrypt(t.Context(), a.who, m.Type, m.Body, nil) }
+	if err := read(); !errors.Is(err, ErrDuplicate) {
+		t.Fatalf("a duplicate: %v", err)
+	}
+	b.change(t, a, func(row *sessionRow) { row.archived = [][]byte{older} })
+	if err := read(); err != nil {
+		t.Errorf("a state that can read it is behind one that cannot: %v", err)
+	}
+	if err := read(); !errors.Is(err, ErrDuplicate) {
+		t.Errorf("now a duplicate in both: %v", err)
+	}
+}
+
+func TestThePreKeyHeadOfAKnownSessionMustNameItsIdentity(t *testing.T) {
+	a, b := newTiny(t, 1), newTiny(t, 2)
+	begin(t, a, b)
+	a.say(t, b)
+	m, err := a.Encrypt(t.Context(), b.who, []byte("text"), nil)
+	if err != nil || m.Type != TypePreKey {
+		t.Fatalf("a %s, %v", m.Type, err)
+	}
+	other := newTiny(t, 3).device.IdentityPublic
+	// Of two identity fields the last counts.
+	renamed := wire(bytes.Clone(m.Body)).bytes(3, typed(other))
+	if err = b.Decrypt(t.Context(), a.who, m.Type, renamed, nil); !errors.Is(err, ErrBadMAC) {
+		t.Errorf("under another name: %v", err)
+	}
+	if err = b.Decrypt(t.Context(), a.who, m.Type, m.Body, nil); err != nil {
+		t.Errorf("as it was sent: %v", err)
 	}
 }
 

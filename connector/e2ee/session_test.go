@@ -105,6 +105,12 @@ func TestStartingASessionReportsTheIdentityAndVerifiesTheSignatureFirst(t *testi
 	if !unchanged(ours.mem, before) {
 		t.Fatal("a refused bundle changed the store")
 	}
+	untouched := e2ee.New(ours.party.Device, noStore{})
+	b = peer.bundle(true)
+	b.Signed.Signature[0] ^= 1
+	if _, err := untouched.StartSession(t.Context(), peerJID(2), b, nil); !errors.Is(err, e2ee.ErrSignature) {
+		t.Errorf("the signature is not the first thing looked at: %v", err)
+	}
 	one := peer.bundle(true)
 	if started, err := start(one); err != nil || !started.FirstIdentity || started.IdentityChanged || started.Identity != one.Identity {
 		t.Errorf("the first bundle: %+v, %v", started, err)
@@ -398,6 +404,12 @@ func TestTwoMessagesThatUseOnePreKeyDoNotBothBeginASession(t *testing.T) {
 		t.Error("rows were left behind")
 	}
 }
+
+// noStore has nothing and fails whatever is asked of it.
+type noStore struct{ e2ee.Store }
+
+func (noStore) LoadSession(context.Context, string) ([]byte, error)  { return nil, errNotUsed }
+func (noStore) LoadIdentity(context.Context, string) ([]byte, error) { return nil, errNotUsed }
 
 // staleStore loses each prekey between its load and the commit, as a message of another address can.
 type staleStore struct{ *e2eetest.MemStore }
