@@ -44,6 +44,7 @@ type lab struct {
 	s      *Server
 	info   Info
 	url    string // control
+	prof   *profile.Profile
 	public *publicFace
 }
 
@@ -139,7 +140,7 @@ func (l *lab) start(cfg Config) {
 		l.t.Fatalf("start sandbox: %v", err)
 	}
 	l.t.Cleanup(func() { s.Close() })
-	l.s, l.info, l.url = s, s.Info(), s.ControlURL()
+	l.s, l.info, l.url, l.prof = s, s.Info(), s.ControlURL(), s.Profile()
 }
 
 // do makes a control call and returns the status.
@@ -297,7 +298,7 @@ func (l *lab) newPartner(identifier string) *scripted {
 	l.t.Helper()
 	static, err := noise.GenerateKeyPair(rand.Reader)
 	must(l.t, err)
-	p := &scripted{l: l, t: l.t, prof: l.s.Profile(), identifier: identifier, static: static, nextKey: 1}
+	p := &scripted{l: l, t: l.t, prof: l.prof, identifier: identifier, static: static, nextKey: 1}
 	p.newIdentity()
 	return p
 }
