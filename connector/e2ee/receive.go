@@ -64,8 +64,8 @@ func try(stored []byte, in *incoming) (opened, []byte, error) {
 		if result, err = receive(state, in.message); err != nil {
 			return err
 		}
-		next = encodeState(state)
-		return nil
+		next, err = encodeState(state)
+		return err
 	})
 	return result, next, err
 }

@@ -147,8 +147,14 @@ func decodeState(stored []byte) (*record.State, error) {
 	return state, nil
 }
 
-// encodeState is the stored form of a state. It runs under guard, like all that calls libsignal.
-func encodeState(state *record.State) []byte { return state.Serialize() }
+// encodeState is the stored form of a state. It runs under guard, like all that calls libsignal. The error is ErrLibrary.
+func encodeState(state *record.State) ([]byte, error) {
+	stored := state.Serialize()
+	if len(stored) == 0 {
+		return nil, ErrLibrary // an empty state must never be stored
+	}
+	return stored, nil
+}
 
 // clampPreviousCounter takes back the underflow libsignal's own receive step leaves when a side ratchets without having
 // sent. Our receive step never makes it; this is for the wire to be right whatever made the state. The MAC comes after.
@@ -162,7 +168,8 @@ func clampPreviousCounter(state *record.State) {
 // LocalStorageProtocol), where its own serializer writes JSON of twice the size.
 type stateFormat struct{}
 
-// Serialize implements record.StateSerializer.
+// Serialize implements record.StateSerializer, which has no way to report an error: the result is then empty. Marshalling
+// fails on invalid UTF-8 and missing required fields, and this message has neither kind of field.
 func (stateFormat) Serialize(s *record.StateStructure) []byte {
 	version := uint32(s.SessionVersion)
 	out := &serialize.SessionStructure{
@@ -189,9 +196,7 @@ func (stateFormat) Serialize(s *record.StateStructure) []byte {
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(out)
 	if err != nil {
-		// Marshal fails on invalid UTF-8 and missing required fields; this message has neither kind of field. Callers run
-		// under guard, and an empty state must never be stored.
-		panic("session state cannot be coded")
+		return nil
 	}
 	return b
 }

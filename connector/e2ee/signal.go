@@ -106,8 +106,8 @@ func (s *Signal) seal(ctx context.Context, row *sessionRow, known []byte, plaint
 		if buffer.stored == nil {
 			return ErrLibrary
 		}
-		row.current = encodeState(buffer.stored.SessionState())
-		return nil
+		row.current, err = encodeState(buffer.stored.SessionState())
+		return err
 	})
 	return sealed, err
 }
@@ -187,8 +187,8 @@ func (s *Signal) openFirst(ctx context.Context, row *sessionRow, known []byte, i
 		if err != nil {
 			return err
 		}
-		state = encodeState(fresh.SessionState())
-		return nil
+		state, err = encodeState(fresh.SessionState())
+		return err
 	})
 	if err != nil {
 		return nil, Opened{}, nil, err
@@ -275,8 +275,8 @@ func (s *Signal) build(ctx context.Context, bundle Bundle) ([]byte, error) {
 		if buffer.stored == nil {
 			return ErrLibrary
 		}
-		state = encodeState(buffer.stored.SessionState())
-		return nil
+		state, err = encodeState(buffer.stored.SessionState())
+		return err
 	})
 	return state, err
 }
