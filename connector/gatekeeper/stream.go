@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"go.mau.fi/whatsmeow/proto/waWa6"
 
 	"postern/connector/noise"
@@ -224,7 +225,11 @@ func (s *Stream) publish(st State) {
 	s.mu.Lock()
 	s.phase = st.Phase
 	s.mu.Unlock()
-	e := s.cfg.Log.Info().Stringer("state", st.Phase)
+	level := zerolog.InfoLevel
+	if st.Phase == Connecting || st.Phase == LoggingIn || st.Phase == Draining {
+		level = zerolog.DebugLevel // on the way to one that matters
+	}
+	e := s.cfg.Log.WithLevel(level).Stringer("state", st.Phase)
 	if st.Code != 0 {
 		e = e.Int("code", st.Code)
 	}
