@@ -172,6 +172,50 @@ func (w *World) BotSays(ctx context.Context, p *Person, room string, since time.
 	})
 }
 
+// Login is what came of LogIn.
+type Login struct {
+	Room       string // the management room
+	Consent    string // what the bridge told before asking
+	Identifier string // under which WhatsApp users find the user
+}
+
+// LogIn takes a user through the bridge's login as a person would: in a direct
+// chat with the bot, reading what it says and typing the answer it asks for.
+func (w *World) LogIn(ctx context.Context, p *Person) (*Login, error) {
+	login := &Login{}
+	known, err := w.Gatekeeper.Partners(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking the gatekeeper for its partners: %w", err)
+	}
+	var others []string
+	for _, partner := range known {
+		others = append(others, partner.Identifier)
+	}
+	since := time.Now().Add(-time.Second)
+	if login.Room, err = p.CreateDM(ctx, w.Bot); err != nil {
+		return nil, err
+	}
+	if _, err := w.BotSays(ctx, p, login.Room, since, "hello"); err != nil {
+		return nil, err
+	}
+	if _, err := p.SendText(ctx, login.Room, "login "+w.Gatekeeper.Info.Profile); err != nil {
+		return nil, err
+	}
+	consent, err := w.BotSays(ctx, p, login.Room, since, "encrypted")
+	if err != nil {
+		return nil, err
+	}
+	login.Consent = consent.Message().Body
+	if _, err := w.BotSays(ctx, p, login.Room, since, "please enter"); err != nil {
+		return nil, err
+	}
+	if _, err := p.SendText(ctx, login.Room, "agree"); err != nil {
+		return nil, err
+	}
+	login.Identifier, err = w.IdentifierOf(ctx, others...)
+	return login, err
+}
+
 // IdentifierOf waits until a partner user is enlisted and connected at the
 // gatekeeper and returns the identifier under which WhatsApp users find them.
 // Others in except are passed over.
