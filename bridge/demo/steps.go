@@ -61,12 +61,13 @@ func (s *story) startChat(ctx context.Context) error {
 	if err := s.say(ctx, s.management, "start-chat "+ben.Phone); err != nil {
 		return err
 	}
-	room, err := s.enter(ctx, ben.Name)
+	// Only a message tells a name, so until then the room has the number's.
+	room, name, err := s.enter(ctx, ben)
 	if err != nil {
 		return err
 	}
 	s.kept.Rooms[ben.Name] = room
-	s.t.held(fmt.Sprintf("a room named %q opens (%d ms)", ben.Name, time.Since(start).Milliseconds()))
+	s.t.held(fmt.Sprintf("a room named %q opens (%d ms)", name, time.Since(start).Milliseconds()))
 	space, err := s.alice.ExpectInvite(ctx, "the space for third-party chats", func(i parts.Invite) bool { return i.Space })
 	if err != nil {
 		return err
@@ -84,29 +85,31 @@ func (s *story) startChat(ctx context.Context) error {
 	return nil
 }
 
-// enter joins the room of a WhatsApp user and checks its name and the notice
-// that it begins with.
-func (s *story) enter(ctx context.Context, name string) (string, error) {
-	invite, err := s.alice.ExpectInvite(ctx, "the chat with "+name, func(i parts.Invite) bool { return !i.Space && i.Name == name })
+// enter joins the room of a WhatsApp user, which has their name or, until that is
+// known, their number, and checks the notice that it begins with.
+func (s *story) enter(ctx context.Context, p phoneInfo) (room, name string, err error) {
+	invite, err := s.alice.ExpectInvite(ctx, "the chat with "+p.Name, func(i parts.Invite) bool {
+		return !i.Space && (i.Name == p.Name || i.Name == p.Phone)
+	})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if err := s.alice.Join(ctx, invite.Room); err != nil {
-		return "", err
+		return "", "", err
 	}
 	notice, err := s.alice.Expect(ctx, "the notice on encryption", func(e *parts.Event) bool {
 		return e.RoomID == invite.Room && e.Type == "m.room.message"
 	})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if m := notice.Message(); m.MsgType != "m.notice" || !strings.Contains(m.Body, "encrypted") {
-		return "", fmt.Errorf("the room with %s does not begin with the notice on encryption but with %q", name, m.Body)
+		return "", "", fmt.Errorf("the room with %s does not begin with the notice on encryption but with %q", p.Name, m.Body)
 	}
 	for _, line := range strings.Split(strings.TrimSpace(notice.Message().Body), "\n") {
 		s.t.line("    | %s", line)
 	}
-	return invite.Room, nil
+	return invite.Room, invite.Name, nil
 }
 
 // toWhatsApp sends a text and waits until the phone has it and the room shows
@@ -152,7 +155,19 @@ func isDelivered(e *parts.Event, room, event string) bool {
 
 // answer makes Ben write back.
 func (s *story) answer(ctx context.Context) error {
-	return s.fromWhatsApp(ctx, phones[0], "Hi Alice, *good* to hear from you! ("+s.run+")")
+	ben := phones[0]
+	if err := s.fromWhatsApp(ctx, ben, "Hi Alice, *good* to hear from you! ("+s.run+")"); err != nil {
+		return err
+	}
+	_, err := s.alice.Expect(ctx, "the room to have Ben's name", func(e *parts.Event) bool {
+		var content struct{ Name string }
+		return e.RoomID == s.kept.Rooms[ben.Name] && e.Type == "m.room.name" && json.Unmarshal(e.Content, &content) == nil && content.Name == ben.Name
+	})
+	if err != nil {
+		return err
+	}
+	s.t.held(fmt.Sprintf("the room is now named %q, as Ben's messages say", ben.Name))
+	return nil
 }
 
 // fromWhatsApp makes a phone write and waits until the room shows it from the
@@ -186,7 +201,7 @@ func (s *story) firstContact(ctx context.Context) error {
 	if _, err := s.world.Gatekeeper.Say(ctx, carla.Phone, s.kept.Identifier, text); err != nil {
 		return err
 	}
-	room, err := s.enter(ctx, carla.Name)
+	room, _, err := s.enter(ctx, carla)
 	if err != nil {
 		return err
 	}
