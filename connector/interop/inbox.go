@@ -24,8 +24,7 @@ type inbox struct {
 	// must be too, or the order would be lost.
 	refuse    map[string]bool
 	refuseAll bool
-	refused   bool // at least one was, so the stream must be made anew
-	faults    int  // commits that failed in a row, for backoff
+	faults    int // commits that failed in a row, for backoff
 	// acks are the last ones given, for the gatekeeper that asks for one again.
 	acks   [64]*stanza.Ack
 	ackAt  int
@@ -66,7 +65,7 @@ func (b *inbox) turned() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.refuse)
-	b.refuseAll, b.refused, b.paused = false, false, false
+	b.refuseAll, b.paused = false, false
 }
 
 // take is called by the reader. It blocks while too much is between socket and
@@ -118,7 +117,6 @@ func (b *inbox) refuses(key string, s stanza.Stanza) bool {
 	if !b.refuseAll && !b.refuse[key] {
 		return false
 	}
-	b.refused = true
 	if (all || one) && !b.paused {
 		b.paused = true
 		b.a.conn.set(ConnState{Kind: ConnBackPressure})
@@ -127,13 +125,13 @@ func (b *inbox) refuses(key string, s stanza.Stanza) bool {
 	return true
 }
 
-// eased is called when fewer items wait for Matrix: what was refused is asked for
-// again.
-func (b *inbox) eased() {
+// eased is called when few items wait for Matrix: of the account (all), or of one
+// person (one). What was refused for that is asked for again.
+func (b *inbox) eased(key string, all, one bool) {
 	b.mu.Lock()
-	refused := b.refused && b.paused
+	again := b.paused && (all && b.refuseAll || one && b.refuse[key])
 	b.mu.Unlock()
-	if refused {
+	if again {
 		b.a.link.recycle(0)
 	}
 }
@@ -143,7 +141,7 @@ func (b *inbox) eased() {
 func (b *inbox) fault(err error) {
 	b.mu.Lock()
 	first := !b.refuseAll
-	b.refuseAll, b.refused = true, true
+	b.refuseAll = true
 	if first {
 		b.faults++
 	}

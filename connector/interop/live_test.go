@@ -219,12 +219,15 @@ func (m *matrix) changed() {
 
 func (m *matrix) Deliver(_ context.Context, in *interop.Inbound) error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.deliver != nil {
-		if err := m.deliver(in); err != nil {
+	deliver := m.deliver
+	m.mu.Unlock()
+	if deliver != nil {
+		if err := deliver(in); err != nil {
 			return err
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.in = append(m.in, in)
 	m.changed()
 	return nil

@@ -169,10 +169,11 @@ func (m *mail) done(chat string, row *InRow) {
 	m.total = max(m.total-1, 0)
 	m.bytes -= len(row.Payload)
 	c.attempts = 0
-	eased := m.total <= m.a.limits.MaxPending/2 && c.count <= m.a.limits.MaxPendingChat/2
+	all, one := m.total <= m.a.limits.MaxPending/2, c.count <= m.a.limits.MaxPendingChat/2
+	key := c.key
 	m.mu.Unlock()
-	if eased {
-		m.a.inbox.eased()
+	if all || one {
+		m.a.inbox.eased(key, all, one)
 	}
 }
 
