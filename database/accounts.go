@@ -35,6 +35,9 @@ type Account struct {
 	// CreatedAt and EnlistedAt are Unix milliseconds; EnlistedAt is 0 before enlistment.
 	CreatedAt  int64
 	EnlistedAt int64
+	// ReenlistedAt is when the account was enlisted again because the gatekeeper had forgotten it, in
+	// Unix milliseconds, 0 for never.
+	ReenlistedAt int64
 }
 
 // AccountStore keeps accounts.
@@ -45,7 +48,7 @@ func (db *DB) Accounts() AccountStore { return AccountStore{db} }
 
 const (
 	accountColumns = `id, version, gatekeeper, mxid, identifier, login, integrator, noise_key, device, hmac_key,
-		consent_version, consent_at, created_at, enlisted_at`
+		consent_version, consent_at, created_at, enlisted_at, reenlisted_at`
 	accountIdentifier = "postern_account.identifier"
 	accountNoiseKey   = "postern_account.noise_key"
 	accountDevice     = "postern_account.device"
@@ -63,18 +66,19 @@ func (s AccountStore) Put(ctx context.Context, a *Account) error {
 		}
 		_, err = s.db.raw.Exec(ctx, `
 			INSERT INTO postern_account (`+accountColumns+`, identifier_index)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 			ON CONFLICT (id) DO UPDATE SET version=excluded.version, mxid=excluded.mxid,
 				identifier=excluded.identifier, identifier_index=excluded.identifier_index, login=excluded.login,
 				integrator=excluded.integrator, noise_key=excluded.noise_key, device=excluded.device,
 				hmac_key=excluded.hmac_key, consent_version=excluded.consent_version,
-				consent_at=excluded.consent_at, created_at=excluded.created_at, enlisted_at=excluded.enlisted_at`,
+				consent_at=excluded.consent_at, created_at=excluded.created_at, enlisted_at=excluded.enlisted_at,
+				reenlisted_at=excluded.reenlisted_at`,
 			a.ID, version, a.Gatekeeper, a.MXID,
 			s.db.Seal(accountIdentifier, a.ID, version, []byte(a.Identifier)), a.Login, int(a.Integrator),
 			s.db.Seal(accountNoiseKey, a.ID, version, a.NoiseKey),
 			s.db.Seal(accountDevice, a.ID, version, a.Device),
 			s.db.Seal(accountHMACKey, a.ID, version, a.HMACKey),
-			a.ConsentVersion, a.ConsentAt, a.CreatedAt, a.EnlistedAt,
+			a.ConsentVersion, a.ConsentAt, a.CreatedAt, a.EnlistedAt, a.ReenlistedAt,
 			s.identifierIndex(a.Gatekeeper, a.Identifier))
 		if err != nil {
 			return fmt.Errorf("database: put account: %w", err)
@@ -163,7 +167,7 @@ func (s AccountStore) scan(row dbutil.Scannable) (*Account, error) {
 	var version, integrator int
 	var identifier, noiseKey, device, hmacKey []byte
 	err := row.Scan(&a.ID, &version, &a.Gatekeeper, &a.MXID, &identifier, &a.Login, &integrator, &noiseKey, &device, &hmacKey,
-		&a.ConsentVersion, &a.ConsentAt, &a.CreatedAt, &a.EnlistedAt)
+		&a.ConsentVersion, &a.ConsentAt, &a.CreatedAt, &a.EnlistedAt, &a.ReenlistedAt)
 	if err != nil {
 		return nil, err
 	}

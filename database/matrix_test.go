@@ -190,3 +190,46 @@ func TestJournalAndNoticesStandSealedInTheDatabase(t *testing.T) {
 		}
 	})
 }
+
+func TestAChatRoomIsKeptWithItsTitleSealed(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx := context.Background()
+		account := &database.Account{ID: "acc", Gatekeeper: "whatsapp", MXID: "@a:b", Identifier: "a", ReenlistedAt: 5}
+		if err := db.Accounts().Put(ctx, account); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := db.Accounts().Get(ctx, "acc"); err != nil || got.ReenlistedAt != 5 {
+			t.Errorf("account: %+v %v", got, err)
+		}
+		contact, err := db.Contacts().Ensure(ctx, "whatsapp", "1@lid")
+		if err != nil {
+			t.Fatal(err)
+		}
+		chat, err := db.Chats().Ensure(ctx, "acc", contact.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rooms := db.ChatRooms()
+		if got, err := rooms.Get(ctx, chat.ID); err != nil || *got != (database.ChatRoom{ChatID: chat.ID}) {
+			t.Fatalf("before: %+v %v", got, err)
+		}
+		for _, want := range []database.ChatRoom{{chat.ID, "", "secret name"}, {chat.ID, "!a", "secret name"}, {chat.ID, "!b", ""}} {
+			if err := rooms.Put(ctx, &want); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := rooms.Get(ctx, chat.ID); err != nil || *got != want {
+				t.Errorf("got %+v %v, want %+v", got, err, want)
+			}
+			var raw []byte
+			if err := db.Raw().QueryRow(ctx, "SELECT title FROM postern_chat_room").Scan(&raw); err != nil || bytes.Contains(raw, []byte("secret")) {
+				t.Errorf("title in the clear, or %v", err)
+			}
+		}
+		if err := db.Accounts().Delete(ctx, "acc"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := rooms.Get(ctx, chat.ID); err != nil || got.RoomID != "" {
+			t.Errorf("after the account's deletion: %+v %v", got, err)
+		}
+	})
+}

@@ -37,3 +37,14 @@ CREATE TABLE postern_notice (
 );
 CREATE INDEX postern_notice_waiting ON postern_notice (created_at) WHERE sent_at IS NULL;
 CREATE INDEX postern_notice_age ON postern_notice (sent_at);
+
+-- Rooms that began with the notice on encryption, and the name that the person gave the chat.
+CREATE TABLE postern_chat_room (
+	chat_id TEXT   NOT NULL PRIMARY KEY REFERENCES postern_chat (id) ON DELETE CASCADE,
+	version BIGINT NOT NULL, -- of the sealed column
+	room_id TEXT   NOT NULL, -- the room that has the notice, '' for none yet
+	title   bytea            -- sealed, NULL for none
+);
+
+-- When the account was enlisted again because the gatekeeper had forgotten it: Unix milliseconds, 0 for never.
+ALTER TABLE postern_account ADD COLUMN reenlisted_at BIGINT NOT NULL DEFAULT 0;

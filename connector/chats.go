@@ -1,0 +1,248 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"go.mau.fi/util/ptr"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/bridgev2"
+	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"postern/connector/matrixdurable"
+	"postern/database"
+)
+
+// chats opens the rooms of one login's chats and remembers what is known of them.
+type chats struct {
+	client *client
+
+	mu   sync.Mutex
+	byID map[string]*chat
+}
+
+// chat is one conversation. Its lock is held while its room is opened, so that the notice is the first message for
+// whoever comes.
+type chat struct {
+	id string
+
+	mu sync.Mutex
+	// begun is the room that begins with the notice on encryption.
+	begun id.RoomID
+	// settled says that everything handed over in this process has come to a known end, so that nothing of the next
+	// item can be in the room already. It is false at first: the process before this one may have been cut off in the middle of
+	// one item, which is the first to come again, since a chat's items come in order.
+	settled bool
+}
+
+func newChats(c *client) *chats { return &chats{client: c, byID: map[string]*chat{}} }
+
+func (c *chats) get(chatID string) *chat {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := c.byID[chatID]
+	if ch == nil {
+		ch = &chat{id: chatID}
+		c.byID[chatID] = ch
+	}
+	return ch
+}
+
+// open returns a chat's portal with its room made and begun.
+func (c *chats) open(ctx context.Context, chatID, contactID string) (*bridgev2.Portal, error) {
+	cl := c.client
+	portal, err := cl.connector.bridge.GetPortalByKey(ctx, portalKey(string(cl.login.ID), chatID))
+	if err != nil {
+		return nil, fmt.Errorf("connector: open room: %w", err)
+	}
+	ch := c.get(chatID)
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if portal.MXID == "" {
+		if err := c.create(ctx, portal, chatID, contactID); err != nil {
+			return nil, err
+		}
+	}
+	if ch.begun == portal.MXID {
+		return portal, nil
+	}
+	if err := c.begin(ctx, portal, chatID); err != nil {
+		return nil, err
+	}
+	ch.begun = portal.MXID
+	return portal, nil
+}
+
+// create makes the room.
+func (c *chats) create(ctx context.Context, portal *bridgev2.Portal, chatID, contactID string) error {
+	ghost, err := c.client.ghost(ctx, contactID)
+	if err != nil {
+		return fmt.Errorf("connector: open room: %w", err)
+	}
+	info, err := c.client.GetUserInfo(ctx, ghost)
+	if err != nil {
+		return fmt.Errorf("connector: open room: %w", err)
+	}
+	ghost.UpdateInfo(ctx, info)
+	chatInfo, err := c.client.chatInfo(ctx, chatID, contactID)
+	if err != nil {
+		return fmt.Errorf("connector: open room: %w", err)
+	}
+	if err = portal.CreateMatrixRoom(ctx, c.client.login, chatInfo); err != nil {
+		return fmt.Errorf("connector: open room: %w", err)
+	} else if portal.MXID == "" {
+		return errors.New("connector: open room: not made")
+	}
+	return nil
+}
+
+// begin sends the notice on encryption as the first message of a room (promise 8).
+func (c *chats) begin(ctx context.Context, portal *bridgev2.Portal, chatID string) error {
+	rooms := c.client.connector.db.ChatRooms()
+	row, err := rooms.Get(ctx, chatID)
+	if err != nil {
+		return fmt.Errorf("connector: begin room: %w", err)
+	}
+	if row.RoomID == portal.MXID.String() {
+		return nil
+	}
+	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: boundary(c.client.profile.DisplayName), Mentions: &event.Mentions{}}
+	// The room is new, so looking whether an earlier attempt has sent it costs next to nothing.
+	err = c.client.say(ctx, portal.MXID, content, matrixdurable.Identity("boundary", portal.MXID.String()), true)
+	if err != nil {
+		return fmt.Errorf("connector: begin room: %w", err)
+	}
+	row.RoomID = portal.MXID.String()
+	if err = rooms.Put(ctx, row); err != nil {
+		return fmt.Errorf("connector: begin room: %w", err)
+	}
+	return nil
+}
+
+// boundary is the notice that each new chat begins with.
+func boundary(gatekeeper string) string {
+	return fmt.Sprintf("This is a third-party chat with %s. What you write here is encrypted between this bridge and the other "+
+		"person's phone, and between you and the bridge if this room is encrypted. The two meet in the bridge, which opens every "+
+		"message: this is not end-to-end encryption between you and the other person. %s learns who writes to whom and when.",
+		gatekeeper, gatekeeper)
+}
+
+// say sends a message as the bridge's bot. uncertain: it may be in the room already.
+func (c *client) say(ctx context.Context, room id.RoomID, content *event.MessageEventContent, identity string, uncertain bool) error {
+	_, err := c.connector.bridge.Bot.SendMessage(matrixdurable.Marked(ctx, identity, uncertain), room, event.EventMessage,
+		&event.Content{Parsed: content}, nil)
+	return err
+}
+
+// ghost is the ghost of a contact.
+func (c *client) ghost(ctx context.Context, contactID string) (*bridgev2.Ghost, error) {
+	return c.connector.bridge.GetGhostByID(ctx, ghostID(c.profile, contactID))
+}
+
+// GetUserInfo implements bridgev2.NetworkAPI: a contact's name, or the phone number before there is one.
+func (c *client) GetUserInfo(ctx context.Context, ghost *bridgev2.Ghost) (*bridgev2.UserInfo, error) {
+	contactID, ok := contactOf(c.profile, ghost.ID)
+	if !ok {
+		return nil, nil // the login's own ghost shows nothing
+	}
+	contact, err := c.connector.db.Contacts().Get(ctx, contactID)
+	if err != nil {
+		return nil, err
+	}
+	return &bridgev2.UserInfo{Name: ptr.Ptr(c.contactName(contact))}, nil
+}
+
+// contactName is what a contact is called.
+func (c *client) contactName(contact *database.Contact) string {
+	switch {
+	case contact != nil && contact.Name != "":
+		return contact.Name
+	case contact != nil && contact.Phone != "":
+		return contact.Phone
+	}
+	return c.profile.DisplayName + " user"
+}
+
+// GetChatInfo implements bridgev2.NetworkAPI.
+func (c *client) GetChatInfo(ctx context.Context, portal *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
+	row, err := c.connector.db.Chats().Get(ctx, string(portal.ID))
+	if err != nil {
+		return nil, err
+	} else if row == nil || row.AccountID != string(c.login.ID) {
+		return nil, errors.New("connector: no such chat")
+	}
+	return c.chatInfo(ctx, row.ID, row.ContactID)
+}
+
+func (c *client) chatInfo(ctx context.Context, chatID, contactID string) (*bridgev2.ChatInfo, error) {
+	row, err := c.connector.db.ChatRooms().Get(ctx, chatID)
+	if err != nil {
+		return nil, err
+	}
+	other, self := ghostID(c.profile, contactID), selfID(c.profile, string(c.login.ID))
+	info := &bridgev2.ChatInfo{
+		Type: ptr.Ptr(frameworkdb.RoomTypeDM),
+		Members: &bridgev2.ChatMemberList{
+			IsFull: true, TotalMemberCount: 2, OtherUserID: other,
+			MemberMap: bridgev2.ChatMemberMap{
+				other: {EventSender: bridgev2.EventSender{Sender: other}},
+				self:  {EventSender: bridgev2.EventSender{Sender: self, SenderLogin: c.login.ID, IsFromMe: true}},
+			},
+		},
+	}
+	if row.Title != "" {
+		info.Name = &row.Title
+	}
+	return info, nil
+}
+
+// maxName is the most characters of a name that come from the other side.
+const maxName = 100
+
+// cleanName makes a name from outside fit to show: one line of visible characters, not too many.
+func cleanName(name string) string {
+	name = strings.ToValidUTF8(name, "")
+	name = strings.Join(strings.FieldsFunc(name, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && r != '\u200d'
+	}), " ")
+	if utf8.RuneCountInString(name) > maxName {
+		name = string([]rune(name)[:maxName-1]) + "…"
+	}
+	return name
+}
+
+// learnName takes over the name that came with a message.
+func (c *client) learnName(ctx context.Context, contactID, notify string) error {
+	name := cleanName(notify)
+	if name == "" {
+		return nil
+	}
+	contact, err := c.connector.db.Contacts().Get(ctx, contactID)
+	if err != nil || contact == nil || contact.Name == name {
+		return err
+	}
+	contact.Name = name
+	if err = c.connector.db.Contacts().Update(ctx, contact); err != nil {
+		return err
+	}
+	ghost, err := c.ghost(ctx, contactID)
+	if err != nil {
+		return err
+	}
+	// Renames the rooms too, where the person has not given a name.
+	ghost.UpdateInfo(ctx, &bridgev2.UserInfo{Name: &name})
+	return nil
+}
+
+// CustomizePersonalFilteringSpace implements bridgev2.PersonalFilteringCustomizingNetworkAPI.
+func (c *client) CustomizePersonalFilteringSpace(req *mautrix.ReqCreateRoom) {
+	req.Name = "Third-party chats: " + c.profile.DisplayName
+	req.Topic = fmt.Sprintf("Your chats with people on %s", c.profile.DisplayName)
+}

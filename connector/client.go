@@ -1,0 +1,220 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/networkid"
+	"maunium.net/go/mautrix/bridgev2/status"
+
+	"postern/connector/e2ee"
+	"postern/connector/gatekeeper"
+	"postern/connector/interop"
+	"postern/connector/jid"
+	"postern/connector/noise"
+	"postern/connector/profile"
+	"postern/database"
+)
+
+// client is one login: an enlisted account and what the framework and the core call on it.
+type client struct {
+	connector *Connector
+	login     *bridgev2.UserLogin
+	profile   *profile.Profile
+	stanzaKey [32]byte
+	log       zerolog.Logger
+
+	account *interop.Account
+	chats   *chats
+
+	mu     sync.Mutex
+	row    *database.Account // replaced, never changed
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	stopped atomic.Bool // only a person can help
+	live    atomic.Bool // the stream takes messages at once
+}
+
+var (
+	_ bridgev2.NetworkAPI                             = (*client)(nil)
+	_ bridgev2.IdentifierResolvingNetworkAPI          = (*client)(nil)
+	_ bridgev2.GhostDMCreatingNetworkAPI              = (*client)(nil)
+	_ bridgev2.PersonalFilteringCustomizingNetworkAPI = (*client)(nil)
+	_ interop.Upcalls                                 = (*client)(nil)
+)
+
+// newClient makes the client of an account. It does no work until Connect.
+func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, p *profile.Profile) (*client, error) {
+	device, err := e2ee.UnmarshalDevice(row.Device)
+	if err != nil {
+		return nil, fmt.Errorf("connector: load account: %w", err)
+	}
+	if len(row.NoiseKey) != noise.KeySize || len(row.HMACKey) != 32 {
+		return nil, errors.New("connector: load account: key of a wrong length")
+	}
+	static, err := noise.KeyPairFromPrivate([noise.KeySize]byte(row.NoiseKey))
+	if err != nil {
+		return nil, fmt.Errorf("connector: load account: %w", err)
+	}
+	address, err := jid.Parse(row.Login)
+	if err != nil {
+		return nil, fmt.Errorf("connector: load account: %w", err)
+	}
+	cl := &client{
+		connector: c, login: login, profile: p, stanzaKey: [32]byte(row.HMACKey), row: row,
+		log: c.log.With().Str("account", row.ID).Logger(),
+	}
+	cl.chats = newChats(cl)
+	cl.account = interop.New(interop.Config{
+		ID: row.ID, Profile: p, JID: address, DisplayName: c.displayname(login.UserMXID), Device: device,
+		StanzaKey:  cl.stanzaKey,
+		Gatekeeper: gatekeeper.Config{Static: static, Token: cl.token, ReadReceipts: true},
+		Store:      NewAccountStore(c.db, row.ID, row.Gatekeeper),
+		Upcalls:    cl,
+		Reenlist:   cl.reenlist,
+		Reenlisted: reenlisted(row),
+		Log:        c.log,
+	})
+	return cl, nil
+}
+
+// reenlisted is when the account was enlisted again, zero for never.
+func reenlisted(row *database.Account) time.Time {
+	if row.ReenlistedAt == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(row.ReenlistedAt)
+}
+
+// current is the account's row.
+func (c *client) current() *database.Account {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.row
+}
+
+// token makes a fresh token for a log-in (PROTOCOL.md 2.4).
+func (c *client) token(ctx context.Context) (string, error) {
+	t := c.profile.Token
+	return c.connector.issuer.TokenWithClaim(ctx, t.IdentifierClaim, c.current().Identifier, t.Audience)
+}
+
+// reenlist enlists again with the same keys, for an account that the gatekeeper has forgotten (PROTOCOL.md
+// 4.4, 401). The person's consent is in the row, or there would be none.
+func (c *client) reenlist(ctx context.Context) (jid.JID, error) {
+	row := *c.current()
+	if err := c.connector.enlist(ctx, c.profile, &row); err != nil {
+		return jid.JID{}, err
+	}
+	row.ReenlistedAt = time.Now().UnixMilli()
+	if err := c.connector.db.Accounts().Put(ctx, &row); err != nil {
+		return jid.JID{}, err
+	}
+	c.mu.Lock()
+	c.row = &row
+	c.mu.Unlock()
+	return jid.Parse(row.Login)
+}
+
+// Connect implements bridgev2.NetworkAPI.
+func (c *client) Connect(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cancel != nil {
+		return
+	}
+	running, cancel := context.WithCancel(c.log.WithContext(context.WithoutCancel(ctx)))
+	c.cancel, c.done = cancel, make(chan struct{})
+	c.stopped.Store(false)
+	c.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
+	go c.run(running, c.done)
+}
+
+// run keeps the account going until it is told to stop, or until only a person can help.
+func (c *client) run(ctx context.Context, done chan struct{}) {
+	defer close(done)
+	err := c.account.Run(ctx)
+	c.live.Store(false)
+	var stop *interop.StopError
+	switch {
+	case ctx.Err() != nil:
+	case errors.As(err, &stop):
+		c.stopped.Store(true)
+		c.Connection(ctx, interop.ConnState{Kind: stop.Kind, Code: stop.Code})
+	case err != nil:
+		c.log.Err(err).Msg("Account does not run")
+		c.stopped.Store(true)
+		c.Connection(ctx, interop.ConnState{Kind: interop.ConnFault})
+	}
+}
+
+// Disconnect implements bridgev2.NetworkAPI.
+func (c *client) Disconnect() {
+	c.mu.Lock()
+	cancel, done := c.cancel, c.done
+	c.cancel = nil
+	c.mu.Unlock()
+	if cancel == nil {
+		return
+	}
+	cancel()
+	<-done
+}
+
+// IsLoggedIn implements bridgev2.NetworkAPI. An account without a stream is still logged in: what is sent to
+// it waits.
+func (c *client) IsLoggedIn() bool { return !c.stopped.Load() }
+
+// goodbye bounds how long the gatekeeper is waited for when somebody leaves.
+const goodbye = 20 * time.Second
+
+// LogoutRemote implements bridgev2.NetworkAPI: the account is deleted at the gatekeeper and here. If the gatekeeper does not
+// answer, it forgets the account by itself after 30 days without a connection (PROTOCOL.md 3.4).
+func (c *client) LogoutRemote(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, goodbye)
+	if err := c.account.Delete(asking); err != nil {
+		c.log.Warn().Err(err).Msg("Gatekeeper was not told that the account is deleted")
+	}
+	cancel()
+	c.Disconnect()
+	if err := c.connector.db.Accounts().Delete(context.WithoutCancel(ctx), string(c.login.ID)); err != nil && !errors.Is(err, database.ErrNotFound) {
+		c.log.Err(err).Msg("Could not delete an account")
+	}
+}
+
+// IsThisUser implements bridgev2.NetworkAPI.
+func (c *client) IsThisUser(_ context.Context, id networkid.UserID) bool {
+	return id == selfID(c.profile, string(c.login.ID))
+}
+
+// brokenClient stands for a login that cannot be used, and says so.
+type brokenClient struct {
+	bridgev2.NetworkAPI
+	login *bridgev2.UserLogin
+	off   bool // its gatekeeper is switched off
+}
+
+func (b *brokenClient) Connect(context.Context) {
+	state := status.BridgeState{StateEvent: status.StateBadCredentials, Error: stateNoAccount, UserAction: status.UserActionRelogin}
+	if b.off {
+		state = status.BridgeState{StateEvent: status.StateUnknownError, Error: stateSwitchedOff}
+	}
+	b.login.BridgeState.Send(state)
+}
+func (b *brokenClient) Disconnect()                                       {}
+func (b *brokenClient) IsLoggedIn() bool                                  { return false }
+func (b *brokenClient) LogoutRemote(context.Context)                      {}
+func (b *brokenClient) IsThisUser(context.Context, networkid.UserID) bool { return false }
+func (b *brokenClient) GetChatInfo(context.Context, *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
+	return nil, bridgev2.ErrNotLoggedIn
+}
+func (b *brokenClient) GetUserInfo(context.Context, *bridgev2.Ghost) (*bridgev2.UserInfo, error) {
+	return nil, bridgev2.ErrNotLoggedIn
+}

@@ -1,0 +1,302 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	up "go.mau.fi/util/configupgrade"
+	"maunium.net/go/mautrix/bridgev2"
+	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
+	"maunium.net/go/mautrix/bridgev2/matrix"
+	"maunium.net/go/mautrix/bridgev2/networkid"
+	"maunium.net/go/mautrix/event"
+
+	"postern/connector/convert"
+	"postern/connector/issuer"
+	"postern/connector/matrixdurable"
+	"postern/connector/profile"
+	"postern/database"
+)
+
+// Connector is the bridgev2 network connector for all gatekeepers. The program makes one with New, decodes the network section into
+// GetConfig's data, gives it to bridgev2.NewBridge, and then calls, around the framework's own start and stop: Attach
+// after the initialisation, Listen before the start, Run after it, StopTaking before the stop, Shutdown last.
+type Connector struct {
+	// Config is filled before Init.
+	Config Config
+
+	bridge *bridgev2.Bridge
+	matrix *matrix.Connector
+	log    zerolog.Logger
+	db     *database.DB
+	// rows are the framework's tables in our own transactions.
+	rows   *frameworkdb.Database
+	stack  *matrixdurable.Stack
+	issuer *issuer.Issuer
+
+	public *http.Server
+	ctx    context.Context // ends at Shutdown
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	// enlisting is held while an account is made or enlisted, so that one
+	// identifier never belongs to two.
+	enlisting sync.Mutex
+}
+
+var (
+	_ bridgev2.NetworkConnector            = (*Connector)(nil)
+	_ bridgev2.ConfigValidatingNetwork     = (*Connector)(nil)
+	_ bridgev2.IdentifierValidatingNetwork = (*Connector)(nil)
+)
+
+// New makes a Connector.
+func New() *Connector { return &Connector{} }
+
+// Init implements bridgev2.NetworkConnector.
+func (c *Connector) Init(bridge *bridgev2.Bridge) {
+	c.bridge = bridge
+	c.log = bridge.Log.With().Str("component", "connector").Logger()
+	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
+}
+
+// AttachConfig says what Attach works with.
+type AttachConfig struct {
+	// Matrix is the framework's Matrix connector, initialised and not started.
+	Matrix *matrix.Connector
+	// DatabaseDialect and DatabaseURI are those of the framework's database.
+	DatabaseDialect, DatabaseURI string
+	// Key seals columns.
+	Key [database.KeySize]byte
+	Log zerolog.Logger
+}
+
+// AliasPrefix begins the local parts of the aliases that rooms are made under. The registration has to reserve them.
+func AliasPrefix(appserviceID string) string { return appserviceID + "_room_" }
+
+// Attach opens the database, takes its lease, and puts the durable pieces around the bridge. It comes after bridgev2.NewBridge
+// and before the framework's start.
+func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
+	c.matrix = cfg.Matrix
+	c.log = cfg.Log.With().Str("component", "connector").Logger()
+	db, err := database.Open(ctx, database.Config{
+		Dialect: cfg.DatabaseDialect, URI: cfg.DatabaseURI, MasterKey: cfg.Key, Holder: "postern",
+		Log: cfg.Log.With().Str("component", "database").Logger(),
+	})
+	if err != nil {
+		return err
+	}
+	c.db = db
+	c.rows = frameworkdb.New(c.bridge.ID, c.GetDBMetaTypes(), db.Raw())
+	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: db.IssuerKeys()})
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
+		Matrix: cfg.Matrix, Journal: journal{db.Journal()}, Notices: notices{db.Notices()},
+		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: refuse,
+		Log: cfg.Log.With().Str("component", "matrix").Logger(),
+	})
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	return nil
+}
+
+// Kinds of events that the framework has no names for.
+var (
+	pollStart    = event.Type{Type: "m.poll.start", Class: event.MessageEventType}
+	pollResponse = event.Type{Type: "m.poll.response", Class: event.MessageEventType}
+	beacon       = event.Type{Type: "m.beacon", Class: event.MessageEventType}
+)
+
+// refuse says to a person why an event was not sent on; "" to say nothing, or what the framework says.
+func refuse(evt *bridgev2.MessageStatusEventInfo, cause error) string {
+	if errors.Is(cause, bridgev2.ErrEditsNotSupported) || errors.Is(cause, bridgev2.ErrEditsNotSupportedInPortal) {
+		return (&convert.Unsupported{Kind: convert.KindEdit}).Sentence()
+	}
+	switch evt.EventType {
+	case event.EventMessage:
+		_, err := convert.ToInterop(&event.MessageEventContent{MsgType: evt.MessageType, Body: "."}, convert.Limits{})
+		return convert.Explain(err)
+	case event.EventSticker, event.EventReaction, event.EventRedaction, event.EventUnstablePollStart, event.EventUnstablePollResponse,
+		event.CallInvite, pollStart, pollResponse, beacon:
+		return convert.UnsupportedEvent(evt.EventType.Type).Sentence()
+	}
+	return ""
+}
+
+// Listen opens both listeners: the private one for the homeserver, which journals from then on, and the public
+// one for the gatekeeper. failed is called if one of them ends by itself, or the database fails for good; the
+// program has to end then.
+func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
+	socket, err := net.Listen("tcp", c.Config.Public.Address)
+	if err != nil {
+		return fmt.Errorf("connector: public listener: %w", err)
+	}
+	if _, err := c.stack.Listen(ctx, failed); err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	c.public = &http.Server{
+		Handler: c.publicHandler(), Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+	}
+	c.work.Go(func() {
+		if err := c.public.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
+			failed(fmt.Errorf("connector: public listener: %w", err))
+		}
+	})
+	c.work.Go(func() {
+		if err := c.issuer.Run(c.ctx); err != nil && c.ctx.Err() == nil {
+			failed(fmt.Errorf("connector: issuer: %w", err))
+		}
+	})
+	c.work.Go(func() {
+		select {
+		case <-c.db.Failed():
+			failed(database.ErrFailed)
+		case <-c.ctx.Done():
+		}
+	})
+	return nil
+}
+
+// publicHandler serves what the gatekeeper asks for, also below the path that the public base may have.
+func (c *Connector) publicHandler() http.Handler {
+	keys := c.issuer.Handler()
+	base, err := url.Parse(c.Config.Public.Base)
+	if err != nil || base.Path == "" {
+		return keys
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, base.Path+"/") {
+			http.StripPrefix(base.Path, keys).ServeHTTP(w, r)
+			return
+		}
+		keys.ServeHTTP(w, r)
+	})
+}
+
+// Run hands events on from now; it comes after the framework's start.
+func (c *Connector) Run() { c.stack.Run() }
+
+// StopTaking stops taking events from the homeserver and waits, until ctx ends, for those that are being handled.
+func (c *Connector) StopTaking(ctx context.Context) error { return c.stack.Stop(ctx) }
+
+// shutdownPatience bounds how long running requests of the gatekeeper are waited for.
+const shutdownPatience = 5 * time.Second
+
+// Shutdown ends everything else and closes the database. The framework has disconnected all clients before.
+func (c *Connector) Shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
+	defer cancel()
+	var err error
+	if c.public != nil {
+		err = c.public.Shutdown(ctx)
+	}
+	c.cancel()
+	c.work.Wait()
+	if c.db != nil {
+		err = errors.Join(err, c.db.Close())
+	}
+	return err
+}
+
+// Start implements bridgev2.NetworkConnector.
+func (c *Connector) Start(context.Context) error {
+	if c.stack == nil {
+		return errors.New("connector: start: not attached")
+	}
+	return nil
+}
+
+// GetName implements bridgev2.NetworkConnector. The name is neutral: one bridge serves all gatekeepers.
+func (c *Connector) GetName() bridgev2.BridgeName {
+	return bridgev2.BridgeName{
+		DisplayName:          "Third-party chats",
+		NetworkURL:           "https://digital-markets-act.ec.europa.eu",
+		NetworkID:            "postern",
+		BeeperBridgeType:     "postern",
+		DefaultPort:          29340,
+		DefaultCommandPrefix: "!postern",
+	}
+}
+
+// LoginMetadata is what the framework's row of a login carries.
+type LoginMetadata struct {
+	// Gatekeeper is the profile's name.
+	Gatekeeper string `json:"gatekeeper"`
+}
+
+// MessageMetadata is what the framework's row of an outgoing message carries.
+type MessageMetadata struct {
+	// StanzaIDs are the ids of all parts, in order.
+	StanzaIDs []string `json:"stanza_ids,omitempty"`
+}
+
+// GetDBMetaTypes implements bridgev2.NetworkConnector.
+func (c *Connector) GetDBMetaTypes() frameworkdb.MetaTypes {
+	return frameworkdb.MetaTypes{
+		UserLogin: func() any { return &LoginMetadata{} },
+		Message:   func() any { return &MessageMetadata{} },
+	}
+}
+
+// GetConfig implements bridgev2.NetworkConnector.
+func (c *Connector) GetConfig() (example string, data any, upgrader up.Upgrader) {
+	return exampleConfig, &c.Config, up.SimpleUpgrader(upgradeConfig)
+}
+
+// ValidateConfig implements bridgev2.ConfigValidatingNetwork.
+func (c *Connector) ValidateConfig() error { return c.Config.prepare() }
+
+// GetBridgeInfoVersion implements bridgev2.NetworkConnector.
+func (c *Connector) GetBridgeInfoVersion() (info, capabilities int) { return 1, 1 }
+
+// ValidateUserID implements bridgev2.IdentifierValidatingNetwork.
+func (c *Connector) ValidateUserID(id networkid.UserID) bool {
+	for _, p := range profile.All() {
+		if _, ok := contactOf(p, id); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// LoadUserLogin implements bridgev2.NetworkConnector. It runs under the framework's global lock and
+// reads one row. An account that cannot be used keeps nobody else out.
+func (c *Connector) LoadUserLogin(ctx context.Context, login *bridgev2.UserLogin) error {
+	account, err := c.db.Accounts().Get(ctx, string(login.ID))
+	if err != nil {
+		c.log.Err(err).Str("account", string(login.ID)).Msg("Could not load an account")
+	}
+	if err != nil || account == nil || account.EnlistedAt == 0 {
+		login.Client = &brokenClient{login: login}
+		return nil
+	}
+	agreed := c.Config.byName(account.Gatekeeper)
+	if agreed == nil {
+		c.log.Warn().Str("account", account.ID).Str("gatekeeper", account.Gatekeeper).Msg("Account of a gatekeeper that is switched off")
+		login.Client = &brokenClient{login: login, off: true}
+		return nil
+	}
+	client, err := c.newClient(login, account, agreed.profile)
+	if err != nil {
+		c.log.Err(err).Str("account", account.ID).Msg("Could not use the keys of an account")
+		login.Client = &brokenClient{login: login}
+		return nil
+	}
+	login.Client = client
+	return nil
+}

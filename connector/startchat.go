@@ -1,0 +1,165 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.mau.fi/util/ptr"
+	"maunium.net/go/mautrix/bridgev2"
+
+	"postern/connector/interop"
+)
+
+// askPatience bounds how long the gatekeeper is waited for when somebody asks for a number.
+const askPatience = 30 * time.Second
+
+// ResolveIdentifier implements bridgev2.IdentifierResolvingNetworkAPI: a phone number in international form, and after it, if the
+// person likes, what the chat shall be called.
+func (c *client) ResolveIdentifier(ctx context.Context, identifier string, createChat bool) (*bridgev2.ResolveIdentifierResponse, error) {
+	phone, title, err := parseStart(identifier)
+	if err != nil {
+		return nil, err
+	}
+	asking, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	results, err := c.account.Lookup(asking, []string{phone})
+	if err != nil {
+		return nil, c.lookupWords(err, phone)
+	}
+	if len(results) != 1 {
+		return nil, errSomethingWrong
+	}
+	found := results[0]
+	if found.Err != nil {
+		return nil, c.lookupWords(found.Err, phone)
+	}
+	if err := c.learnPhone(ctx, found); err != nil {
+		c.log.Err(err).Msg("Could not store a contact")
+		return nil, errSomethingWrong
+	}
+	return c.resolved(ctx, found.Peer.Chat, found.Peer.Contact, title, createChat)
+}
+
+// parseStart takes a number and a title apart.
+func parseStart(identifier string) (phone, title string, err error) {
+	identifier = strings.TrimSpace(identifier)
+	end := strings.IndexFunc(identifier, func(r rune) bool { return !strings.ContainsRune("+0123456789 ()-./\u00a0", r) })
+	number := identifier
+	if end >= 0 {
+		number, title = identifier[:end], cleanName(identifier[end:])
+	}
+	number = strings.TrimSpace(number)
+	if !strings.HasPrefix(number, "+") {
+		return "", "", errors.New("the phone number has to be in international form, beginning with + and the country's code")
+	}
+	d := digits(number)
+	if len(d) < 6 || len(d) > 15 || d[0] == '0' {
+		return "", "", errors.New("this is not a complete phone number")
+	}
+	return "+" + d, title, nil
+}
+
+// lookupWords says to a person why there is no chat with a number.
+func (c *client) lookupWords(err error, phone string) error {
+	name := c.profile.DisplayName
+	var refused *interop.RequestError
+	switch {
+	case errors.As(err, &refused) && refused.Code == 404:
+		return fmt.Errorf("%s is not on %s, or not where third-party chats are offered", phone, name)
+	case errors.As(err, &refused) && refused.Code == 403:
+		return fmt.Errorf("%s is on %s but has not opted in to chats with this bridge", phone, name)
+	case errors.As(err, &refused) && refused.Code == 429:
+		return fmt.Errorf("%s wants fewer questions; please try again later", name)
+	case errors.Is(err, interop.ErrOffline), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s cannot be reached at the moment; please try again later", name)
+	}
+	c.log.Err(err).Msg("Look-up failed")
+	return fmt.Errorf("%s did not answer properly; please try again later", name)
+}
+
+// learnPhone keeps the number that a contact was found by.
+func (c *client) learnPhone(ctx context.Context, found interop.LookupResult) error {
+	contact, err := c.connector.db.Contacts().Get(ctx, found.Peer.Contact)
+	if err != nil || contact == nil {
+		return err
+	}
+	phone := "+" + digits(found.Normalized)
+	if found.Normalized == "" {
+		phone = found.Phone
+	}
+	if contact.Phone == phone {
+		return nil
+	}
+	contact.Phone = phone
+	return c.connector.db.Contacts().Update(ctx, contact)
+}
+
+// resolved answers with a contact, and with the chat's room if it is wanted.
+func (c *client) resolved(ctx context.Context, chatID, contactID, title string, createChat bool) (*bridgev2.ResolveIdentifierResponse, error) {
+	ghost, err := c.ghost(ctx, contactID)
+	if err != nil {
+		c.log.Err(err).Msg("Could not get a ghost")
+		return nil, errSomethingWrong
+	}
+	info, err := c.GetUserInfo(ctx, ghost)
+	if err != nil {
+		c.log.Err(err).Msg("Could not get a contact")
+		return nil, errSomethingWrong
+	}
+	answer := &bridgev2.ResolveIdentifierResponse{Ghost: ghost, UserID: ghost.ID, UserInfo: info}
+	if !createChat {
+		return answer, nil
+	}
+	if title != "" {
+		if err := c.setTitle(ctx, chatID, title); err != nil {
+			c.log.Err(err).Msg("Could not store a chat's name")
+			return nil, errSomethingWrong
+		}
+	}
+	portal, err := c.chats.open(ctx, chatID, contactID)
+	if err != nil {
+		c.log.Err(err).Str("chat", chatID).Msg("Could not open a room")
+		return nil, errors.New("the room could not be made; please try again later")
+	}
+	if title != "" && portal.Name != title {
+		chatInfo := &bridgev2.ChatInfo{Name: ptr.Ptr(title)}
+		portal.UpdateInfo(ctx, chatInfo, c.login, nil, time.Time{})
+	}
+	answer.Chat = &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}
+	return answer, nil
+}
+
+func (c *client) setTitle(ctx context.Context, chatID, title string) error {
+	rooms := c.connector.db.ChatRooms()
+	row, err := rooms.Get(ctx, chatID)
+	if err != nil || row.Title == title {
+		return err
+	}
+	row.Title = title
+	return rooms.Put(ctx, row)
+}
+
+// CreateChatWithGhost implements bridgev2.GhostDMCreatingNetworkAPI: a person has invited a ghost. Only contacts whom this login already
+// has a chat with can be written to; a ghost's id tells nobody else's number.
+func (c *client) CreateChatWithGhost(ctx context.Context, ghost *bridgev2.Ghost) (*bridgev2.CreateChatResponse, error) {
+	contactID, ok := contactOf(c.profile, ghost.ID)
+	if !ok {
+		return nil, bridgev2.ErrResolveIdentifierTryNext
+	}
+	row, err := c.connector.db.Chats().ByContact(ctx, string(c.login.ID), contactID)
+	if err != nil {
+		c.log.Err(err).Msg("Could not get a chat")
+		return nil, errSomethingWrong
+	} else if row == nil {
+		return nil, bridgev2.ErrResolveIdentifierTryNext
+	}
+	portal, err := c.chats.open(ctx, row.ID, contactID)
+	if err != nil {
+		c.log.Err(err).Str("chat", row.ID).Msg("Could not open a room")
+		return nil, errors.New("the room could not be made; please try again later")
+	}
+	return &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}, nil
+}

@@ -1,0 +1,76 @@
+package connector
+
+import (
+	"context"
+	"fmt"
+
+	"maunium.net/go/mautrix/bridgev2/status"
+
+	"postern/connector/interop"
+)
+
+// Error codes of bridge states, and what people read for them.
+const (
+	stateNoAccount   status.BridgeStateErrorCode = "postern-no-account"
+	stateSwitchedOff status.BridgeStateErrorCode = "postern-gatekeeper-off"
+	stateWaiting     status.BridgeStateErrorCode = "postern-gatekeeper-away"
+	stateBanned      status.BridgeStateErrorCode = "postern-banned"
+	stateReplaced    status.BridgeStateErrorCode = "postern-replaced"
+	stateNotEnlisted status.BridgeStateErrorCode = "postern-not-enlisted"
+	stateRefused     status.BridgeStateErrorCode = "postern-refused"
+	stateStorage     status.BridgeStateErrorCode = "postern-storage"
+	stateFault       status.BridgeStateErrorCode = "postern-fault"
+	stateMatrixSlow  status.BridgeStateErrorCode = "postern-matrix-slow"
+)
+
+func init() {
+	status.BridgeStateHumanErrors.Update(status.BridgeStateErrorMap{
+		stateNoAccount:   "The bridge has lost what belongs to this login. Please log out and in again.",
+		stateSwitchedOff: "Whoever runs the bridge has switched this service off.",
+		stateWaiting:     "The service cannot be reached at the moment. The bridge keeps trying, and nothing is lost.",
+		stateBanned:      "The service has banned this login for a while. The bridge connects again when that is over.",
+		stateReplaced:    "Another bridge is logged in under the same name, so this one has stopped. Log in again to take over.",
+		stateNotEnlisted: "The service does not know this login any more. Please log in again.",
+		stateRefused:     "The service refuses this login. Please tell whoever runs the bridge.",
+		stateStorage:     "The bridge cannot store anything at the moment. It keeps trying.",
+		stateFault:       "Something went wrong in the bridge for this login. It goes on.",
+		stateMatrixSlow:  "Matrix does not take messages fast enough; the rest waits at the service.",
+	})
+}
+
+// Connection implements interop.Upcalls: it puts the state of the stream into the framework's words.
+func (c *client) Connection(_ context.Context, s interop.ConnState) {
+	c.live.Store(s.Kind == interop.ConnLive || s.Kind == interop.ConnBackPressure)
+	state := status.BridgeState{StateEvent: status.StateTransientDisconnect}
+	switch s.Kind {
+	case interop.ConnConnecting:
+		state.StateEvent = status.StateConnecting
+	case interop.ConnLive:
+		state.StateEvent = status.StateConnected
+	case interop.ConnWaiting:
+		state.Error = stateWaiting
+	case interop.ConnBanned:
+		state.Error = stateBanned
+	case interop.ConnBackPressure:
+		state.Error = stateMatrixSlow
+	case interop.ConnStorage:
+		state.Error = stateStorage
+	case interop.ConnFault:
+		state.StateEvent, state.Error = status.StateUnknownError, stateFault
+	case interop.ConnReplaced:
+		state.StateEvent, state.Error, state.UserAction = status.StateBadCredentials, stateReplaced, status.UserActionRelogin
+	case interop.ConnNotEnlisted:
+		state.StateEvent, state.Error, state.UserAction = status.StateBadCredentials, stateNotEnlisted, status.UserActionRelogin
+	case interop.ConnRefused:
+		state.StateEvent, state.Error = status.StateBadCredentials, stateRefused
+	case interop.ConnDeleted:
+		state.StateEvent = status.StateLoggedOut
+	case interop.ConnEnded:
+		return
+	}
+	if s.Code != 0 {
+		state.Info = map[string]any{"code": s.Code}
+		state.Reason = fmt.Sprintf("code %d", s.Code)
+	}
+	c.login.BridgeState.Send(state)
+}

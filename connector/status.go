@@ -1,0 +1,123 @@
+package connector
+
+import (
+	"context"
+
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
+
+	"postern/connector/interop"
+	"postern/connector/matrixdurable"
+)
+
+type frameworkMessage = frameworkdb.Message
+
+// Status implements interop.Upcalls: a step of an outgoing message goes to its room. Sent and delivered are told apart: delivered is what
+// the other person's phone has said, and nothing else.
+func (c *client) Status(ctx context.Context, s interop.OutStatus) error {
+	room, evt := id.RoomID(s.RoomID), id.EventID(s.EventID)
+	info := &bridgev2.MessageStatusEventInfo{RoomID: room, SourceEventID: evt, EventType: event.EventMessage, Sender: c.login.UserMXID}
+	state := bridgev2.MessageStatus{Status: event.MessageStatusSuccess}
+	switch s.State {
+	case interop.OutSent:
+	case interop.OutDelivered, interop.OutRead:
+		ghost, err := c.chatGhost(ctx, s.Chat)
+		if err != nil {
+			return err
+		}
+		state.DeliveredTo = []id.UserID{ghost.Intent.GetMXID()}
+		if err := c.showReceipt(ctx, ghost, room, evt, s); err != nil {
+			return err
+		}
+	case interop.OutFailed:
+		state = bridgev2.MessageStatus{
+			Status: event.MessageStatusFail, ErrorReason: event.MessageStatusNetworkError,
+			Message: failureWords(s.Reason, c.profile.DisplayName), IsCertain: true,
+		}
+		if err := c.sayFailed(ctx, room, evt, state.Message); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	return c.sendStatus(ctx, room, s, state.ToMSSEvent(info))
+}
+
+// chatGhost is the ghost of a chat's other side.
+func (c *client) chatGhost(ctx context.Context, chatID string) (*bridgev2.Ghost, error) {
+	row, err := c.connector.db.Chats().Get(ctx, chatID)
+	if err != nil {
+		return nil, err
+	} else if row == nil {
+		return nil, interop.ErrNoChat
+	}
+	return c.ghost(ctx, row.ContactID)
+}
+
+// showReceipt shows delivery and reading in the way that every client knows: the bot has read what the phone has, and the ghost what the
+// person has read.
+func (c *client) showReceipt(ctx context.Context, ghost *bridgev2.Ghost, room id.RoomID, evt id.EventID, s interop.OutStatus) error {
+	var err error
+	switch {
+	case s.State == interop.OutRead:
+		err = ghost.Intent.MarkRead(ctx, room, evt, s.At)
+	case c.connector.matrix.Config.Matrix.DeliveryReceipts:
+		err = c.connector.matrix.Bot.SendReceipt(ctx, room, evt, event.ReceiptTypeRead, nil)
+	}
+	return c.bearable(err, s)
+}
+
+// sendStatus sends the event that clients with an eye for it read.
+func (c *client) sendStatus(ctx context.Context, room id.RoomID, s interop.OutStatus, content *event.BeeperMessageStatusEventContent) error {
+	if !c.connector.matrix.Config.Matrix.MessageStatusEvents {
+		return nil
+	}
+	identity := matrixdurable.Identity("status", s.EventID, s.State.String())
+	_, err := c.connector.matrix.Bot.SendMessageEvent(matrixdurable.Marked(ctx, identity, true), room, event.BeeperMessageStatus, content)
+	return c.bearable(err, s)
+}
+
+// bearable lets go of a status that Matrix refuses for good: its room is gone, or we are.
+func (c *client) bearable(err error, s interop.OutStatus) error {
+	if matrixdurable.Permanent(err) {
+		c.log.Warn().Str("chat", s.Chat).Str("event_id", s.EventID).Str("state", s.State.String()).Msg("Matrix refuses a message status for good")
+		return nil
+	}
+	return err
+}
+
+// sayFailed stores the notice that a message was not sent. Matrix gets it sooner or later.
+func (c *client) sayFailed(ctx context.Context, room id.RoomID, evt id.EventID, words string) error {
+	return c.connector.stack.Notices.Reply(ctx, "failed", room, evt, c.login.UserMXID, "⚠️ Your message was not delivered: "+words)
+}
+
+// failureWords says to a person why a message failed.
+func failureWords(reason interop.Reason, gatekeeper string) string {
+	switch reason {
+	case interop.ReasonBlocked:
+		return "the other person has blocked you, or has switched off third-party chats."
+	case interop.ReasonGone:
+		return "the other person is not on " + gatekeeper + " any more."
+	case interop.ReasonMayNotStart:
+		return gatekeeper + " does not let you start this chat. The other person has to write first, or to accept."
+	case interop.ReasonChatCap:
+		return gatekeeper + " does not let you start more new chats for now."
+	case interop.ReasonUnreadable:
+		return "the other person's phone could not read it."
+	case interop.ReasonRateLimited:
+		return gatekeeper + " asked for fewer messages, for too long."
+	case interop.ReasonServer:
+		return gatekeeper + " had a fault of its own, for too long."
+	case interop.ReasonNoAnswer:
+		return gatekeeper + " did not answer in time. It may still have arrived."
+	case interop.ReasonNoKeys:
+		return gatekeeper + " has no keys of the other person to encrypt it with."
+	case interop.ReasonAccount:
+		return "you have logged out."
+	case interop.ReasonBadStanza, interop.ReasonInternal:
+	}
+	return "the bridge made a mistake with it. Please tell whoever runs the bridge."
+}
