@@ -83,11 +83,21 @@ func (c *CatchUp) Run(ctx context.Context) {
 	}
 }
 
-// Check is Look for the dispatcher, which holds the rooms meanwhile. A failure is made up for by Run.
+// Check is Look for the dispatcher, which holds the rooms meanwhile: it does not give up before ctx
+// ends, since whatever is handled before it has succeeded may be out of order. A failure is made up for by Run.
 func (c *CatchUp) Check(ctx context.Context) {
-	if err := c.Look(ctx); err != nil {
-		c.cfg.Log.Warn().Err(err).Msg("Could not ask the homeserver for missed events")
-		c.Soon()
+	for pause := 50 * time.Millisecond; ; pause = min(pause*2, time.Second) {
+		err := c.Look(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			c.cfg.Log.Warn().Err(err).Msg("Could not ask the homeserver for missed events, going on without")
+			c.Soon()
+			return
+		case <-time.After(pause):
+		}
 	}
 }
 
@@ -120,6 +130,7 @@ type syncPage struct {
 func (c *CatchUp) Look(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	newest := c.cfg.Dispatcher.Newest()
 	since, err := c.cfg.Journal.Token(ctx, catchUpToken)
 	if err != nil {
 		return fmt.Errorf("matrixdurable: catch up: %w", err)
@@ -164,13 +175,14 @@ func (c *CatchUp) Look(ctx context.Context) error {
 			}
 		}
 	}
-	return c.merge(ctx, page.Next, entries)
+	return c.merge(ctx, page.Next, entries, newest)
 }
 
 // merge journals what was missed and puts it into the rooms' queues, before later events that still wait there.
-func (c *CatchUp) merge(ctx context.Context, next string, entries []Entry) error {
+func (c *CatchUp) merge(ctx context.Context, next string, entries []Entry, newest int64) error {
 	c.cfg.Dispatcher.Hold()
 	defer c.cfg.Dispatcher.Release()
+	entries = c.withLater(entries, newest)
 	added, err := c.cfg.Journal.Merge(ctx, catchUpToken, next, entries, c.cfg.Dispatcher.Waiting)
 	if err != nil {
 		return fmt.Errorf("matrixdurable: catch up: %w", err)
@@ -180,6 +192,25 @@ func (c *CatchUp) merge(ctx context.Context, next string, entries []Entry) error
 		c.cfg.Dispatcher.Merge(added)
 	}
 	return nil
+}
+
+// withLater adds, room by room, what waits, is not in the answer, and was journalled since the homeserver was asked: it came after
+// everything in the answer. What was there before and is not in the answer is older than it, and stays in front.
+func (c *CatchUp) withLater(entries []Entry, newest int64) []Entry {
+	known := make(map[string]bool, len(entries))
+	rooms := map[string]bool{}
+	for _, e := range entries {
+		known[e.EventID] = true
+		rooms[e.Room] = true
+	}
+	for room := range rooms {
+		for _, e := range c.cfg.Dispatcher.Queued(room) {
+			if e.Seq > newest && !known[e.EventID] && !e.Handed {
+				entries = append(entries, e)
+			}
+		}
+	}
+	return entries
 }
 
 // maxOlderPages bounds how far back one room is read after a long gap: 50,000 events.

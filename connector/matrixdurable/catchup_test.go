@@ -100,6 +100,31 @@ func TestWhatTheHomeserverHasNotPushedIsHandledInItsOrder(t *testing.T) {
 	}
 }
 
+func TestAnAnswerIsPutBetweenWhatWasThereBeforeAndWhatCameMeanwhile(t *testing.T) {
+	j, h := newMemJournal(), newHandler(nil)
+	a := &asker{answers: map[string]string{
+		"t1": `{"next_batch":"t2","rooms":{"join":{"!a":{"timeline":{"events":[` + message("$3") + `,` + message("$4") + `]}}}}}`,
+	}}
+	c, d := newCatchUp(j, h, a)
+	j.tokens[catchUpToken] = "t1"
+	accept(t, j, d, "x", slices.Concat(room("!a", "$1", "$2"), room("!b", "$9"), room("!a", "$4")), false)
+	ask := c.cfg.Ask
+	c.cfg.Ask = func(ctx context.Context, path string, query url.Values, into any) error {
+		accept(t, j, d, "y", room("!a", "$5", "$6"), false) // pushed after the answer was made
+		return ask(ctx, path, query, into)
+	}
+	if err := c.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.Start()
+	defer stop(t, d)
+	j.awaitFinished(t, 7)
+	got := slices.DeleteFunc(h.order(), func(id string) bool { return id == "$9" })
+	if !slices.Equal(got, []string{"$1", "$2", "$3", "$4", "$5", "$6"}) {
+		t.Errorf("order is %v", got)
+	}
+}
+
 func TestAFailedLookIsRepeatedFromTheSamePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, h := newMemJournal(), newHandler(nil)
@@ -139,6 +164,41 @@ func TestAFailedLookIsRepeatedFromTheSamePlace(t *testing.T) {
 		<-done
 		stop(t, d)
 	})
+}
+
+func TestACheckHoldsTheRoomsUntilItHasSucceededAndNoLongerThanItsBound(t *testing.T) {
+	for name, c := range map[string]struct {
+		away time.Duration
+		want []string
+	}{
+		"the homeserver comes back":         {5 * time.Second, []string{"$1", "$2"}},
+		"the homeserver stays out of sorts": {time.Hour, []string{"$2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j, h := newMemJournal(), newHandler(nil)
+				a := &asker{err: errors.New("away"), answers: map[string]string{
+					"t1": `{"next_batch":"t2","rooms":{"join":{"!a":{"timeline":{"events":[` + message("$1") + `,` + message("$2") + `]}}}}}`,
+				}}
+				cu, d := newCatchUp(j, h, a)
+				d.cfg.Check = cu.Check
+				j.tokens[catchUpToken] = "t1"
+				d.Start()
+				accept(t, j, d, "x", room("!a", "$2"), true)
+				go func() {
+					time.Sleep(c.away)
+					a.fail(nil)
+				}()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if got := h.order(); !slices.Equal(got, c.want) {
+					t.Errorf("order is %v, want %v", got, c.want)
+				}
+				time.Sleep(2 * time.Hour)
+				stop(t, d)
+			})
+		})
+	}
 }
 
 func TestNothingIsForgottenWhenTheMergeFails(t *testing.T) {

@@ -39,7 +39,7 @@ type DispatcherConfig struct {
 	// Check, if set, asks the homeserver for events it has not pushed. It is called
 	// when a transaction has come over a new connection.
 	Check func(ctx context.Context)
-	// CheckPatience bounds how long rooms wait for Check; default 10 s.
+	// CheckPatience bounds how long rooms wait for Check; default 30 s.
 	CheckPatience time.Duration
 	// MemoryLimit is how many bytes of event bodies are kept in memory; the rest is loaded
 	// from the journal when its turn comes. Default 64 MiB.
@@ -62,6 +62,7 @@ type Dispatcher struct {
 	rooms    map[string]*roomQueue
 	waiting  map[string]bool // event ids of queued room events that no worker has taken
 	inMemory int             // bytes of queued bodies
+	newest   int64           // the highest place that was ever queued
 	checking bool
 
 	finish chan int64
@@ -75,7 +76,7 @@ type roomQueue struct {
 // NewDispatcher makes a Dispatcher. It takes entries at once and handles them after Start.
 func NewDispatcher(cfg DispatcherConfig) *Dispatcher {
 	if cfg.CheckPatience == 0 {
-		cfg.CheckPatience = 10 * time.Second
+		cfg.CheckPatience = 30 * time.Second
 	}
 	if cfg.MemoryLimit == 0 {
 		cfg.MemoryLimit = 64 << 20
@@ -189,6 +190,31 @@ func (d *Dispatcher) Waiting(eventID string) bool {
 	return d.waiting[eventID]
 }
 
+// Queued returns the room events of a room that no worker has taken, in order. The answer holds as long as the
+// caller holds the dispatcher.
+func (d *Dispatcher) Queued(room string) []Entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q := d.rooms[room]
+	if q == nil {
+		return nil
+	}
+	var out []Entry
+	for _, e := range q.entries {
+		if e.EventID != "" {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Newest is the highest place in the journal that was queued so far.
+func (d *Dispatcher) Newest() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.newest
+}
+
 // Merge queues entries that Journal.Merge has stored or moved. Those already queued are put into their
 // new place. The caller holds the dispatcher.
 func (d *Dispatcher) Merge(entries []Entry) {
@@ -227,6 +253,7 @@ func (d *Dispatcher) queue(entries []Entry) {
 			e.Body = nil
 		}
 		d.inMemory += len(e.Body)
+		d.newest = max(d.newest, e.Seq)
 		if e.EventID != "" {
 			d.waiting[e.EventID] = true
 		}

@@ -28,6 +28,7 @@ type Framework struct {
 	bridge  *bridgev2.Bridge
 	journal Journal
 	notices *Notices
+	refuse  Refuse
 	log     zerolog.Logger
 	// complete ends a command's entry.
 	complete func(seq int64)
@@ -46,19 +47,28 @@ type FrameworkConfig struct {
 	Matrix  *matrix.Connector
 	Journal Journal
 	Notices *Notices
-	Log     zerolog.Logger
+	// Refuse may be nil.
+	Refuse Refuse
+	Log    zerolog.Logger
 }
+
+// Refuse puts into words, for the person who sent it, why an event was not bridged. cause is the framework's error, or nil for
+// an event of a kind that the framework passes over in silence. "" leaves it at the framework's words, or at silence.
+type Refuse func(evt *bridgev2.MessageStatusEventInfo, cause error) string
 
 // NewFramework makes a Framework and puts it between the parts of an initialised and not yet started bridge: its command
 // processor and its message status go through us from then on.
 func NewFramework(cfg FrameworkConfig) *Framework {
 	f := &Framework{
-		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, log: cfg.Log,
+		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, refuse: cfg.Refuse, log: cfg.Log,
 		again: map[id.EventID]bool{}, commands: map[id.EventID]int64{}, hopeless: map[id.SessionID]time.Time{},
 	}
 	// Handlers run in the dispatcher's own goroutine, which knows by that when they have ended.
 	f.matrix.EventProcessor.ExecSyncWarnTime = 0
 	f.matrix.EventProcessor.ExecSyncTimeout = 0
+	if f.refuse == nil {
+		f.refuse = func(*bridgev2.MessageStatusEventInfo, error) string { return "" }
+	}
 	f.wrapCommands()
 	f.bridge.Matrix = &statusConnector{Connector: f.matrix, framework: f}
 	return f
@@ -151,6 +161,33 @@ func (f *Framework) dispatch(ctx context.Context, seq int64, evt *event.Event) O
 	delete(f.again, evt.ID)
 	f.mu.Unlock()
 	if again || f.bridge.IsStopping() {
+		return Again
+	}
+	return f.passedOver(ctx, evt)
+}
+
+// handled are the kinds of room events that the framework answers for itself.
+var handled = map[event.Type]bool{
+	event.EventMessage: true, event.EventSticker: true, event.EventReaction: true, event.EventRedaction: true,
+	event.EventUnstablePollStart: true, event.EventUnstablePollResponse: true, event.EventEncrypted: true,
+}
+
+// passedOver tells the sender of an event that the framework passes over in silence, if there is something to
+// tell.
+func (f *Framework) passedOver(ctx context.Context, evt *event.Event) Outcome {
+	if evt.Type.Class != event.MessageEventType || handled[evt.Type] || f.Own(evt.Sender.String()) {
+		return Done
+	}
+	words := f.refuse(bridgev2.StatusEventInfoFromEvent(evt), nil)
+	if words == "" {
+		return Done
+	}
+	portal, err := f.bridge.GetPortalByMXID(ctx, evt.RoomID)
+	if err == nil && portal != nil {
+		err = f.notices.Reply(ctx, "refused", evt.RoomID, evt.ID, evt.Sender, "⚠️ "+words)
+	}
+	if err != nil {
+		f.log.Err(err).Stringer("event_id", evt.ID).Msg("Could not store a notice")
 		return Again
 	}
 	return Done

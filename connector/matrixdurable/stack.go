@@ -26,7 +26,9 @@ type StackConfig struct {
 	Notices NoticeStore
 	// AliasPrefix begins the local parts of room aliases; see Transport.
 	AliasPrefix string
-	Log         zerolog.Logger
+	// Refuse may be nil.
+	Refuse Refuse
+	Log    zerolog.Logger
 }
 
 // Stack is all pieces of this package put around one bridge.
@@ -62,7 +64,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		_, err := m.Bridge.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
 		return err
 	}, cfg.Log)
-	framework := NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Log: cfg.Log})
+	framework := NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Log: cfg.Log})
 	s.dispatcher = NewDispatcher(DispatcherConfig{
 		Journal: cfg.Journal, Handler: framework, Log: cfg.Log,
 		Check: func(ctx context.Context) { s.catchUp.Check(ctx) },

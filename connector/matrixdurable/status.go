@@ -28,8 +28,16 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 		return
 	}
 	failed := ms.Status == event.MessageStatusFail || ms.Status == event.MessageStatusRetriable
-	if failed && ms.SendNotice && c.Config.Matrix.MessageErrorNotices && evt.MessageType != event.MsgNotice {
-		content, err := json.Marshal(ms.ToNoticeEvent(evt))
+	told := *ms
+	if failed && ms.ErrorReason == event.MessageStatusUnsupported && !evt.EventType.IsState() {
+		// The framework keeps some of these to itself; a person has to see all of them.
+		told.SendNotice = true
+		if words := c.framework.refuse(evt, ms.InternalError); words != "" {
+			told.Message, told.ErrorAsMessage = words, false
+		}
+	}
+	if failed && told.SendNotice && c.Config.Matrix.MessageErrorNotices && evt.MessageType != event.MsgNotice {
+		content, err := json.Marshal(told.ToNoticeEvent(evt))
 		if err == nil {
 			err = c.framework.notices.Add(ctx, Notice{
 				ID:      Identity("status", evt.SourceEventID.String()),
@@ -44,7 +52,6 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 		}
 	}
 	// What machines read is sent as it was: losing it does not hide a failure.
-	withoutNotice := *ms
-	withoutNotice.SendNotice = false
-	c.Connector.SendMessageStatus(ctx, &withoutNotice, evt)
+	told.SendNotice = false
+	c.Connector.SendMessageStatus(ctx, &told, evt)
 }
