@@ -4,15 +4,19 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 	"maunium.net/go/mautrix/bridgev2/bridgeconfig"
 	"maunium.net/go/mautrix/bridgev2/matrix/mxmain"
+
+	"postern/connector"
 )
 
 // exampleConfig is what -e writes, and the defaults of every key that a
@@ -33,9 +37,9 @@ var freeMaps = []string{
 
 // writeExample writes the example configuration to a new file, or to stdout
 // for "-". It never overwrites.
-func writeExample(path string) error {
+func writeExample(path string, stdout io.Writer) error {
 	if path == "-" {
-		_, err := os.Stdout.WriteString(exampleConfig)
+		_, err := io.WriteString(stdout, exampleConfig)
 		return err
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -200,6 +204,9 @@ func generateRegistration(configPath, registrationPath string, network any) erro
 		return errors.New("generating the registration: homeserver.domain is not set")
 	}
 	registration := cfg.GenerateRegistration()
+	// Rooms are made under aliases of their own, so that making one again finds it.
+	aliases := fmt.Sprintf("^#%s.+:%s$", regexp.QuoteMeta(connector.AliasPrefix(cfg.AppService.ID)), regexp.QuoteMeta(cfg.Homeserver.Domain))
+	registration.Namespaces.RoomAliases.Register(regexp.MustCompile(aliases), true)
 	if err := registration.Save(registrationPath); err != nil {
 		return fmt.Errorf("writing the registration: %w", err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -64,7 +65,7 @@ func TestTheExampleAtTheTopOfTheTreeIsTheOneThatIsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "config.yaml")
-	if err := writeExample(path); err != nil {
+	if err := writeExample(path, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	written, err := os.ReadFile(path)
@@ -74,7 +75,7 @@ func TestTheExampleAtTheTopOfTheTreeIsTheOneThatIsWritten(t *testing.T) {
 	if !bytes.Equal(top, written) {
 		t.Error("example-config.yaml differs from what -e writes")
 	}
-	if err := writeExample(path); err == nil {
+	if err := writeExample(path, io.Discard); err == nil {
 		t.Error("an existing file was overwritten")
 	}
 }

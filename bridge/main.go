@@ -1,3 +1,144 @@
+// Command postern is the bridge between Matrix and the third-party chats of
+// gatekeepers, and the sandbox gatekeeper to try it with.
+//
+// Layer: the top. It parses flags, reads the configuration, sets up logging and
+// starts things; everything that is clever lies in connector and
+// bridge/sandbox.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"gopkg.in/yaml.v3"
+
+	"postern/bridge/sandbox"
+)
+
+// Tag, Commit and BuildTime are set by build.sh.
+var (
+	Tag       = "unknown"
+	Commit    = "unknown"
+	BuildTime = "unknown"
+)
+
+const usage = `postern - a bridge between Matrix and the third-party chats of WhatsApp
+
+  postern [run] [-c config.yaml] [--ignore-unsupported-server]
+                                run the bridge
+  postern -e [-c config.yaml]   write an example configuration
+  postern -g [-c config.yaml] [-r registration.yaml]
+                                write the registration for the homeserver
+  postern sandbox [flags]       run the sandbox gatekeeper
+  postern version               say which version this is
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// dispatch runs one command and returns the exit status.
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	command := "run"
+	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "run":
+		return runCommand(ctx, args, stdout, stderr)
+	case "sandbox":
+		return sandbox.Main(ctx, args, stdout, stderr)
+	case "version":
+		fmt.Fprintf(stdout, "postern %s (commit %s, built %s)\n", Tag, Commit, BuildTime)
+		return 0
+	case "help":
+		fmt.Fprint(stdout, usage)
+		return 0
+	}
+	fmt.Fprintf(stderr, "postern: there is no command %q\n\n%s", command, usage)
+	return exitUsage
+}
+
+// runFlags are the flags of run, as users of such bridges know them.
+type runFlags struct {
+	config, registration              string
+	example, generate, version, help  bool
+	ignoreUnsupportedServer, noUpdate bool
+}
+
+func parseRunFlags(args []string) (*runFlags, error) {
+	set, f := flag.NewFlagSet("postern", flag.ContinueOnError), &runFlags{}
+	set.SetOutput(io.Discard)
+	for _, name := range []string{"c", "config"} {
+		set.StringVar(&f.config, name, "config.yaml", "")
+	}
+	for _, name := range []string{"r", "registration"} {
+		set.StringVar(&f.registration, name, "registration.yaml", "")
+	}
+	for to, names := range map[*bool][]string{
+		&f.example: {"e", "generate-example-config"}, &f.generate: {"g", "generate-registration"}, &f.version: {"v", "version"},
+		&f.help: {"h", "help"}, &f.noUpdate: {"n", "no-update"}, &f.ignoreUnsupportedServer: {"ignore-unsupported-server"},
+	} {
+		for _, name := range names {
+			set.BoolVar(to, name, false, "")
+		}
+	}
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	if set.NArg() > 0 {
+		return nil, fmt.Errorf("unknown argument %q", set.Arg(0))
+	}
+	return f, nil
+}
+
+// runCommand runs the bridge, or does what -e, -g and -v ask for.
+func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	f, err := parseRunFlags(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "postern: %v\n\n%s", err, usage)
+		return exitUsage
+	}
+	switch {
+	case f.help:
+		fmt.Fprint(stdout, usage)
+		return 0
+	case f.version:
+		return dispatch(ctx, []string{"version"}, stdout, stderr)
+	case f.example:
+		if err := writeExample(f.config, stdout); err != nil {
+			return report(stderr, err, exitConfig)
+		}
+		return 0
+	case f.generate:
+		if err := generateRegistration(f.config, f.registration, &yaml.Node{}); err != nil {
+			return report(stderr, err, exitRegistration)
+		}
+		fmt.Fprintf(stdout, "Wrote %s. Add it to the homeserver's appservices (app_service_config_files in Synapse) and restart that.\n", f.registration)
+		return 0
+	}
+	err = runBridge(ctx, f)
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return report(stderr, exit.err, exit.code)
+	}
+	return report(stderr, err, exitOther)
+}
+
+// report prints an error and returns the exit status.
+func report(stderr io.Writer, err error, code int) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "postern: %v\n", err)
+	return code
+}
