@@ -399,9 +399,11 @@ func TestPastABoundTheGatekeeperKeepsTheRestAndItComesInOrder(t *testing.T) {
 					b.wantTexts("another chat")
 					want = append([]string{"another chat"}, want...)
 				}
-				if k := b.m.conn[len(b.m.conn)-1].Kind; k != interop.ConnBackPressure {
-					t.Errorf("connection %s, want back-pressure", k)
-				}
+				b.sees(func() {
+					if k := b.m.conn[len(b.m.conn)-1].Kind; k != interop.ConnBackPressure {
+						t.Errorf("connection %s, want back-pressure", k)
+					}
+				})
 				down.Store(false)
 				b.a.Nudge()
 				pass(5 * time.Minute)
@@ -450,12 +452,14 @@ func TestWhatCannotBeStoredIsNotAckedAndComesWhenTheDiskIsWell(t *testing.T) {
 		pass(time.Minute)
 		b.wantTexts("one")
 		b.wantQueue(20)
-		if !slices.ContainsFunc(b.m.conn, func(s interop.ConnState) bool { return s.Kind == interop.ConnStorage }) {
-			t.Error("nobody was told that storing fails")
-		}
-		if b.g.logins > 12 {
-			t.Errorf("%d logins in a minute", b.g.logins)
-		}
+		b.sees(func() {
+			if !slices.ContainsFunc(b.m.conn, func(s interop.ConnState) bool { return s.Kind == interop.ConnStorage }) {
+				t.Error("nobody was told that storing fails")
+			}
+			if b.g.logins > 12 {
+				t.Errorf("%d logins in a minute", b.g.logins)
+			}
+		})
 		store.broken.Store(false)
 		pass(time.Minute)
 		want := []string{"one"}
