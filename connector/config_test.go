@@ -1,0 +1,175 @@
+package connector
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"postern/connector/binxml"
+)
+
+// exampleWith is the example's section with changes, by dotted path.
+func exampleWith(t *testing.T, changes map[string]any) *Config {
+	t.Helper()
+	var doc map[string]any
+	if err := yaml.Unmarshal([]byte(exampleConfig), &doc); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]any{"public.base": "https://bridge.example.org", "gatekeepers.whatsapp.integrator": 7}
+	for k, v := range changes {
+		all[k] = v
+	}
+	for path, value := range all {
+		at := doc
+		steps := strings.Split(path, ".")
+		for _, s := range steps[:len(steps)-1] {
+			next, ok := at[s].(map[string]any)
+			if !ok {
+				next = map[string]any{}
+				at[s] = next
+			}
+			at = next
+		}
+		at[steps[len(steps)-1]] = value
+	}
+	raw, err := yaml.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Config{}
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestTheExampleHasEveryKeyOfTheSectionAndNoOther(t *testing.T) {
+	c := exampleWith(t, nil) // KnownFields refuses others
+	var doc, known map[string]any
+	if err := yaml.Unmarshal([]byte(exampleConfig), &doc); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := yaml.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(raw, &known); err != nil {
+		t.Fatal(err)
+	}
+	var compare func(path string, example, known map[string]any)
+	compare = func(path string, example, known map[string]any) {
+		for key, value := range known {
+			got, ok := example[key]
+			if !ok {
+				t.Errorf("%s%s is not in the example", path, key)
+				continue
+			}
+			if below, ok := value.(map[string]any); ok {
+				compare(path+key+".", got.(map[string]any), below)
+			}
+		}
+	}
+	compare("", doc, known)
+}
+
+func TestAnExampleWithTheTwoThingsSetIsGood(t *testing.T) {
+	c := exampleWith(t, nil)
+	if err := c.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.agreements) != 1 || c.agreements[0].profile.Name != "whatsapp" || c.agreements[0].integrator != 7 || c.byName("messenger") != nil {
+		t.Errorf("agreements: %+v", c.agreements)
+	}
+}
+
+func TestKeysThatMayBeLeftOutHaveDefaults(t *testing.T) {
+	c := exampleWith(t, map[string]any{"identifier_type": "", "displayname_template": "", "identifier_template": "", "connect": ""})
+	if err := c.prepare(); err != nil || c.IdentifierType != identifierUsername {
+		t.Errorf("type %q, error %v", c.IdentifierType, err)
+	}
+}
+
+func TestAConfigurationThatCannotWorkIsRefusedAndTheKeyIsNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		changes map[string]any
+		key     string
+	}{
+		"the example's base":             {map[string]any{"public.base": "https://postern.example.com"}, "network.public.base"},
+		"a base with a slash":            {map[string]any{"public.base": "https://a.example/"}, "network.public.base"},
+		"a base without a scheme":        {map[string]any{"public.base": "a.example"}, "network.public.base"},
+		"a base with a query":            {map[string]any{"public.base": "https://a.example?x=1"}, "network.public.base"},
+		"an address without a port":      {map[string]any{"public.address": "127.0.0.1"}, "network.public.address"},
+		"the policy that is not there":   {map[string]any{"connect": "attached"}, "network.connect"},
+		"an unknown policy":              {map[string]any{"connect": "sometimes"}, "network.connect"},
+		"an unknown identifier type":     {map[string]any{"identifier_type": "name"}, "network.identifier_type"},
+		"a broken template":              {map[string]any{"identifier_template": "{{.Localpart"}, "network.identifier_template"},
+		"a template with unknown field":  {map[string]any{"displayname_template": "{{.Phone}}"}, "network.displayname_template"},
+		"no integrator":                  {map[string]any{"gatekeepers.whatsapp.integrator": 0}, "network.gatekeepers.whatsapp.integrator"},
+		"an integrator over 999":         {map[string]any{"gatekeepers.whatsapp.integrator": 1000}, "network.gatekeepers.whatsapp.integrator"},
+		"a chat address of another kind": {map[string]any{"gatekeepers.whatsapp.chat": "http://x"}, "network.gatekeepers.whatsapp.chat"},
+		"a chat address without a port":  {map[string]any{"gatekeepers.whatsapp.chat": "tcp://x"}, "network.gatekeepers.whatsapp.chat"},
+		"a root key too short":           {map[string]any{"gatekeepers.whatsapp.noise_root_key": "abcd"}, "network.gatekeepers.whatsapp.noise_root_key"},
+		"an unknown dialect":             {map[string]any{"gatekeepers.whatsapp.jid_dialect.reads": "246"}, "network.gatekeepers.whatsapp.jid_dialect.reads"},
+		"an unknown gatekeeper":          {map[string]any{"gatekeepers.telegram.enabled": true}, "network.gatekeepers.telegram"},
+		"no gatekeeper at all":           {map[string]any{"gatekeepers.whatsapp.enabled": false}, "network.gatekeepers"},
+	} {
+		err := exampleWith(t, c.changes).prepare()
+		if err == nil || !strings.HasPrefix(err.Error(), c.key) {
+			t.Errorf("%s: error is %v, want it to begin with %s", name, err, c.key)
+		}
+	}
+}
+
+func TestConfiguredValuesStandInPlaceOfTheProfiles(t *testing.T) {
+	c := exampleWith(t, map[string]any{
+		"gatekeepers.whatsapp.chat":                "ws://127.0.0.1:1/ws",
+		"gatekeepers.whatsapp.enlist_url":          "http://127.0.0.1:2/enlist",
+		"gatekeepers.whatsapp.noise_root_key":      strings.Repeat("ab", 32),
+		"gatekeepers.whatsapp.jid_dialect.reads":   "245-bare",
+		"gatekeepers.whatsapp.jid_dialect.writes":  "244-domain-byte",
+		"gatekeepers.messenger.enabled":            true,
+		"gatekeepers.messenger.integrator":         8,
+		"gatekeepers.messenger.chat":               "tcp://127.0.0.1:3",
+		"gatekeepers.messenger.enlist_url":         "http://127.0.0.1:4",
+		"gatekeepers.messenger.media_url":          "http://127.0.0.1:4",
+		"gatekeepers.messenger.jwks_url":           "http://127.0.0.1:4/jwks",
+		"gatekeepers.messenger.noise_root_key":     strings.Repeat("cd", 32),
+		"gatekeepers.messenger.jid_dialect.writes": "",
+	})
+	if err := c.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	p := c.byName("whatsapp").profile
+	if p.Endpoints.ChatWS != "ws://127.0.0.1:1/ws" || p.Endpoints.ChatTCP != "" || p.Endpoints.Enlist != "http://127.0.0.1:2/enlist" {
+		t.Errorf("endpoints: %+v", p.Endpoints)
+	}
+	// What the gatekeeper reads is what we write.
+	if p.WriteDialect != binxml.Dialect245Bare || p.ReadDialect != binxml.Dialect244DomainByte || p.Noise.RootKey[0] != 0xab {
+		t.Errorf("dialects %v %v, root key %x", p.WriteDialect, p.ReadDialect, p.Noise.RootKey)
+	}
+	if c.byName("messenger").integrator != 8 || len(c.agreements) != 2 {
+		t.Errorf("agreements: %+v", c.agreements)
+	}
+}
+
+func TestIdentifiersAreNormalised(t *testing.T) {
+	for _, c := range []struct{ kind, in, want string }{
+		{identifierUsername, "Alice", "alice"},
+		{identifierUsername, " ÄNNE ", "änne"},
+		{identifierEmail, " Alice@Example.ORG\t", "alice@example.org"},
+		{identifierPhone, "+49 (151) 234-56", "4915123456"},
+		{identifierPhone, "no digits", ""},
+		{identifierUsername, "   ", ""},
+		{identifierUsername, strings.Repeat("ä", 100), strings.Repeat("ä", 100)},
+		{identifierUsername, strings.Repeat("ä", 101), ""},
+	} {
+		got, err := normalise(c.kind, c.in)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s %q: %q, %v", c.kind, c.in, got, err)
+		}
+	}
+}

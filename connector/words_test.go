@@ -1,0 +1,233 @@
+package connector
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/networkid"
+	"maunium.net/go/mautrix/event"
+
+	"postern/connector/interop"
+	"postern/connector/profile"
+)
+
+func TestIDsAreOpaqueAndNeverMeetEachOther(t *testing.T) {
+	wa, msgr := profile.WhatsApp(), profile.Messenger()
+	if wa.Prefix == msgr.Prefix {
+		t.Fatal("two gatekeepers with one prefix")
+	}
+	if got, ok := contactOf(wa, ghostID(wa, "abc")); !ok || got != "abc" {
+		t.Errorf("contact of a ghost: %q %v", got, ok)
+	}
+	for name, id := range map[string]networkid.UserID{
+		"the other gatekeeper's": ghostID(msgr, "abc"), "the login's own": selfID(wa, "abc"), "nobody's": networkid.UserID(wa.Prefix + "-"), "empty": "",
+	} {
+		if got, ok := contactOf(wa, id); ok {
+			t.Errorf("%s ghost is taken for contact %q", name, got)
+		}
+	}
+	if incomingID("chat", "X") == outgoingID("chat", "X") || incomingID("chat", "X") == incomingID("other", "X") {
+		t.Error("messages of two chats or directions have one id")
+	}
+	c := New()
+	if !c.ValidateUserID(ghostID(msgr, "abc")) || c.ValidateUserID("someone") {
+		t.Error("shape of ghost ids")
+	}
+}
+
+func TestOnlyTheWordItselfIsAnAgreement(t *testing.T) {
+	for answer, want := range map[string]bool{
+		"agree": true, " agree\n": true, "Agree": false, "yes": false, "": false, "I agree": false, "agree not": false,
+	} {
+		if _, err := validAnswer(answer); (err == nil) != want {
+			t.Errorf("%q: %v", answer, err)
+		}
+	}
+}
+
+func TestTheExplanationSaysWhatAPersonHasToKnow(t *testing.T) {
+	text := explanation("WhatsApp", "alice")
+	for _, part := range []string{"encrypted", "not end-to-end", "Whoever runs the bridge could read", "WhatsApp and its owner learn", "**alice**", "logout"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in it", part)
+		}
+	}
+	if strings.Contains(text, "GATEKEEPER") || strings.Contains(text, "IDENTIFIER") {
+		t.Error("a placeholder was left")
+	}
+	notice := boundary("WhatsApp")
+	if !strings.Contains(notice, "encrypted") || !strings.Contains(notice, "not end-to-end") || !strings.Contains(notice, "WhatsApp learns") {
+		t.Errorf("notice is %q", notice)
+	}
+}
+
+func TestPhoneNumbersAndTitlesAreTakenApart(t *testing.T) {
+	for _, c := range []struct{ in, phone, title string }{
+		{"+4915123456789", "+4915123456789", ""},
+		{"+49 (151) 234-567.89", "+4915123456789", ""},
+		{" +49 151 23456789  Ben Müller ", "+4915123456789", "Ben Müller"},
+		{"+4915123456789 Ben 2", "+4915123456789", "Ben 2"},
+		{"4915123456789", "", ""},
+		{"015123456789", "", ""},
+		{"+0151234567", "", ""},
+		{"+491", "", ""},
+		{"+1234567890123456", "", ""},
+		{"Ben", "", ""},
+		{"", "", ""},
+	} {
+		phone, title, err := parseStart(c.in)
+		if phone != c.phone || title != c.title || (err == nil) != (c.phone != "") {
+			t.Errorf("%q: %q %q %v", c.in, phone, title, err)
+		}
+	}
+}
+
+func TestNamesFromOutsideAreFitToShow(t *testing.T) {
+	for in, want := range map[string]string{
+		"Ben":                          "Ben",
+		"  Ben \n\t Müller ":           "Ben Müller",
+		"\u202eneB\u202c":              "neB",
+		"👩\u200d🚀":                     "👩\u200d🚀",
+		"a\x00b":                       "a b",
+		"\xff\xfe":                     "",
+		strings.Repeat("ä", maxName+1): strings.Repeat("ä", maxName-1) + "…",
+		"\u200b\u200e":                 "",
+	} {
+		if got := cleanName(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzNamesFromOutside(f *testing.F) {
+	f.Add("Ben")
+	f.Add("\xff\u202e\n")
+	f.Fuzz(func(t *testing.T, name string) {
+		got := cleanName(name)
+		if !utf8.ValidString(got) || utf8.RuneCountInString(got) > maxName || strings.ContainsAny(got, "\n\r\x00\u202e") || got != cleanName(got) {
+			t.Errorf("%q became %q", name, got)
+		}
+	})
+}
+
+func FuzzWhatFollowsStartChat(f *testing.F) {
+	f.Add("+49 151 2345678 Ben")
+	f.Fuzz(func(t *testing.T, in string) {
+		phone, _, err := parseStart(in)
+		if err == nil && (len(phone) < 7 || len(phone) > 16 || phone[0] != '+' || digits(phone) != phone[1:]) {
+			t.Errorf("%q gives number %q", in, phone)
+		}
+	})
+}
+
+func TestEveryReasonForAFailureHasWords(t *testing.T) {
+	general := failureWords(interop.ReasonInternal, "WhatsApp")
+	for _, reason := range []interop.Reason{
+		interop.ReasonBlocked, interop.ReasonGone, interop.ReasonMayNotStart, interop.ReasonChatCap, interop.ReasonUnreadable,
+		interop.ReasonRateLimited, interop.ReasonServer, interop.ReasonNoAnswer, interop.ReasonNoKeys, interop.ReasonAccount,
+	} {
+		if words := failureWords(reason, "WhatsApp"); words == "" || words == general {
+			t.Errorf("%s: %q", reason, words)
+		}
+	}
+	for _, reason := range []interop.Reason{interop.ReasonBadStanza, "new one"} {
+		if failureWords(reason, "WhatsApp") != general {
+			t.Errorf("%s has no words", reason)
+		}
+	}
+}
+
+func TestAnEnlistmentThatFailsIsExplained(t *testing.T) {
+	for reason, part := range map[string]string{
+		interop.EnlistBlocked: "blocked", interop.EnlistNotAllowed: "region", interop.EnlistBadIntegrator: "whoever runs it",
+		interop.EnlistUnavailable: "try again later", interop.EnlistNoAnswer: "try again later", interop.EnlistUnknown: "refused",
+	} {
+		err := enlistmentWords(fmt.Errorf("x: %w", &interop.EnlistError{Reason: reason}), "WhatsApp")
+		if !strings.Contains(err.Error(), part) || !strings.Contains(err.Error(), "WhatsApp") {
+			t.Errorf("%s: %v", reason, err)
+		}
+	}
+	if err := enlistmentWords(errors.New("disk /secret/path full"), "WhatsApp"); strings.Contains(err.Error(), "secret") {
+		t.Errorf("a person reads %v", err)
+	}
+}
+
+func TestALookUpThatFindsNobodyIsExplained(t *testing.T) {
+	c := &client{profile: profile.WhatsApp()}
+	for name, x := range map[string]struct {
+		err  error
+		part string
+	}{
+		"not there":    {&interop.RequestError{Op: "lookup", Code: 404}, "not on WhatsApp"},
+		"not opted in": {&interop.RequestError{Op: "lookup", Code: 403}, "not opted in"},
+		"too many":     {&interop.RequestError{Op: "lookup", Code: 429}, "later"},
+		"no stream":    {fmt.Errorf("lookup: %w", interop.ErrOffline), "cannot be reached"},
+		"other":        {errors.New("x"), "properly"},
+	} {
+		if got := c.lookupWords(x.err, "+49"); !strings.Contains(got.Error(), x.part) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
+	info := func(kind event.Type, msgtype event.MessageType) *bridgev2.MessageStatusEventInfo {
+		return &bridgev2.MessageStatusEventInfo{EventType: kind, MessageType: msgtype}
+	}
+	for name, c := range map[string]struct {
+		evt   *bridgev2.MessageStatusEventInfo
+		cause error
+		part  string
+	}{
+		"an image":                          {info(event.EventMessage, event.MsgImage), bridgev2.ErrUnsupportedMessageType, "Images"},
+		"an edit":                           {info(event.EventMessage, event.MsgText), bridgev2.ErrEditsNotSupportedInPortal, "edited"},
+		"a reaction":                        {info(event.EventReaction, ""), bridgev2.ErrReactionsNotSupported, "Reactions"},
+		"a redaction":                       {info(event.EventRedaction, ""), bridgev2.ErrRedactionsNotSupported, "deleted"},
+		"a sticker":                         {info(event.EventSticker, ""), bridgev2.ErrUnsupportedMessageType, "Stickers"},
+		"a call":                            {info(event.CallInvite, ""), nil, "Calls"},
+		"a poll":                            {info(pollStart, ""), nil, "Polls"},
+		"an event of somebody's own making": {info(event.Type{Type: "org.example.x", Class: event.MessageEventType}, ""), nil, ""},
+		"what a call does next":             {info(event.CallCandidates, ""), nil, ""},
+	} {
+		got := refuse(c.evt, c.cause)
+		if (c.part == "") != (got == "") || !strings.Contains(got, c.part) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestNewsAreSaidAndOnlySomeOpenARoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		in    interop.Inbound
+		part  string
+		opens bool
+	}{
+		"undecryptable":   {interop.Inbound{Kind: interop.KindUndecryptable}, "could not be decrypted", true},
+		"identity change": {interop.Inbound{Kind: interop.KindIdentityChange}, "key has changed", false},
+		"accepted":        {interop.Inbound{Kind: interop.KindReachability, Reason: "accepted"}, "accepted", false},
+		"declined":        {interop.Inbound{Kind: interop.KindReachability, Reason: "declined"}, "declined", false},
+		"switched off":    {interop.Inbound{Kind: interop.KindReachability, Reason: "off"}, "switched off", false},
+		"unknown state":   {interop.Inbound{Kind: interop.KindReachability, Reason: "other"}, "", false},
+		"unknown kind":    {interop.Inbound{Kind: "other"}, "", false},
+	} {
+		words, opens := newsWords(&c.in, "WhatsApp")
+		if opens != c.opens || (c.part == "") != (words == "") || !strings.Contains(words, c.part) {
+			t.Errorf("%s: %q %v", name, words, opens)
+		}
+	}
+}
+
+func TestPartsOfAMessageHaveIDsOfTheirOwn(t *testing.T) {
+	seen := map[networkid.PartID]bool{}
+	for i := range 20 {
+		id := partID(i)
+		if seen[id] || (i == 0) != (id == "") {
+			t.Errorf("part %d has id %q", i, id)
+		}
+		seen[id] = true
+	}
+}
