@@ -250,7 +250,7 @@ func (g *fakeGate) read(p *fakePhone, m *stanza.Message) {
 		return nil
 	})
 	if p.deaf[m.ID] < 0 || err != nil && !p.got[m.ID] {
-		p.deaf[m.ID]++
+		p.deaf[m.ID] = min(p.deaf[m.ID]+1, 0)
 		delete(p.got, m.ID)
 		g.ask(p, m.ID, e2ee.RetryReason(err))
 		return
@@ -592,3 +592,6 @@ func (b *bench) sees(fn func()) {
 	defer b.m.mu.Unlock()
 	fn()
 }
+
+// identityChild is the content of an identity notification.
+func identityChild() []binxml.Node { return []binxml.Node{{Tag: "identity"}} }
