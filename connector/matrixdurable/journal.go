@@ -35,7 +35,7 @@ type Entry struct {
 // changes are on disk when they return. All methods may be called from any
 // goroutine.
 type Journal interface {
-	// Accept stores a transaction's id and those of its entries that are not known yet, in one commit, and
+	// Accept stores a transaction's key and those of its entries that are not known yet, in one commit, and
 	// returns the stored ones with Seq set, in order. known says that the transaction was there
 	// already; nothing is stored then.
 	Accept(ctx context.Context, txn string, entries []Entry) (stored []Entry, known bool, err error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -184,7 +185,7 @@ func (l *Listener) take(ctx context.Context, txn string, durable []Entry, fresh 
 	l.accept.Lock()
 	defer l.accept.Unlock()
 	// The homeserver's patience must not decide over a commit that is under way.
-	stored, _, err := l.cfg.Journal.Accept(context.WithoutCancel(ctx), txn, durable)
+	stored, _, err := l.cfg.Journal.Accept(context.WithoutCancel(ctx), transactionKey(txn, durable), durable)
 	if err != nil {
 		return err
 	}
@@ -192,6 +193,21 @@ func (l *Listener) take(ctx context.Context, txn string, durable []Entry, fresh 
 		l.cfg.Sink.Enqueue(stored, fresh)
 	}
 	return nil
+}
+
+// transactionKey is what a transaction is known by: its id and its events. The id alone will not do, since Synapse on SQLite
+// counts from one again after a restart.
+func transactionKey(txn string, entries []Entry) string {
+	h := sha256.New()
+	for _, e := range entries {
+		id := []byte(e.EventID)
+		if len(id) == 0 {
+			id = e.Body
+		}
+		sum := sha256.Sum256(id)
+		h.Write(sum[:])
+	}
+	return txn + " " + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18])
 }
 
 // fresh says whether this is the first transaction on its connection.
