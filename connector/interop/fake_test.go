@@ -45,6 +45,7 @@ type fakeGate struct {
 	uploads  []int
 	rotates  int
 	deleted  bool
+	acks     []*stanza.Ack // of the partner
 	wire     []wired
 	bodies   map[string][]byte // Signal message key (ratchet key and counter) -> ciphertext
 	// ackCode, if set, gives the error of the ack of a message (0: good, -1: none).
@@ -314,6 +315,7 @@ func (g *fakeGate) take(s stanza.Stanza, frame []byte) {
 	case *stanza.Receipt:
 		g.receipt(s)
 	case *stanza.Ack:
+		g.acks = append(g.acks, s)
 		if s.Error == 500 || s.Error == 491 {
 			g.blunder = append(g.blunder, fmt.Sprint("nack ", s.Error))
 		}
@@ -595,3 +597,20 @@ func (b *bench) sees(fn func()) {
 
 // identityChild is the content of an identity notification.
 func identityChild() []binxml.Node { return []binxml.Node{{Tag: "identity"}} }
+
+// countChild is the content of a notification that few prekeys are left.
+func countChild(n int) []binxml.Node {
+	return []binxml.Node{{Tag: "count", Attrs: []binxml.Attr{binxml.I("value", n)}}}
+}
+
+// reachChild is the content of a reachability notification.
+func reachChild(j jid.JID, state string) []binxml.Node {
+	return []binxml.Node{{Tag: "reachability", Attrs: []binxml.Attr{binxml.J("jid", j), binxml.S("state", state)}}}
+}
+
+// phoneLocked is phone for who holds g.mu.
+func (g *fakeGate) phoneLocked(number string) *fakePhone {
+	g.mu.Unlock()
+	defer g.mu.Lock()
+	return g.phone(number)
+}

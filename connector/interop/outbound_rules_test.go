@@ -577,4 +577,3 @@ func TestTheAnswerToALookupIsInTheOrderOfTheQuestion(t *testing.T) {
 		}
 	})
 }
-
