@@ -89,7 +89,7 @@ func (s *story) startChat(ctx context.Context) error {
 // known, their number, and checks the notice that it begins with.
 func (s *story) enter(ctx context.Context, p phoneInfo) (room, name string, err error) {
 	invite, err := s.alice.ExpectInvite(ctx, "the chat with "+p.Name, func(i parts.Invite) bool {
-		return !i.Space && (i.Name == p.Name || i.Name == p.Phone)
+		return i.Shows(p.Name, p.Phone)
 	})
 	if err != nil {
 		return "", "", err
@@ -109,7 +109,14 @@ func (s *story) enter(ctx context.Context, p phoneInfo) (room, name string, err 
 	for _, line := range strings.Split(strings.TrimSpace(notice.Message().Body), "\n") {
 		s.t.line("    | %s", line)
 	}
-	return invite.Room, invite.Name, nil
+	var state struct{ Name string }
+	if err := s.alice.RoomState(ctx, invite.Room, "m.room.name", "", &state); err != nil {
+		return "", "", fmt.Errorf("reading the room's name: %w", err)
+	}
+	if state.Name != p.Name && state.Name != p.Phone {
+		return "", "", fmt.Errorf("the room with %s is named %q", p.Name, state.Name)
+	}
+	return invite.Room, state.Name, nil
 }
 
 // toWhatsApp sends a text and waits until the phone has it and the room shows

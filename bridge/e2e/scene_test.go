@@ -175,7 +175,7 @@ func (s *scene) command(text string) {
 func (s *scene) enter(p parts.Phone) string {
 	s.t.Helper()
 	invite := must(s.alice.ExpectInvite(s.ctx, "the chat with "+p.Name, func(i parts.Invite) bool {
-		return !i.Space && (i.Name == p.Name || i.Name == p.Phone)
+		return i.Shows(p.Name, p.Phone)
 	}))(s.t)
 	s.ok(s.alice.Join(s.ctx, invite.Room))
 	return invite.Room

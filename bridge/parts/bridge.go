@@ -209,7 +209,7 @@ func (b *Bridge) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for the bridge: %w; its log is %s", ctx.Err(), b.LogPath())
 		case <-p.Done():
-			return fmt.Errorf("the bridge ended while starting; its log is %s", b.LogPath())
+			return fmt.Errorf("the bridge ended while starting; its log is %s%s", b.LogPath(), tail(b.LogPath()))
 		case <-tick.C:
 		}
 	}

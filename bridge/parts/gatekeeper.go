@@ -49,7 +49,15 @@ type SandboxConfig struct {
 // Stop, Restart starts it again at the same addresses.
 func StartSandbox(ctx context.Context, cfg SandboxConfig) (*Gatekeeper, error) {
 	g := &Gatekeeper{}
-	addresses := []string{}
+	// Addresses of our own choice, so that a restarted sandbox gets them again.
+	var addresses []string
+	for _, flag := range []string{"--control", "--chat", "--chat-ws", "--http"} {
+		port, err := FreePort()
+		if err != nil {
+			return nil, err
+		}
+		addresses = append(addresses, flag, fmt.Sprintf("127.0.0.1:%d", port))
+	}
 	g.start = func(ctx context.Context) error {
 		p, err := Start(ProcessConfig{
 			Name: "the sandbox", Path: cfg.Postern, LogPath: cfg.Dir + "/sandbox.log", FirstLine: true,
@@ -68,27 +76,12 @@ func StartSandbox(ctx context.Context, cfg SandboxConfig) (*Gatekeeper, error) {
 			return fmt.Errorf("reading the sandbox's first line: %w", err)
 		}
 		g.proc, g.Control = p, g.Info.Control
-		addresses = fixedAddresses(g.Info)
 		return nil
 	}
 	if err := makeDir(cfg.Dir); err != nil {
 		return nil, err
 	}
 	return g, g.start(ctx)
-}
-
-// fixedAddresses are the flags that make a restarted sandbox listen where it
-// listened before.
-func fixedAddresses(info GatekeeperInfo) []string {
-	var flags []string
-	for flag, address := range map[string]string{
-		"--control": info.Control, "--chat": info.ChatTCP, "--chat-ws": info.ChatWS, "--http": info.EnlistURL,
-	} {
-		if u, err := url.Parse(address); err == nil && u.Host != "" {
-			flags = append(flags, flag, u.Host)
-		}
-	}
-	return flags
 }
 
 // UseGatekeeper connects to a gatekeeper that is running already.

@@ -69,7 +69,7 @@ func (h *Homeserver) waitReady(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s: %w; its log is %s", h.Kind, ctx.Err(), h.LogPath())
 		case <-h.proc.Done():
-			return fmt.Errorf("%s ended while starting; its log is %s", h.Kind, h.LogPath())
+			return fmt.Errorf("%s ended while starting; its log is %s%s", h.Kind, h.LogPath(), tail(h.LogPath()))
 		case <-tick.C:
 		}
 	}

@@ -10,9 +10,11 @@ package parts
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // ErrMissing says that a real part is not installed. The text names the
@@ -33,16 +35,29 @@ func CacheDir() (string, error) {
 	return filepath.Join(base, "postern"), nil
 }
 
-// FreePort returns a TCP port on loopback that was free a moment ago, for
-// programs that cannot report the port they chose themselves.
+// FreePort returns a TCP port on loopback that is free, for programs that cannot
+// report the port they chose themselves. It gives out none twice, and none from
+// the range in which systems choose ports for outgoing connections, so that
+// nobody takes it before the program does.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("finding a free port: %w", err)
+	const first, last = 15_000, 31_000
+	ports.Lock()
+	defer ports.Unlock()
+	for range 1000 {
+		port := first + rand.IntN(last-first)
+		if !ports.given[port] && portIsFree(port) {
+			ports.given[port] = true
+			return port, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("finding a free port: all that were tried are taken")
 }
+
+// ports remembers what FreePort has given out.
+var ports = struct {
+	sync.Mutex
+	given map[int]bool
+}{given: map[int]bool{}}
 
 // portIsFree reports whether port can be listened on right now.
 func portIsFree(port int) bool {
@@ -65,4 +80,13 @@ func makeDir(dir string) error {
 		return fmt.Errorf("making a folder: %w", err)
 	}
 	return nil
+}
+
+// tail is the end of a log, for errors.
+func tail(path string) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return "; it ends with:\n" + string(raw[max(0, len(raw)-800):])
 }

@@ -52,6 +52,12 @@ type Invite struct {
 	Space bool   // the room is a space
 }
 
+// Shows reports whether the invitation may be to a chat with one of these names.
+// Some homeservers show no name before the room is joined; that fits any.
+func (i Invite) Shows(names ...string) bool {
+	return !i.Space && (i.Name == "" || slices.Contains(names, i.Name))
+}
+
 // Person is a Matrix user with a client of their own: unencrypted, and small
 // enough to read. It keeps everything that /sync has shown, in order.
 type Person struct {
