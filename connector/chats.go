@@ -113,6 +113,12 @@ func (c *chats) begin(ctx context.Context, portal *bridgev2.Portal, chatID strin
 	if row.RoomID == portal.MXID.String() {
 		return nil
 	}
+	// The framework only logs an invitation that failed, or was cut off with the process.
+	if c.client.login.User.DoublePuppet(ctx) == nil {
+		if err = c.client.connector.bridge.Bot.EnsureInvited(ctx, portal.MXID, c.client.login.UserMXID); err != nil {
+			return fmt.Errorf("connector: begin room: %w", err)
+		}
+	}
 	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: boundary(c.client.profile.DisplayName), Mentions: &event.Mentions{}}
 	// The room is new, so looking whether an earlier attempt has sent it costs next to nothing.
 	err = c.client.say(ctx, portal.MXID, content, matrixdurable.Identity("boundary", portal.MXID.String()), true)
