@@ -246,7 +246,7 @@ func (a *Account) loadOnce(ctx context.Context) error {
 	if err := a.seq.load(ctx, a.store); err != nil {
 		return err
 	}
-	for _, load := range []func(context.Context) error{a.mail.load, a.waits.load, a.outbox.load, a.news.load} {
+	for _, load := range []func(context.Context) error{a.mail.load, a.waits.load, a.outbox.load} {
 		if err := load(ctx); err != nil {
 			return err
 		}

@@ -238,6 +238,11 @@ func (g *fakeGate) read(p *fakePhone, m *stanza.Message) {
 		g.push(&stanza.Ack{Class: "message", ID: m.ID, From: m.To, Error: code})
 		return
 	}
+	if p.deaf[m.ID] < 0 {
+		p.deaf[m.ID]++
+		g.ask(p, m.ID, 7)
+		return
+	}
 	err := p.signal.Decrypt(context.Background(), partnerJID, m.Enc.Type, m.Enc.Data, func(_ context.Context, plain []byte, _ e2ee.Opened) error {
 		if p.got[m.ID] {
 			return nil
@@ -250,9 +255,7 @@ func (g *fakeGate) read(p *fakePhone, m *stanza.Message) {
 		p.texts = append(p.texts, msg.GetConversation())
 		return nil
 	})
-	if p.deaf[m.ID] < 0 || err != nil && !p.got[m.ID] {
-		p.deaf[m.ID] = min(p.deaf[m.ID]+1, 0)
-		delete(p.got, m.ID)
+	if err != nil && !p.got[m.ID] {
 		g.ask(p, m.ID, e2ee.RetryReason(err))
 		return
 	}
@@ -302,7 +305,7 @@ func (g *fakeGate) receipt(r *stanza.Receipt) {
 	g.push(g.seal(p, r.Retry.ID, text, 1))
 }
 
-// drop takes what is acked out of the queue; g.mu is held.
+// drop takes all with a key out of the queue; g.mu is held.
 func (g *fakeGate) drop(key stanza.Key) {
 	g.queue = slices.DeleteFunc(g.queue, func(q *queued) bool { return q.key.AnsweredBy(key) })
 }
@@ -320,7 +323,10 @@ func (g *fakeGate) take(s stanza.Stanza, frame []byte) {
 			g.blunder = append(g.blunder, fmt.Sprint("nack ", s.Error))
 		}
 		for _, key := range stanza.Answers(s) {
-			g.drop(key)
+			// Answers come in the order of what they answer: of two with one id the older goes.
+			if i := slices.IndexFunc(g.queue, func(q *queued) bool { return q.key.AnsweredBy(key) }); i >= 0 {
+				g.queue = slices.Delete(g.queue, i, i+1)
+			}
 		}
 	}
 }

@@ -44,14 +44,7 @@ func newNews(a *Account) *news {
 	return n
 }
 
-// load makes the first work read the disk.
-func (n *news) load(context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.spilled = true
-	return nil
-}
-
+// start begins with what an earlier run has left on disk.
 func (n *news) start(ctx context.Context) {
 	n.lanes.start(ctx)
 	n.lanes.kick("")

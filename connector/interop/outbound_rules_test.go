@@ -475,7 +475,7 @@ func TestRetryRequestsAreAnsweredUnderTheSameIDUpToTen(t *testing.T) {
 		}
 		b.send(chat, "$2", "goes on")
 		settle()
-		b.wantPhone(p, append(slices.Repeat([]string{"hello"}, 11), "goes on")...)
+		b.wantPhone(p, "goes on")
 	})
 }
 

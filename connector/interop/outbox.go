@@ -70,7 +70,7 @@ func (o *outbox) load(ctx context.Context) error {
 	defer o.mu.Unlock()
 	for _, chat := range chats {
 		c := o.chat(chat, clock)
-		c.log.spilled, c.resend, c.turn = true, true, 0
+		c.log.spilled, c.turn = true, 0 // live asks for the resends
 	}
 	return nil
 }
