@@ -91,7 +91,7 @@ var table = []row{
 	},
 }
 
-// testHelpers are packages that only tests import.
+// testHelpers are packages that are not of the product: tests import or run them.
 var testHelpers = []row{
 	{"connector/e2ee/e2eetest", []string{"connector/e2ee", "connector/jid"}, nil},
 	{"connector/e2ee/oracle", nil, nil},
@@ -99,6 +99,7 @@ var testHelpers = []row{
 	{"connector/interop/interoptest", []string{"connector/interop", "connector/e2ee", "connector/jid"}, nil},
 	{"database/databasetest", []string{"database"}, []string{"github.com/lib/pq"}},
 	{"bridge/e2e", []string{"bridge/parts"}, nil},
+	{"bridge/fuzz", nil, nil}, // a program, run by ./build.sh fuzz
 	{"docs", nil, nil},
 }
 
