@@ -165,6 +165,9 @@ func TestJournalIsRewrittenToWhatIsAlive(t *testing.T) {
 	}
 }
 
+// FuzzDecodeRecords splits any payload; what was read can be written and read again, and no record is longer than the input.
+//
+// decoder: journal.go:decodeRecords
 func FuzzDecodeRecords(f *testing.F) {
 	f.Add(appendRecord(appendRecord(nil, kv("key", "value")), record{key: "gone"}))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})

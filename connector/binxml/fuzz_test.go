@@ -13,6 +13,8 @@ var singleTokens = token.SingleByteTokens
 // FuzzDecode checks that no frame makes Decode panic, that what it accepts can be written and comes back, and that it
 // never allocates more than its bound: 8 times the frame and 512 KiB, or for a compressed frame what the cap of
 // inflation allows.
+//
+// decoder: decode.go scan.go build.go inflate.go codec.go:Limits.orDefault
 func FuzzDecode(f *testing.F) {
 	for _, v := range vectors(f) {
 		f.Add(v.frame, byte(v.dialect))

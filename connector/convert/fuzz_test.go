@@ -130,6 +130,10 @@ const (
 	allocFactor = 640
 )
 
+// FuzzHTML turns any HTML into parts of WhatsApp text. Every part fits the limit and is text that may be sent, all of them
+// together are not longer than 16 times the HTML, and what is allocated is bounded by 96 KiB and 640 bytes for each of it.
+//
+// decoder: html.go element.go link.go line.go interop.go split.go:units,runeUnits,cut,joins,isFlag,clean
 func FuzzHTML(f *testing.F) {
 	for _, seed := range []string{
 		"<p>Hello <strong>bold</strong></p><ul><li>a<li>b</ul>", "<mx-reply>x</mx-reply>y", "<b><i>x</b>y</i>",
@@ -179,6 +183,11 @@ func FuzzHTML(f *testing.F) {
 	})
 }
 
+// FuzzMarks turns any WhatsApp text into Matrix contents. Every content fits the budget as JSON, its HTML has only elements
+// of ours and the same words as its body (an outside parser says so), no character is lost, and what is allocated is
+// bounded by 96 KiB and 640 bytes for each byte of the text.
+//
+// decoder: document.go marks.go render.go matrix.go:matrixContent,matrixText,nextPart split.go:jsonBytes,runeJSON,cut,joins,isFlag,clean
 func FuzzMarks(f *testing.F) {
 	for _, seed := range []string{
 		"*bold* _it_ ~s~ `c` ```f```", "> q\n- b\n1. n\n* c", "```\na\n``` b ```c", "*a _b* c_", "https://x.org/_a_ *b*",

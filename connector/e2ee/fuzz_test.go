@@ -23,6 +23,11 @@ const (
 	bytesFixed    = 512 << 10
 )
 
+// FuzzDecrypt gives any body to sessions in several states. A message that is refused leaves the store as it was, and what
+// is allocated is bounded by a multiple of the body and the cost of walking a chain in each state of the session.
+//
+// decoder: message.go receive.go signal.go:Signal.Decrypt,Signal.open,Signal.openFirst,Signal.load,Signal.loadRow,Signal.loadIdentity
+// decoder: buffer.go:bufferStore.loadKeys curve.go:usable,parseKey record.go:sessionRow.begin,sessionRow.promote,sessionRow.at,sessionRow.find,stateBaseKey,sessionRow.marshal
 func FuzzDecrypt(f *testing.F) {
 	ours := newOurs(f)
 	list := targets(f, ours)

@@ -10,6 +10,8 @@ import (
 
 // FuzzVerify looks for a panic, for a token that is accepted although its text is not one that was signed, and
 // for an error of no known kind. What one call allocates is bounded by the greatest length of a token.
+//
+// decoder: token.go verifier.go:Verifier.Verify,Verifier.checkClaims
 func FuzzVerify(f *testing.F) {
 	now := time.Unix(1_800_000_000, 0)
 	k := testKeys()[0]
@@ -44,6 +46,8 @@ func FuzzVerify(f *testing.F) {
 }
 
 // FuzzKeySet looks for a panic, a weak key that is taken, and allocation out of proportion.
+//
+// decoder: remotekeys.go:parseKeySet,parseKey
 func FuzzKeySet(f *testing.F) {
 	k := testKeys()[0]
 	f.Add([]byte(`{"keys":[{"kty":"RSA","alg":"RS256","use":"sig","kid":"k","n":"` + k.Modulus + `","e":"AQAB"}]}`))

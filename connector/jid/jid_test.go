@@ -243,6 +243,9 @@ func TestParsingDoesNotAllocate(t *testing.T) {
 
 // FuzzParse checks that whatever is accepted prints back byte for byte, that nothing is allocated beyond the printed
 // form, and that two texts never share a Signal address.
+//
+// decoder: jid.go:Parse,JID.Validate,JID.String,JID.UnmarshalText,JID.Bare,JID.SignalName,JID.SignalAddress,JID.appendText
+// decoder: jid.go:parseNumber,standsAlone,isAccount,isDigits,isName,isServer
 func FuzzParse(f *testing.F) {
 	for _, tc := range valid {
 		f.Add(tc.text, "1-1@interop")
@@ -274,6 +277,9 @@ func FuzzParse(f *testing.F) {
 }
 
 // FuzzFields checks the other direction: every address Validate accepts survives printing and parsing.
+//
+// decoder: jid.go:Parse,JID.Validate,JID.String,JID.appendText
+// decoder: jid.go:parseNumber,standsAlone,isAccount,isDigits,isName,isServer
 func FuzzFields(f *testing.F) {
 	for _, tc := range valid {
 		f.Add(tc.want.User, tc.want.Integrator, tc.want.Device, string(tc.want.Server))

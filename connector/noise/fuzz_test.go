@@ -82,6 +82,13 @@ func checkMemory(t *testing.T, before uint64, input int) {
 	}
 }
 
+// FuzzServerReadsHandshake gives the responder whatever a client may send. Nothing but the one recorded handshake may go
+// through, and no input may cost more than 64 KiB and 8 times its length.
+//
+// decoder: handshake.go:Server,newHandshake,handshake.respond,handshake.answer,handshake.firstMessage,handshake.readStatic
+// decoder: handshake.go:handshake.readIntro,handshake.receive,handshake.finish,handshake.fail
+// decoder: messages.go:eachField,pick,inner,parseHello,parseClientHello,parseClientFinish conn.go:newFrameReader,frameReader.next,midFrame,Conn.ReadFrame,Conn.readFrame
+// decoder: symmetric.go:cipherState.next,cipherState.open,symmetricState.mixDH,symmetricState.decryptAndHash,symmetricState.split
 func FuzzServerReadsHandshake(f *testing.F) {
 	p := fuzzParty(f)
 	toServer, _ := recordHandshake(f, p)
@@ -103,6 +110,14 @@ func FuzzServerReadsHandshake(f *testing.F) {
 	})
 }
 
+// FuzzClientReadsHandshake gives the initiator whatever a server may send. Nothing but the one recorded handshake may go
+// through, and no input may cost more than 64 KiB and 8 times its length.
+//
+// decoder: handshake.go:Client,newHandshake,handshake.initiate,handshake.firstMessage,handshake.readStatic
+// decoder: handshake.go:handshake.receive,handshake.finish,handshake.fail
+// decoder: messages.go:eachField,pick,inner,parseHello,parseServerHello conn.go:newFrameReader,frameReader.next,midFrame,Conn.ReadFrame,Conn.readFrame
+// decoder: certificate.go:VerifyChain,verifyCertificate,details.checkDates,parseDetails
+// decoder: symmetric.go:cipherState.next,cipherState.open,symmetricState.mixDH,symmetricState.decryptAndHash,symmetricState.split
 func FuzzClientReadsHandshake(f *testing.F) {
 	p := fuzzParty(f)
 	_, toClient := recordHandshake(f, p)
@@ -133,6 +148,10 @@ func readAll(c *Conn) {
 	}
 }
 
+// FuzzReadFrame reads frames to the first error. None may be longer than the limit of the link, and what is allocated is
+// bounded by 64 KiB and 8 times the input, whatever a header announces.
+//
+// decoder: conn.go:Conn.ReadFrame,Conn.readFrame,newFrameReader,frameReader.next,midFrame symmetric.go:cipherState.next,cipherState.open
 func FuzzReadFrame(f *testing.F) {
 	out, _, w := oneWay(f, MaxFrame)
 	for _, size := range []int{0, 1, 40, 5000} {
@@ -159,6 +178,10 @@ func FuzzReadFrame(f *testing.F) {
 	})
 }
 
+// FuzzVerifyChain looks for a chain that is accepted although nobody issued it; none may cost more than 64 KiB and 8
+// times its length.
+//
+// decoder: certificate.go:VerifyChain,verifyCertificate,details.checkDates,parseDetails messages.go:eachField,pick xeddsa.go:verify,edwardsKey,usableKey
 func FuzzVerifyChain(f *testing.F) {
 	p := fuzzParty(f)
 	f.Add(p.chain)

@@ -463,6 +463,17 @@ func TestNotificationsAreReadByTheMethodOfTheirTypeAlone(t *testing.T) {
 
 // FuzzParse checks that whatever a frame decodes to is parsed or refused with a typed error, and that what is built
 // from it reads the same.
+//
+// decoder: stanza.go:Parse,ParseError.Ack,ParseError.Answer,answer.ack ack.go:parseAck,AckFor,Expects,Answers,Key.AnsweredBy
+// decoder: answers.go:result,reader.done,ParseEmpty,ParseCount,ParseKeys,ParseUsers,ParseBlocklist
+// decoder: bundle.go:Bundle.Validate,Bundle.parseUser,Bundle.parseKeys,parseKeyType,PreKey.parse,SignedPreKey.parse
+// decoder: ib.go:parseChatState,parseIB iq.go:parseIQError,IQ.child,parseIQ message.go:parseMessage,Enc.parse
+// decoder: notification.go:parseNotification,Notification.content,Notification.PreKeyCount,Notification.IdentityChanged
+// decoder: notification.go:Notification.Reachability,Notification.BlockChanges,countValue,reachability,blockChanges,blockChange
+// decoder: reader.go:reader.fail,reader.id,isID,isWord,printable,reader.word,reader.name,cleanName,reader.jid,reader.optionalJID
+// decoder: reader.go:reader.parties,reader.number,reader.t,reader.int,reader.optionalInt,reader.sub,reader.each,reader.bytesOf,reader.uintOf
+// decoder: receipt.go:parseReceipt,unique,parseRetry stream.go:parseSuccess,parseFailure,parseStreamError
+// decoder: request.go:ParseRequest,parseEncryptGet,parseEncryptSet,parseUsersRequest,parseInteropSet,parseBlockRequest
 func FuzzParse(f *testing.F) {
 	for _, tc := range stanzas {
 		if frame, err := (binxml.Codec{}).Append(nil, tc.stanza.Node()); err == nil {
