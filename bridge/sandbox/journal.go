@@ -55,6 +55,8 @@ type journal struct {
 	// dump returns a record for everything alive, and the number of the last change in it. The writer calls
 	// it, without holding mu, when the file has become much longer than what is alive.
 	dump func() ([]record, uint64)
+	// sync makes what was written durable; a test can hold it up.
+	sync func(*os.File) error
 
 	mu      sync.Mutex
 	wake    *sync.Cond
@@ -104,7 +106,7 @@ func openJournal(dir string, replay func(record) error) (*journal, error) {
 		f.Close()
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	j := &journal{dir: dir, file: f, size: size, compact: max(compactAt, 2*size), floor: compactAt, done: make(chan struct{})}
+	j := &journal{dir: dir, file: f, size: size, compact: max(compactAt, 2*size), floor: compactAt, sync: (*os.File).Sync, done: make(chan struct{})}
 	j.wake = sync.NewCond(&j.mu)
 	return j, nil
 }
@@ -290,7 +292,7 @@ func (j *journal) write(buf []byte, recs []record) ([]byte, error) {
 		return buf, err
 	}
 	j.size += int64(len(buf))
-	return buf, j.file.Sync()
+	return buf, j.sync(j.file)
 }
 
 // rewrite replaces the file by one that holds only what is alive. What was handed over meanwhile is in the

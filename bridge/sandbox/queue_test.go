@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"postern/connector/binxml"
@@ -306,4 +307,39 @@ func TestAPassedOnNackIsKeptUntilItWasRead(t *testing.T) {
 	p.send(s.(*stanza.IQ).Result())
 	l.until("an empty queue", func() bool { return l.partner(matilda).Queued == 0 })
 	l.noComplaints()
+}
+
+func TestWhatComesDuringTheDrainWaitsForItsEndAndAnswersDoNot(t *testing.T) {
+	l := newLab(t)
+	p := l.newPartner(matilda).enlist()
+	old := []string{l.say(ada, matilda, "1"), l.say(ada, matilda, "2")}
+	s := l.s
+	var order []string
+	s.state.update(func(c change) {
+		a := c.accounts[p.jid]
+		st := newStream(s, &carrier{}, nil, a)
+		c.begin(st, node("success", nil))
+		take := func(n int) {
+			for range n {
+				o, ok := st.next(c)
+				if !ok {
+					t.Fatalf("nothing more after %v", order)
+				}
+				what := o.node.Tag
+				if id := o.node.Attr("id"); id != "" {
+					what += " " + id
+				} else if len(o.node.Children) > 0 {
+					what += " " + o.node.Children[0].Tag
+				}
+				order = append(order, what)
+			}
+		}
+		take(3)
+		c.enqueue(s, a, node("message", attrs{binxml.S("id", "live")}))
+		c.send(a, node("iq", attrs{binxml.S("id", "answer")}))
+		take(5)
+		a.stream = nil
+	})
+	order[2], _, _ = strings.Cut(order[2], " ") // that one-time prekeys are low is in the queue too
+	same(t, order, "success", "ib offline_preview", "notification", "iq answer", "message "+old[0], "message "+old[1], "ib offline", "message live")
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -387,5 +389,85 @@ func TestMainRefusesWrongArguments(t *testing.T) {
 		if got := Main(context.Background(), strings.Split(c.args, " "), io.Discard, &errs); got != c.want || errs.Len() == 0 {
 			t.Errorf("%s: status %d, %q", c.args, got, errs.String())
 		}
+	}
+}
+
+// TestNothingLeavesBeforeItIsOnDisk holds the disk up: neither an ack, nor a stanza to the partner, nor an answer
+// of the control API may come through until it is let go.
+func TestNothingLeavesBeforeItIsOnDisk(t *testing.T) {
+	gate := make(chan struct{})
+	var held atomic.Bool
+	s, err := New(Config{Dir: t.TempDir()})
+	must(t, err)
+	s.state.journal.sync = func(f *os.File) error {
+		if held.Load() {
+			<-gate
+		}
+		return f.Sync()
+	}
+	must(t, s.Start(context.Background()))
+	t.Cleanup(func() { s.Close() })
+	l := &lab{t: t, s: s, info: s.Info(), url: s.ControlURL(), prof: s.Profile(), public: newPublicFace(t)}
+	l.post("/v1/integrators", map[string]any{"id": 1, "identifier_type": "email", "public_base": l.public.server.URL}, nil)
+	l.post("/v1/users", map[string]any{"phone": ada, "name": "Ada", "opted_in": true}, nil)
+	p, to := l.connected()
+	p.session(to)
+
+	held.Store(true)
+	said := make(chan string, 1)
+	m := p.seal(to, "held up")
+	p.send(m)
+	go func() {
+		id, _ := trySay(l.url, "held up too")
+		said <- id
+	}()
+	l.until("both are in memory", func() (both bool) {
+		s.state.view(func() {
+			u := s.state.users[ada[1:]]
+			both = len(u.phone.sent) == 1 && len(u.events) == 1
+		})
+		return both
+	})
+	select {
+	case n := <-p.in:
+		close(gate)
+		t.Fatalf("a %s left before its change was on disk", n.Tag)
+	case <-said:
+		close(gate)
+		t.Fatal("the control API answered before its change was on disk")
+	case <-time.After(300 * time.Millisecond): // the absence of something cannot be waited for in another way
+	}
+	held.Store(false)
+	close(gate)
+	p.want("ack", isAck("message", m.ID))
+	id := <-said
+	p.want("message", func(n *binxml.Node) bool { return n.Attr("id") == id })
+}
+
+func TestASandboxThatCannotWriteAnswersNothingAndSaysSo(t *testing.T) {
+	s, err := New(Config{Dir: t.TempDir()})
+	must(t, err)
+	var broken atomic.Bool
+	s.state.journal.sync = func(f *os.File) error {
+		if broken.Load() {
+			return errors.New("the disk is full")
+		}
+		return f.Sync()
+	}
+	must(t, s.Start(context.Background()))
+	t.Cleanup(func() { s.Close() })
+	l := &lab{t: t, url: s.ControlURL()}
+	broken.Store(true)
+	var answer struct{ Error string }
+	if status := l.do("POST", "/v1/users", map[string]any{"phone": ada}, &answer); status != 500 || answer.Error == "" {
+		t.Fatalf("%d %q", status, answer.Error)
+	}
+	select {
+	case <-s.Failed():
+	case <-time.After(patience):
+		t.Fatal("not reported as failed")
+	}
+	if err := s.Close(); err == nil {
+		t.Error("closed without an error")
 	}
 }
