@@ -73,7 +73,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 	}
 	cl.chats = newChats(cl)
 	cl.account = interop.New(interop.Config{
-		ID: row.ID, Profile: p, JID: address, DisplayName: c.displayname(login.UserMXID), Device: device,
+		ID: row.ID, Profile: p, JID: address, DisplayName: c.displayname(login.UserMXID, ""), Device: device,
 		StanzaKey:  cl.stanzaKey,
 		Gatekeeper: gatekeeper.Config{Static: static, Token: cl.token, ReadReceipts: true},
 		Store:      NewAccountStore(c.db, row.ID, row.Gatekeeper),
@@ -135,6 +135,19 @@ func (c *client) Connect(ctx context.Context) {
 	c.stopped.Store(false)
 	c.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
 	go c.run(running, c.done)
+	go c.takeName(running)
+}
+
+// takeName learns what the person is called on Matrix, for the name that goes with messages.
+func (c *client) takeName(ctx context.Context) {
+	known, err := c.connector.matrix.Bot.GetProfile(ctx, c.login.UserMXID)
+	if err != nil {
+		c.log.Debug().Err(err).Msg("Could not ask for a person's name")
+		return
+	}
+	if name := cleanName(known.DisplayName); name != "" {
+		c.account.SetDisplayName(c.connector.displayname(c.login.UserMXID, name))
+	}
 }
 
 // run keeps the account going until it is told to stop, or until only a person can help.

@@ -101,7 +101,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		return errors.Join(err, db.Close())
 	}
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
-		Matrix: cfg.Matrix, Journal: journal{db.Journal()}, Notices: notices{db.Notices()},
+		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices()}, Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: refuse,
 		Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})

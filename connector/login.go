@@ -78,11 +78,15 @@ func (c *Connector) identifierFor(mxid id.UserID) (string, error) {
 	return normalise(c.Config.IdentifierType, text)
 }
 
-// displayname is the name that goes with a person's messages.
-func (c *Connector) displayname(mxid id.UserID) string {
+// displayname is the name that goes with a person's messages. known is what the person is called on Matrix, "" if that is not
+// known.
+func (c *Connector) displayname(mxid id.UserID, known string) string {
 	data, err := person(mxid)
 	if err != nil {
 		return ""
+	}
+	if known != "" {
+		data.Displayname = known
 	}
 	name, err := render(c.Config.displayname, data)
 	if err != nil || name == "" {

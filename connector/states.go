@@ -41,7 +41,14 @@ func init() {
 // Connection implements interop.Upcalls: it puts the state of the stream into the framework's words.
 func (c *client) Connection(_ context.Context, s interop.ConnState) {
 	c.live.Store(s.Kind == interop.ConnLive || s.Kind == interop.ConnBackPressure)
-	state := status.BridgeState{StateEvent: status.StateTransientDisconnect}
+	if state, tell := bridgeState(s); tell {
+		c.login.BridgeState.Send(state)
+	}
+}
+
+// bridgeState is what the framework is told of a stream's state, if anything.
+func bridgeState(s interop.ConnState) (state status.BridgeState, tell bool) {
+	state = status.BridgeState{StateEvent: status.StateTransientDisconnect}
 	switch s.Kind {
 	case interop.ConnConnecting:
 		state.StateEvent = status.StateConnecting
@@ -65,12 +72,12 @@ func (c *client) Connection(_ context.Context, s interop.ConnState) {
 		state.StateEvent, state.Error = status.StateBadCredentials, stateRefused
 	case interop.ConnDeleted:
 		state.StateEvent = status.StateLoggedOut
-	case interop.ConnEnded:
-		return
+	default: // the end of a run, and what a later version may add
+		return state, false
 	}
 	if s.Code != 0 {
 		state.Info = map[string]any{"code": s.Code}
 		state.Reason = fmt.Sprintf("code %d", s.Code)
 	}
-	c.login.BridgeState.Send(state)
+	return state, true
 }

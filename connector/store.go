@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -11,7 +12,10 @@ import (
 )
 
 // journal fits the database's journal to what the Matrix side asks for.
-type journal struct{ store database.JournalStore }
+type journal struct {
+	store   database.JournalStore
+	notices database.NoticeStore
+}
 
 var _ matrixdurable.Journal = journal{}
 
@@ -57,7 +61,7 @@ func (j journal) Unfinished(ctx context.Context) ([]matrixdurable.Entry, error) 
 }
 
 func (j journal) Purge(ctx context.Context, before time.Time) error {
-	return j.store.Purge(ctx, before)
+	return errors.Join(j.store.Purge(ctx, before), j.notices.Purge(ctx, before))
 }
 func (j journal) Token(ctx context.Context, name string) (string, error) {
 	return j.store.Token(ctx, name)

@@ -9,6 +9,7 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/networkid"
+	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
 
 	"postern/connector/interop"
@@ -221,6 +222,31 @@ func TestNewsAreSaidAndOnlySomeOpenARoom(t *testing.T) {
 	}
 }
 
+func TestEveryStateOfTheStreamIsToldInWords(t *testing.T) {
+	for kind, want := range map[interop.ConnKind]status.BridgeStateEvent{
+		interop.ConnConnecting: status.StateConnecting, interop.ConnLive: status.StateConnected,
+		interop.ConnWaiting: status.StateTransientDisconnect, interop.ConnBanned: status.StateTransientDisconnect,
+		interop.ConnBackPressure: status.StateTransientDisconnect, interop.ConnStorage: status.StateTransientDisconnect,
+		interop.ConnFault: status.StateUnknownError, interop.ConnReplaced: status.StateBadCredentials,
+		interop.ConnNotEnlisted: status.StateBadCredentials, interop.ConnRefused: status.StateBadCredentials,
+		interop.ConnDeleted: status.StateLoggedOut,
+	} {
+		got, tell := bridgeState(interop.ConnState{Kind: kind, Code: 401})
+		if !tell || got.StateEvent != want || got.Reason != "code 401" {
+			t.Errorf("%s: %+v %v", kind, got, tell)
+		}
+		if got.Error != "" && status.BridgeStateHumanErrors[got.Error] == "" {
+			t.Errorf("%s: no words for %s", kind, got.Error)
+		}
+		if (want == status.StateBadCredentials || want == status.StateUnknownError) && got.Error == "" {
+			t.Errorf("%s: nothing to read", kind)
+		}
+	}
+	if _, tell := bridgeState(interop.ConnState{Kind: interop.ConnEnded}); tell {
+		t.Error("the end of a run is told as a state")
+	}
+}
+
 func TestPartsOfAMessageHaveIDsOfTheirOwn(t *testing.T) {
 	seen := map[networkid.PartID]bool{}
 	for i := range 20 {
@@ -229,5 +255,25 @@ func TestPartsOfAMessageHaveIDsOfTheirOwn(t *testing.T) {
 			t.Errorf("part %d has id %q", i, id)
 		}
 		seen[id] = true
+	}
+}
+
+func TestTheNameThatGoesWithMessagesIsTheBestThatIsKnown(t *testing.T) {
+	c := New()
+	c.Config = *exampleWith(t, nil)
+	if err := c.Config.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.displayname("@alice:example.org", ""); got != "alice" {
+		t.Errorf("nothing known: %q", got)
+	}
+	if got := c.displayname("@alice:example.org", "Alice A."); got != "Alice A." {
+		t.Errorf("known: %q", got)
+	}
+	if got, err := c.identifierFor("@Alice.B:example.org"); err != nil || got != "alice.b" {
+		t.Errorf("identifier: %q %v", got, err)
+	}
+	if _, err := c.identifierFor("not a user"); err == nil {
+		t.Error("no user, but an identifier")
 	}
 }
