@@ -87,6 +87,8 @@ func (f *Framework) Handle(ctx context.Context, e Entry) Outcome {
 	evt := f.parse(e)
 	if evt == nil {
 		return Done
+	} else if evt.Content.Parsed == nil && handled[evt.Type] {
+		return f.tell(ctx, "unreadable", evt, "Your client sent something that cannot be read, so it was not sent on.")
 	}
 	ctx = f.log.With().Stringer("event_id", evt.ID).Str("event_type", evt.Type.Type).Logger().WithContext(ctx)
 	if evt.Type.IsState() {
@@ -125,7 +127,7 @@ func (f *Framework) parse(e Entry) *event.Event {
 	}
 	if err := evt.Content.ParseRaw(evt.Type); err != nil && !errors.Is(err, event.ErrUnsupportedContentType) {
 		f.log.Warn().Stringer("event_id", evt.ID).Str("event_type", evt.Type.Type).Msg("Event has content of an unexpected form")
-		if evt.Content.Parsed == nil {
+		if evt.Content.Parsed == nil && !handled[evt.Type] {
 			return nil
 		}
 	}
@@ -182,9 +184,14 @@ func (f *Framework) passedOver(ctx context.Context, evt *event.Event) Outcome {
 	if words == "" {
 		return Done
 	}
+	return f.tell(ctx, "refused", evt, words)
+}
+
+// tell stores a notice for the sender of an event, if its room is a chat.
+func (f *Framework) tell(ctx context.Context, kind string, evt *event.Event, words string) Outcome {
 	portal, err := f.bridge.GetPortalByMXID(ctx, evt.RoomID)
-	if err == nil && portal != nil {
-		err = f.notices.Reply(ctx, "refused", evt.RoomID, evt.ID, evt.Sender, "⚠️ "+words)
+	if err == nil && portal != nil && !f.Own(evt.Sender.String()) {
+		err = f.notices.Reply(ctx, kind, evt.RoomID, evt.ID, evt.Sender, "⚠️ "+words)
 	}
 	if err != nil {
 		f.log.Err(err).Stringer("event_id", evt.ID).Msg("Could not store a notice")

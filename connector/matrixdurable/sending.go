@@ -8,6 +8,7 @@ import (
 	"errors"
 	"sync"
 
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/id"
 )
 
@@ -37,8 +38,10 @@ type Sending struct {
 
 type sendingKey struct{}
 
-// WithSending returns a context under which requests through Transport are what s says.
+// WithSending returns a context under which requests through Transport are what s says. The client does not repeat them by
+// itself: its pauses are long, and whoever sends under a Sending tries again anyway.
 func WithSending(ctx context.Context, s *Sending) context.Context {
+	ctx = context.WithValue(ctx, mautrix.MaxAttemptsContextKey, 1)
 	return context.WithValue(ctx, sendingKey{}, s)
 }
 
