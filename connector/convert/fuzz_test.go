@@ -140,6 +140,10 @@ func FuzzHTML(f *testing.F) {
 		`<a href="https://x.org/a">x</a> <a href="https://matrix.to/#/@a:b">A</a>`, "<pre><code>a\n```</code></pre>",
 		"<blockquote><ol start=5><li><h1>t</h1></blockquote><table><tr><td>1<td>2", `<span data-mx-spoiler="x">y</span>`,
 		"<plaintext>a<b>", "<textarea><b>x", "<![CDATA[x]]><!--", "a<br>b<hr>c<img alt=d><input type=checkbox checked>",
+		"<pre>a\n```\nb</pre>" + strings.Repeat("<pre>word word</pre>", 40), "<b>" + strings.Repeat("word ", 120) + "<i>x</i></b> <code>a`b</code>",
+		"<b>" + strings.Repeat("😀", 400) + "</b>", "<p>a</p><p></p><blockquote><p>b<br></p><ul><li><p>c</p><li></ul></blockquote><hr><details><summary>d</summary>e</details>",
+		"x<b>bold</b>y <i>a<s>b</i>c</s> <code>*a*</code> <b>*</b> https://x.org/_a_", "<a href='mailto:a@b.c'>m</a><a href='//x'>p</a><a href='https://x.org/'>x.org</a><a href=x><b>q</b></a>",
+		"<img src=x title=t><input type=checkbox><ol><li>a<ol start=-3><li>b</ol></ol><h3>h</h3>", "<pre>" + strings.Repeat("long line of code ", 40) + "</pre>",
 		"<svg><script>x</script></svg>y", "*a <b>b</b> _c_ ~d `e", "&#0;&amp;lt;&#x110000;",
 	} {
 		f.Add(seed, uint16(0), false)

@@ -3,6 +3,7 @@ package jid_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -67,54 +68,56 @@ func TestEveryValidAddressHasOneTextForm(t *testing.T) {
 	}
 }
 
+var invalid = []struct{ name, text, part string }{
+	{"empty", "", "text"},
+	{"bare word", "text", "text"},
+	{"interop without a user", "interop", "text"},
+	{"lid without a user", "lid", "text"},
+	{"too long", strings.Repeat("1", 200) + "@lid", "text"},
+	{"empty user", "@lid", "user"},
+	{"empty user of the gatekeeper", "@s.whatsapp.net", "user"},
+	{"empty user with a device", ":3@s.whatsapp.net", "user"},
+	{"empty server", "123@", "server"},
+	{"two at signs", "1@2@lid", "server"},
+	{"capital server", "1@LID", "server"},
+	{"server starting with a digit", "1@1id", "server"},
+	{"server too long", "1@" + strings.Repeat("a", 33), "server"},
+	{"partner without integrator", "10853634039893@interop", "integrator"},
+	{"integrator zero", "0-1@interop", "integrator"},
+	{"integrator with a leading zero", "01-1@interop", "integrator"},
+	{"integrator 1000", "1000-1@interop", "integrator"},
+	{"integrator beyond 16 bits", "65537-1@interop", "integrator"},
+	{"empty integrator", "-1@interop", "integrator"},
+	{"integrator with a sign", "+1-1@interop", "integrator"},
+	{"no account", "1-@interop", "account"},
+	{"account zero", "1-0@interop", "account"},
+	{"account with a leading zero", "1-01@interop", "account"},
+	{"account of 16 digits", "1-1234567890123456@interop", "account"},
+	{"account with letters", "1-12a@interop", "account"},
+	{"account with another dash", "1-2-3@interop", "account"},
+	{"partner with a device", "1-2:3@interop", "device"},
+	{"partner with device zero spelt out", "1-2:0@interop", "device"},
+	{"device zero spelt out", "1:0@lid", "device"},
+	{"device with a leading zero", "1:01@lid", "device"},
+	{"empty device", "1:@lid", "device"},
+	{"device of nine bits", "1:256@s.whatsapp.net", "device"},
+	{"Messenger device of 17 bits", "1:65536@msgr", "device"},
+	{"device with letters", "1:a@lid", "device"},
+	{"two devices", "1:2:3@lid", "device"},
+	{"device on a group", "1:2@g.us", "device"},
+	{"agent in the old spelling", "1.0:2@s.whatsapp.net", "user"},
+	{"phone number with a plus", "+4915@s.whatsapp.net", "user"},
+	{"letters for digits", "abc@lid", "user"},
+	{"Arabic digits", "١٢٣@lid", "user"},
+	{"21 digits", "123456789012345678901@lid", "user"},
+	{"space in a name", "a b@broadcast", "user"},
+	{"zero byte in a name", "a\x00@broadcast", "user"},
+	{"name too long", strings.Repeat("a", 65) + "@broadcast", "user"},
+	{"space behind", "1@lid ", "server"},
+}
+
 func TestEveryInvalidTextIsRefusedWithTheRightPart(t *testing.T) {
-	for _, tc := range []struct{ name, text, part string }{
-		{"empty", "", "text"},
-		{"bare word", "text", "text"},
-		{"interop without a user", "interop", "text"},
-		{"lid without a user", "lid", "text"},
-		{"too long", strings.Repeat("1", 200) + "@lid", "text"},
-		{"empty user", "@lid", "user"},
-		{"empty user of the gatekeeper", "@s.whatsapp.net", "user"},
-		{"empty user with a device", ":3@s.whatsapp.net", "user"},
-		{"empty server", "123@", "server"},
-		{"two at signs", "1@2@lid", "server"},
-		{"capital server", "1@LID", "server"},
-		{"server starting with a digit", "1@1id", "server"},
-		{"server too long", "1@" + strings.Repeat("a", 33), "server"},
-		{"partner without integrator", "10853634039893@interop", "integrator"},
-		{"integrator zero", "0-1@interop", "integrator"},
-		{"integrator with a leading zero", "01-1@interop", "integrator"},
-		{"integrator 1000", "1000-1@interop", "integrator"},
-		{"integrator beyond 16 bits", "65537-1@interop", "integrator"},
-		{"empty integrator", "-1@interop", "integrator"},
-		{"integrator with a sign", "+1-1@interop", "integrator"},
-		{"no account", "1-@interop", "account"},
-		{"account zero", "1-0@interop", "account"},
-		{"account with a leading zero", "1-01@interop", "account"},
-		{"account of 16 digits", "1-1234567890123456@interop", "account"},
-		{"account with letters", "1-12a@interop", "account"},
-		{"account with another dash", "1-2-3@interop", "account"},
-		{"partner with a device", "1-2:3@interop", "device"},
-		{"partner with device zero spelt out", "1-2:0@interop", "device"},
-		{"device zero spelt out", "1:0@lid", "device"},
-		{"device with a leading zero", "1:01@lid", "device"},
-		{"empty device", "1:@lid", "device"},
-		{"device of nine bits", "1:256@s.whatsapp.net", "device"},
-		{"Messenger device of 17 bits", "1:65536@msgr", "device"},
-		{"device with letters", "1:a@lid", "device"},
-		{"two devices", "1:2:3@lid", "device"},
-		{"device on a group", "1:2@g.us", "device"},
-		{"agent in the old spelling", "1.0:2@s.whatsapp.net", "user"},
-		{"phone number with a plus", "+4915@s.whatsapp.net", "user"},
-		{"letters for digits", "abc@lid", "user"},
-		{"Arabic digits", "١٢٣@lid", "user"},
-		{"21 digits", "123456789012345678901@lid", "user"},
-		{"space in a name", "a b@broadcast", "user"},
-		{"zero byte in a name", "a\x00@broadcast", "user"},
-		{"name too long", strings.Repeat("a", 65) + "@broadcast", "user"},
-		{"space behind", "1@lid ", "server"},
-	} {
+	for _, tc := range invalid {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := jid.Parse(tc.text)
 			if err == nil {
@@ -250,8 +253,10 @@ func FuzzParse(f *testing.F) {
 	for _, tc := range valid {
 		f.Add(tc.text, "1-1@interop")
 	}
+	for _, tc := range invalid {
+		f.Add(tc.text, "1@lid")
+	}
 	f.Add("1:2@lid", "1@lid")
-	f.Add("1-2:0@interop", "a@b.c")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		x, errX := jid.Parse(a)
 		y, errY := jid.Parse(b)
@@ -262,6 +267,13 @@ func FuzzParse(f *testing.F) {
 			if again, err := jid.Parse(x.String()); err != nil || again != x {
 				t.Errorf("%q does not come back: %v", a, err)
 			}
+			if name := x.SignalName(); x.SignalAddress() != fmt.Sprintf("%s.%d", name, x.Device) {
+				t.Errorf("%q has the Signal name %q", a, name)
+			}
+		}
+		var z jid.JID
+		if err := z.UnmarshalText([]byte(a)); (err == nil) != (errX == nil) || z != x {
+			t.Errorf("%q is unmarshalled as %+v, %v", a, z, err)
 		}
 		if errX == nil && errY == nil && a != b && (x == y || x.SignalAddress() == y.SignalAddress()) {
 			t.Errorf("%q and %q are not told apart", a, b)
@@ -283,6 +295,13 @@ func FuzzParse(f *testing.F) {
 func FuzzFields(f *testing.F) {
 	for _, tc := range valid {
 		f.Add(tc.want.User, tc.want.Integrator, tc.want.Device, string(tc.want.Server))
+	}
+	for _, server := range []string{"interop", "lid", "msgr", "broadcast", "", "LID", strings.Repeat("a", 33)} {
+		f.Add("1", uint16(0), uint16(0), server)
+		f.Add("a b", uint16(1), uint16(0), server)
+		f.Add("a-b", uint16(0), uint16(300), server)
+		f.Add(strings.Repeat("1", 65), uint16(1), uint16(65535), server)
+		f.Add("", uint16(1000), uint16(1), server)
 	}
 	f.Fuzz(func(t *testing.T, user string, integrator, device uint16, server string) {
 		j := jid.JID{User: user, Integrator: integrator, Device: device, Server: jid.Server(server)}

@@ -3,12 +3,14 @@ package stanza_test
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"postern/connector/binxml"
+	"postern/connector/jid"
 	"postern/connector/stanza"
 )
 
@@ -475,18 +477,35 @@ func TestNotificationsAreReadByTheMethodOfTheirTypeAlone(t *testing.T) {
 // decoder: receipt.go:parseReceipt,unique,parseRetry stream.go:parseSuccess,parseFailure,parseStreamError
 // decoder: request.go:ParseRequest,parseEncryptGet,parseEncryptSet,parseUsersRequest,parseInteropSet,parseBlockRequest
 func FuzzParse(f *testing.F) {
+	m := maker{rand.New(rand.NewPCG(7, 8))}
+	q := &stanza.IQ{Type: "get", ID: "7", To: jid.ServerJID}
+	keys, err := stanza.KeyAnswer(q, []stanza.KeyResult{{JID: phone, Bundle: m.bundle()}, {JID: partner, Err: stanza.NewIQError(404)}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole := []*binxml.Node{keys.Node(), stanza.CountAnswer(q, 3).Node(), stanza.BlocklistAnswer(q, []jid.JID{phone}).Node(),
+		stanza.UsersAnswer(q, []stanza.UserResult{{ExternalID: "+49", Normalized: "49", JID: phone}, {ExternalID: "+33", Err: stanza.NewIQError(403)}}).Node()}
 	for _, tc := range stanzas {
-		if frame, err := (binxml.Codec{}).Append(nil, tc.stanza.Node()); err == nil {
-			f.Add(frame)
-		}
+		whole = append(whole, tc.stanza.Node())
 	}
 	for _, tc := range requests {
-		if q, err := tc.request.IQ(); err == nil {
-			q.ID = "1"
-			if frame, err := (binxml.Codec{}).Append(nil, q.Node()); err == nil {
-				f.Add(frame)
-			}
+		r, err := tc.request.IQ()
+		if err != nil {
+			f.Fatal(err)
 		}
+		r.ID = "1"
+		whole = append(whole, r.Node())
+	}
+	for _, n := range whole {
+		add := func() {
+			frame, err := binxml.Codec{}.Append(nil, n)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(frame)
+		}
+		add()
+		without(n, add)
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		n, err := binxml.Codec{}.Decode(frame)
