@@ -53,6 +53,7 @@ type fakeGate struct {
 	// iqCode, if set, gives the error of an iq (0: none).
 	iqCode  func(r stanza.Request) int
 	logins  int
+	slow    time.Duration // how long a login takes
 	blunder []string // what should not have come
 }
 
@@ -427,6 +428,14 @@ func (s *fakeStream) Run(ctx context.Context) error {
 func (s *fakeStream) login(parent context.Context) error {
 	ctx, cut := context.WithCancelCause(parent)
 	defer cut(nil)
+	s.g.mu.Lock()
+	slow := s.g.slow
+	s.g.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	s.g.mu.Lock()
 	s.g.logins++
 	s.g.stream = s

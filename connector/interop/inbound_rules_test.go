@@ -256,6 +256,27 @@ func TestAMessageThatIsNotSentAgainBecomesANoticeAfterTenMinutes(t *testing.T) {
 	})
 }
 
+func TestAMessageThatStaysUnreadableHasOneNotice(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		for range 2 {
+			b.g.mu.Lock()
+			b.g.push(mangled(b.g.seal(p, "A", "one", 1)))
+			b.g.mu.Unlock()
+			pass(time.Hour)
+		}
+		b.wantTexts("undecryptable:not_resent")
+		b.g.mu.Lock()
+		b.g.push(b.g.seal(p, "A", "one", 2))
+		b.g.mu.Unlock()
+		settle()
+		b.wantTexts("undecryptable:not_resent", "one")
+		if !b.m.in[1].Late {
+			t.Error("not called late")
+		}
+	})
+}
+
 func TestTheNoticeOfAMissingMessageComesAfterARestartToo(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := b.g.phone("1")
@@ -282,10 +303,11 @@ func TestARepetitionInTheQueueComesBeforeTheNoticeAfterARestart(t *testing.T) {
 		b.end()
 		b.g.mu.Lock()
 		b.g.push(b.g.seal(p, "A", "one", 1))
+		b.g.slow = time.Hour // the gatekeeper is away for longer than the message may take
 		b.g.mu.Unlock()
 		pass(time.Hour)
 		b.run()
-		settle()
+		pass(2 * time.Hour)
 		b.wantTexts("one")
 	})
 }
@@ -376,11 +398,10 @@ func TestPastABoundTheGatekeeperKeepsTheRestAndItComesInOrder(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			inBubbleWith(t, func(b *bench) { b.limits = c.limits }, func(t *testing.T, b *bench) {
 				p, q := b.g.phone("1"), b.g.phone("2")
-				var down atomic.Bool
-				down.Store(true)
+				var takes atomic.Int32 // as many Matrix takes of that chat
 				bad := b.chatWith(p)
 				b.m.deliver = func(in *interop.Inbound) error {
-					if down.Load() && in.Chat == bad {
+					if in.Chat == bad && takes.Add(-1) < 0 {
 						return errors.New("no")
 					}
 					return nil
@@ -404,10 +425,15 @@ func TestPastABoundTheGatekeeperKeepsTheRestAndItComesInOrder(t *testing.T) {
 						t.Errorf("connection %s, want back-pressure", k)
 					}
 				})
-				down.Store(false)
+				takes.Store(1)
+				b.a.Nudge()
+				settle()
+				b.g.says(p, "A50", "text 50") // there is room for it, but others were refused before it
+				settle()
+				takes.Store(1000)
 				b.a.Nudge()
 				pass(5 * time.Minute)
-				b.wantTexts(want...)
+				b.wantTexts(append(want, "text 50")...)
 				b.wantQueue(0)
 			})
 		})

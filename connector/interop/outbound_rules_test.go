@@ -126,6 +126,26 @@ func TestEventsGoInOrderAndTheirStatesOnlyForward(t *testing.T) {
 	})
 }
 
+func TestAnEventIsAsFarAsThePartThatIsLeastFar(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		p.silent = true
+		ids := b.send(b.chatWith(p), "$1", "first part", "second part")
+		settle()
+		b.wantStates("$1", interop.OutSent)
+		for i, want := range [][]interop.OutState{
+			{interop.OutSent}, {interop.OutSent, interop.OutDelivered}, {interop.OutSent, interop.OutDelivered},
+			{interop.OutSent, interop.OutDelivered, interop.OutRead},
+		} {
+			b.g.mu.Lock()
+			b.g.push(&stanza.Receipt{ID: ids[i%2], From: p.jid, Type: []string{"", "read"}[i/2]})
+			b.g.mu.Unlock()
+			settle()
+			b.wantStates("$1", want...)
+		}
+	})
+}
+
 func TestReceiptsOfSomebodyElseSayNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p, q := b.g.phone("1"), b.g.phone("2")
@@ -479,6 +499,28 @@ func TestRetryRequestsAreAnsweredUnderTheSameIDUpToTen(t *testing.T) {
 	})
 }
 
+func TestARetryRequestThatComesAgainIsAnsweredOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		ids := b.send(b.chatWith(p), "$1", "hello")
+		settle()
+		b.g.mu.Lock()
+		b.g.ask(p, ids[0], 7)
+		again := b.g.queue[len(b.g.queue)-1]
+		b.g.mu.Unlock()
+		settle()
+		for range 3 {
+			b.g.mu.Lock()
+			b.g.push(again.s)
+			b.g.mu.Unlock()
+			settle()
+		}
+		if n := len(b.frames(ids[0])); n != 2 {
+			t.Errorf("%d messages under the id, want the first and one answer", n)
+		}
+	})
+}
+
 func TestAPhoneWithNewKeysGetsWhatItCouldNotReadAndTheRoomIsToldOnce(t *testing.T) {
 	for _, told := range []bool{true, false} {
 		t.Run(fmt.Sprint("notification ", told), func(t *testing.T) {
@@ -509,6 +551,36 @@ func TestAPhoneWithNewKeysGetsWhatItCouldNotReadAndTheRoomIsToldOnce(t *testing.
 			})
 		})
 	}
+}
+
+func TestAfterAnIdentityNotificationNothingIsEncryptedToTheOldKeysNotEvenByTheNextProcess(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		chat := b.chatWith(p)
+		b.send(chat, "$1", "before")
+		b.g.says(p, "A", "hi")
+		settle()
+		b.g.mu.Lock()
+		p.reinstall()
+		b.g.iqCode = keysWith(503)
+		b.g.push(&stanza.Notification{ID: "n1", From: p.jid, Type: "encrypt", Children: identityChild()})
+		b.g.mu.Unlock()
+		settle()
+		b.end()
+		b.g.mu.Lock()
+		b.g.iqCode = nil
+		b.g.mu.Unlock()
+		b.run()
+		settle()
+		b.send(chat, "$2", "after")
+		settle()
+		b.wantPhone(p, "before", "after")
+		b.sees(func() {
+			if len(p.count) != 0 {
+				t.Error("the phone had to ask for it again")
+			}
+		})
+	})
 }
 
 func TestBothSidesMaySpeakAtOnce(t *testing.T) {

@@ -143,7 +143,7 @@ func (in *incoming) content(plaintext []byte, seq int64) *InRow {
 	}
 	if old := in.row; old != nil {
 		row.Retries, row.Since = old.Retries, old.Since
-		row.Late = old.Late || old.State != InWaiting
+		row.Late = old.State != InWaiting
 		row.Timestamp = old.Timestamp
 	}
 	body, err := in.a.unwrap(m.Enc.V, plaintext)

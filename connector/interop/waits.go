@@ -141,13 +141,9 @@ func (w *waits) giveUp(ctx context.Context, key waitKey) {
 	w.forget(key.chat, key.id)
 }
 
-// notice makes a row the notice of a missing message, unless there was one already.
+// notice makes a waiting row the notice of a missing message.
 func (w *waits) notice(ctx context.Context, row *InRow, reason string) error {
 	a := w.a
-	if row.Late {
-		row.State = InDone
-		return a.store.UpdateInbound(ctx, row)
-	}
 	peer, err := a.people.in(ctx, row.Chat)
 	if err != nil {
 		return err
@@ -173,8 +169,9 @@ func (w *waits) unreadable(ctx context.Context, turn int, in *incoming, reason i
 			Timestamp: m.T, Received: now, STS: m.STS, Since: now,
 		}
 	}
-	if row.State != InWaiting { // a notice is there, or on its way
-		row.State, row.Late, row.Since, row.Payload = InWaiting, true, now, nil
+	noticed := row.State != InWaiting // a notice is there, or on its way, and stays
+	if row.State == InPending {
+		row.Payload = []byte(ReasonNotResent)
 	}
 	row.Hash = in.hash
 	a.log.Info().Int("reason", reason).Int("retries", row.Retries).Msg("message not readable")
@@ -182,6 +179,9 @@ func (w *waits) unreadable(ctx context.Context, turn int, in *incoming, reason i
 		row.Nack = stanza.NackServerError
 		if in.row == nil {
 			return row.Nack, errors.New("receive: no retries are allowed")
+		}
+		if noticed {
+			return row.Nack, a.store.UpdateInbound(ctx, row)
 		}
 		if err = w.notice(ctx, row, ReasonNotResent); err == nil {
 			w.forget(row.Chat, row.ID)
@@ -197,7 +197,9 @@ func (w *waits) unreadable(ctx context.Context, turn int, in *incoming, reason i
 	if err != nil {
 		return 0, err
 	}
-	w.expect(row, m.From)
+	if !noticed {
+		w.expect(row, m.From)
+	}
 	w.send(ctx, turn, m, row, reason, keys)
 	return 0, nil
 }
