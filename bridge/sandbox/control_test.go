@@ -95,6 +95,16 @@ func TestControlCallsRefuseInWords(t *testing.T) {
 			}
 		})
 	}
+	for name, make := range map[string]func(){
+		"blocked":  func() { l.post(user+"/block", body{"to": matilda, "block": true}, nil) },
+		"enlisted": func() { l.post("/v1/partners/unenlist", body{"to": matilda}, nil) },
+	} {
+		make()
+		var answer struct{ Error string }
+		if status := l.do("POST", user+"/messages", body{"to": matilda, "text": "x"}, &answer); status != 409 || !strings.Contains(answer.Error, name) && name == "enlisted" {
+			t.Errorf("%s: %d %q", name, status, answer.Error)
+		}
+	}
 	var faults struct{ Faults []fault }
 	if l.do("GET", "/v1/faults", nil, &faults); len(faults.Faults) != 0 {
 		t.Errorf("refused faults are in the list: %+v", faults.Faults)

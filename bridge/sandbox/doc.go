@@ -9,7 +9,7 @@
 // element, so that a mistake in the bridge's typed stanzas is not made twice and thereby hidden.
 //
 // It implements PROTOCOL.md section 9 and the gatekeeper's half of sections 1 to 8, but for media (7), which
-// it refuses in words. The control API is docs of its own (sandbox-api, version 1).
+// it refuses in words. The control API is in docs/SANDBOX.md.
 //
 // How it keeps promise 1: all state changes inside state.update, one numbered change at a time; the journal
 // writes changes in order and syncs them; a frame that rests on change n leaves only when n is on disk.

@@ -40,7 +40,7 @@ const patience = 60 * time.Second
 
 // lab is a sandbox, a partner's public face, and one WhatsApp user, Ada.
 type lab struct {
-	t      *testing.T
+	t      testing.TB
 	s      *Server
 	info   Info
 	url    string // control
@@ -75,7 +75,7 @@ var testKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-func newPublicFace(t *testing.T) *publicFace {
+func newPublicFace(t testing.TB) *publicFace {
 	p := &publicFace{key: testKey(), kid: "k1", status: 200, pushes: make(chan *http.Request, 100), bodies: make(chan string, 100)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/oauth/openid/jwks", func(w http.ResponseWriter, _ *http.Request) {
@@ -275,7 +275,7 @@ func (l *lab) until(what string, cond func() bool) {
 // scripted is a partner user driven by a test, step by step.
 type scripted struct {
 	l          *lab
-	t          *testing.T
+	t          testing.TB
 	prof       *profile.Profile
 	identifier string
 	static     noise.KeyPair
@@ -314,7 +314,7 @@ func (p *scripted) newIdentity() {
 	p.signal = e2ee.New(p.device, p.store)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
