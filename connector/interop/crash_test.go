@@ -353,9 +353,9 @@ func TestCrashAtEveryPointLosesNothingAndDoublesNothing(t *testing.T) {
 	if points < 200 {
 		t.Fatalf("the story has only %d points", points)
 	}
-	step := int64(3)
+	step := int64(9)
 	if testing.Short() {
-		step = 11
+		step = 25
 	}
 	if os.Getenv("POSTERN_ALL") != "" {
 		step = 1

@@ -1,0 +1,4 @@
+package interop
+
+// ParseEnlist is parseEnlist, for its fuzz target.
+var ParseEnlist = parseEnlist
