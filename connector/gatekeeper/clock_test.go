@@ -367,16 +367,23 @@ func TestOneLostAcknowledgementAmongManyIsNoticed(t *testing.T) {
 
 func TestTimeInTheHandlerIsNotTheServersSilence(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		// The handler is slow over a message; the answers to what was sent lie in the
-		// socket meanwhile.
+		// The handler is slow over each of three messages; the answer to what was sent lies
+		// behind them meanwhile, for longer than any answer may take.
 		w := newWorld(t, func(s *session) {
 			s.goLive()
-			s.send(message("SLOW", nil))
+			sent := make(chan struct{})
+			go func() {
+				s.send(message("A", nil), message("B", nil), message("C", nil))
+				close(sent)
+			}()
+			s.next()
+			<-sent
+			s.send(&stanza.Ack{Class: "message", ID: "M", From: aliceJID})
 			s.answer()
 		})
 		w.handler.onStanza = func(_ context.Context, st stanza.Stanza) {
 			if st.Kind() == stanza.KindMessage {
-				time.Sleep(3 * time.Minute)
+				time.Sleep(8 * time.Second)
 			}
 		}
 		r := w.run()

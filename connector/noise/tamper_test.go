@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,7 +51,13 @@ func TestEveryTamperedByteOfTheHandshakeIsNoticed(t *testing.T) {
 		bytes int
 	}{{"client", fromClient}, {"server", fromServer}} {
 		for at := range side.bytes {
-			for _, mask := range []byte{0x01, 0x80} {
+			// Every bit of every byte on request; ordinarily one bit of each, another for its
+			// neighbour.
+			masks := []byte{1 << (at % 8)}
+			if os.Getenv("POSTERN_ALL") != "" {
+				masks = []byte{1, 2, 4, 8, 16, 32, 64, 128, 255}
+			}
+			for _, mask := range masks {
 				synctest.Test(t, func(t *testing.T) {
 					if err := tamperedMeeting(p, side.name, at, mask); err != nil {
 						t.Errorf("byte %d of the %s, mask %#x: %v", at, side.name, mask, err)
@@ -60,8 +67,8 @@ func TestEveryTamperedByteOfTheHandshakeIsNoticed(t *testing.T) {
 			}
 		}
 	}
-	if want := 2 * (fromClient + fromServer); tried != want {
-		t.Errorf("%d bytes tried, want %d", tried, want)
+	if tried < fromClient+fromServer {
+		t.Errorf("%d bytes tried of %d", tried, fromClient+fromServer)
 	}
 }
 
