@@ -66,8 +66,8 @@ func (f *forger) swap(name, old, new string) {
 	f.claims(name, claims)
 }
 
-func hostileTokens(now time.Time) []forged {
-	f := &forger{key: testKeys()[0], other: testKeys()[1], now: now}
+func hostileTokens(published *key, now time.Time) []forged {
+	f := &forger{key: published, other: testKeys()[1], now: now}
 	f.algorithms()
 	f.headers()
 	f.shapes()
@@ -295,7 +295,7 @@ func TestHostileTokensAreRefused(t *testing.T) {
 	keys := testKeys()
 	server := newKeyServer(t, keys[0])
 	v := NewVerifier(VerifierConfig{JWKSURL: server.URL, Issuer: testIssuer, Audience: testAudience, Now: clock.now})
-	list := hostileTokens(clock.now())
+	list := hostileTokens(testKeys()[0], clock.now())
 	if len(list) < 100 {
 		t.Errorf("only %d hostile tokens", len(list))
 	}

@@ -105,15 +105,16 @@ func generateKey(now time.Time) (*key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer: make key: %w", err)
 	}
-	k := &key{
-		Modulus:   base64.RawURLEncoding.EncodeToString(private.N.Bytes()),
-		Exponent:  base64.RawURLEncoding.EncodeToString(big.NewInt(int64(private.E)).Bytes()),
-		PKCS8:     pkcs8,
-		Published: now.Unix(),
-		private:   private,
-	}
+	public := publicHalf(private)
+	k := &key{Modulus: public[0], Exponent: public[1], PKCS8: pkcs8, Published: now.Unix(), private: private}
 	k.ID = k.thumbprint()
 	return k, nil
+}
+
+// publicHalf is modulus and exponent as they are published (RFC 7518, 6.3.1).
+func publicHalf(private *rsa.PrivateKey) [2]string {
+	encode := base64.RawURLEncoding.EncodeToString
+	return [2]string{encode(private.N.Bytes()), encode(big.NewInt(int64(private.E)).Bytes())}
 }
 
 // thumbprint is RFC 7638's: the SHA-256 of the required members in alphabetical order.
@@ -139,7 +140,7 @@ func decodeKeys(document []byte) (keySet, error) {
 			return keySet{}, errors.New("issuer: a stored private key does not parse")
 		}
 		var ok bool
-		if k.private, ok = parsed.(*rsa.PrivateKey); !ok || base64.RawURLEncoding.EncodeToString(k.private.N.Bytes()) != k.Modulus {
+		if k.private, ok = parsed.(*rsa.PrivateKey); !ok || publicHalf(k.private) != [2]string{k.Modulus, k.Exponent} {
 			return keySet{}, errors.New("issuer: a stored private key is not the one that is published")
 		}
 	}
