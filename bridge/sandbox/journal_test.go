@@ -2,11 +2,15 @@ package sandbox
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -185,6 +189,85 @@ func FuzzDecodeRecords(f *testing.F) {
 		}
 		if back, err := decodeRecords(again); err != nil || len(back) != len(recs) {
 			t.Fatalf("second reading: %d records of %d, %v", len(back), len(recs), err)
+		}
+	})
+}
+
+// FuzzJournalFile reads any file as a journal. What counts as good is read the same again, a torn end is left out, and
+// what is allocated is bounded by 64 KiB and 64 bytes for each byte of the file.
+//
+// decoder: journal.go:replayJournal,readBatch,tornTail,decodeRecords
+func FuzzJournalFile(f *testing.F) {
+	dir := f.TempDir()
+	j, err := openJournal(dir, func(record) error { return nil })
+	if err != nil {
+		f.Fatal(err)
+	}
+	j.start()
+	for seq, rec := range []record{kv("first", "value"), {key: "gone"}, kv("second", "")} {
+		j.add(uint64(seq+1), []record{rec})
+		if err := j.wait(uint64(seq + 1)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := j.close(); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, journalName))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add(whole[:len(whole)-1])
+	f.Add(whole[:len(journalMagic)+9])
+	f.Add(whole[:3])
+	f.Add(append(bytes.Clone(whole), make([]byte, 40)...))
+	for _, at := range []int{0, len(journalMagic), len(journalMagic) + 4, len(journalMagic) + 10, len(whole) - 1} {
+		broken := bytes.Clone(whole)
+		broken[at] ^= 0x40
+		f.Add(broken)
+	}
+	batch := func(payload []byte) []byte {
+		b := binary.BigEndian.AppendUint32([]byte(journalMagic), uint32(len(payload)))
+		return append(binary.BigEndian.AppendUint32(b, crc32.Checksum(payload, castagnoli)), payload...)
+	}
+	f.Add(batch([]byte{5, 'x'}))
+	f.Add(batch([]byte{1, 'x', 9}))
+	f.Add(batch([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}))
+	file, err := os.Create(filepath.Join(dir, "any"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { file.Close() })
+	read := func(t *testing.T, data []byte) (keys []string, size int64, err error) {
+		if _, err := file.WriteAt(data, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := file.Truncate(int64(len(data))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		size, err = replayJournal(file, func(r record) error { keys = append(keys, r.key); return nil })
+		return keys, size, err
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var keys []string
+		var size int64
+		var err error
+		if bytes := allocated(func() { keys, size, err = read(t, data) }); bytes > uint64(64<<10+64*len(data)) {
+			t.Fatalf("%d bytes allocated for a file of %d", bytes, len(data))
+		}
+		if err != nil {
+			return
+		}
+		if size < 0 || size > int64(len(data)) {
+			t.Fatalf("%d good bytes of %d", size, len(data))
+		}
+		again, whole, err := read(t, data[:size])
+		if err != nil || whole != size || !slices.Equal(again, keys) {
+			t.Fatalf("second reading: %d bytes of %d, %v", whole, size, err)
 		}
 	})
 }
