@@ -54,7 +54,7 @@ type fakeGate struct {
 	iqCode  func(r stanza.Request) int
 	logins  int
 	slow    time.Duration // how long a login takes
-	blunder []string // what should not have come
+	blunder []string      // what should not have come
 }
 
 type queued struct {

@@ -271,7 +271,8 @@ func (m *mail) deliver(ctx context.Context, row *InRow) error {
 	case row.Kind == KindMessage:
 		receipt = ReceiptDue
 	}
-	if err = a.store.FinishInbound(ctx, row, state, receipt); err != nil {
+	// Matrix has decided: that is stored even if the account is being stopped.
+	if err = a.store.FinishInbound(context.WithoutCancel(ctx), row, state, receipt); err != nil {
 		return err
 	}
 	if receipt == ReceiptDue {

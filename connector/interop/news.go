@@ -189,7 +189,7 @@ func (n *news) tell(ctx context.Context, chat string, ev eventRef) error {
 		} else {
 			s.State = reported
 		}
-		return a.store.SetReported(ctx, rows, s.State)
+		return a.store.SetReported(context.WithoutCancel(ctx), rows, s.State)
 	}()
 	if err != nil {
 		n.mu.Lock()
