@@ -65,7 +65,8 @@ func (db *DB) Err() error { return db.failure.err() }
 //
 // Many callers share a transaction and its commit: one goroutine runs all waiting functions
 // one after another, each under a savepoint, commits once and answers everybody. Nothing waits while
-// the goroutine is idle. An error from fn (which Do returns as it is) or a panic in it (returned as
+// the goroutine is idle. An error from fn (which Do returns as it is, or under ErrRolledBack if the connection was
+// lost meanwhile) or a panic in it (returned as
 // *PanicError) takes back fn's changes and nobody else's.
 //
 // fn must be short, must do all its queries with the context it is given, must not keep that context, and

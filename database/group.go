@@ -16,7 +16,7 @@ import (
 type group struct {
 	w      *writer
 	tx     *dbutil.LoggingTxn
-	cancel context.CancelFunc
+	end    context.CancelFunc
 	opened time.Time
 
 	ran       []*job // their functions succeeded, they wait for the commit
@@ -79,6 +79,9 @@ func (g *group) run(j *job) {
 		g.ran, g.under = append(g.ran, j), g.savepoint
 		return
 	}
+	if lostConnection(err) {
+		err = rolledBack(err)
+	}
 	if !g.undo() {
 		g.lose(err)
 	}
@@ -86,16 +89,11 @@ func (g *group) run(j *job) {
 }
 
 func (g *group) begin(wanted func() bool) error {
-	ctx, cancel := context.Background(), context.CancelFunc(func() {})
-	if g.w.raw.Dialect == dbutil.Postgres {
-		ctx, cancel = context.WithTimeout(ctx, postgresTxnLimit)
-	}
-	tx, err := g.w.begin(ctx, wanted)
+	tx, end, err := g.w.begin(wanted)
 	if err != nil {
-		cancel()
 		return err
 	}
-	g.tx, g.cancel, g.opened, g.savepoint, g.under = tx, cancel, time.Now(), false, false
+	g.tx, g.end, g.opened, g.savepoint, g.under = tx, end, time.Now(), false, false
 	return nil
 }
 
@@ -207,7 +205,7 @@ func (g *group) finish() {
 
 func (g *group) commit() error {
 	err := g.tx.Commit()
-	g.cancel()
+	g.end()
 	g.tx = nil
 	if err == nil {
 		return nil
@@ -244,7 +242,7 @@ func (g *group) lose(cause error) {
 func (g *group) abandon() {
 	if g.tx != nil {
 		_ = g.tx.Rollback() // on failure the connection is dropped or begins with an error
-		g.cancel()
+		g.end()
 		g.tx = nil
 	}
 }

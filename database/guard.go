@@ -81,7 +81,7 @@ func (g *guard) ExecContext(ctx context.Context, query string, args ...any) (sql
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	return g.w.stmts.exec(context.WithoutCancel(ctx), g.tx, query, args)
+	return g.tx.ExecContext(context.WithoutCancel(ctx), query, args...)
 }
 
 // QueryContext implements dbutil.Execable.
@@ -89,7 +89,7 @@ func (g *guard) QueryContext(ctx context.Context, query string, args ...any) (db
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	rows, err := g.w.stmts.query(context.WithoutCancel(ctx), g.tx, query, args)
+	rows, err := g.tx.QueryContext(context.WithoutCancel(ctx), query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (g *guard) QueryRowContext(ctx context.Context, query string, args ...any) 
 		cancel(err)
 		return g.tx.QueryRowContext(ended, query, args...)
 	}
-	return g.w.stmts.queryRow(ctx, g.tx, query, args)
+	return g.tx.QueryRowContext(ctx, query, args...)
 }
 
 // Commit implements dbutil.Transaction by refusing.

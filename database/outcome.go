@@ -73,6 +73,10 @@ func isBusy(err error) bool {
 	return errors.As(err, &lite) && (lite.Code == sqlite3.ErrBusy || lite.Code == sqlite3.ErrLocked)
 }
 
+// lostConnection says whether a function's error means that the server is gone, or has not answered for
+// postgresTxnLimit: then it is not the function's fault and the same may work again.
+func lostConnection(err error) bool { return temporary(err) && !isBusy(err) }
+
 // temporary says whether beginning a transaction is worth another try soon: the file is locked by
 // someone else, or the server is away or starting.
 func temporary(err error) bool {

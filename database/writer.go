@@ -43,10 +43,9 @@ type writer struct {
 	done chan struct{}
 
 	// Used by the goroutine alone.
-	conn  dbutil.Conn
-	sql   *sql.Conn
-	lite  *sqlite3.SQLiteConn // nil on Postgres
-	stmts *statements         // nil on SQLite
+	conn dbutil.Conn
+	sql  *sql.Conn
+	lite *sqlite3.SQLiteConn // nil on Postgres
 }
 
 // job is one call of Do.
@@ -154,21 +153,26 @@ func (w *writer) next() *job {
 
 // begin opens a transaction on the writer's connection, making the connection anew if it was
 // lost. It tries for beginPatience while wanted says that somebody is still waiting.
-func (w *writer) begin(ctx context.Context, wanted func() bool) (*dbutil.LoggingTxn, error) {
+// The transaction's time is limited from its beginning on; end frees what watches over that.
+func (w *writer) begin(wanted func() bool) (tx *dbutil.LoggingTxn, end context.CancelFunc, err error) {
 	deadline := time.Now().Add(beginPatience)
 	pause := 10 * time.Millisecond
 	for {
-		tx, err := w.beginOnce(ctx)
-		if err == nil {
-			return tx, nil
+		ctx, cancel := context.Background(), context.CancelFunc(func() {})
+		if w.raw.Dialect == dbutil.Postgres {
+			ctx, cancel = context.WithTimeout(ctx, postgresTxnLimit)
 		}
+		if tx, err = w.beginOnce(ctx); err == nil {
+			return tx, cancel, nil
+		}
+		cancel()
 		if !temporary(err) || !wanted() || time.Now().After(deadline) {
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		w.log.Warn().Err(err).Msg("Database does not begin a transaction, trying again")
 		select {
 		case <-w.quit:
-			return nil, ErrClosed
+			return nil, nil, ErrClosed
 		case <-time.After(pause):
 			pause = min(2*pause, time.Second)
 		}
@@ -212,7 +216,6 @@ func (w *writer) prepare(ctx context.Context) error {
 	if w.raw.Dialect == dbutil.SQLite {
 		return w.prepareSQLite(ctx)
 	}
-	w.stmts = &statements{conn: w.sql, known: map[string]*sql.Stmt{}}
 	var level string
 	if err := w.sql.QueryRowContext(ctx, "SHOW synchronous_commit").Scan(&level); err != nil {
 		return err
@@ -252,7 +255,7 @@ func (w *writer) drop() {
 		_ = w.sql.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool close it
 		_ = w.sql.Close()
 	}
-	w.conn, w.sql, w.lite, w.stmts = nil, nil, nil, nil
+	w.conn, w.sql, w.lite = nil, nil, nil
 }
 
 // failure is the state "failed for good" of a database.

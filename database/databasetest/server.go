@@ -33,6 +33,8 @@ type Server struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	pid  int // of the postmaster
+
+	ended chan struct{} // closed when the postmaster has ended
 }
 
 // StartPostgres starts a server for this test alone, for tests that stop or kill it. Skips loudly, or
@@ -86,18 +88,25 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// keeper starts the server, names its process, waits until its own input ends, which is when
-// this process does, stops the server and, if nobody said "keep" before, removes the folder.
+// keeper starts the server, names its process, says when it has ended, waits until its own input ends,
+// which is when this process does, stops the server and, unless told to keep it, removes the folder.
 const keeper = `
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=on -c full_page_writes=on -c max_connections=200 \
-	-c shared_buffers=32MB >>"$2/log" 2>&1 &
-pid=$!
-echo $pid
+(
+	"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=on -c full_page_writes=on \
+		-c max_connections=200 -c shared_buffers=32MB >>"$2/log" 2>&1 &
+	pid=$!
+	trap 'kill -INT $pid 2>/dev/null' TERM
+	echo $pid
+	wait $pid # ends early when the trap runs
+	wait $pid
+	echo ended
+) &
+server=$!
 trap '' INT TERM HUP
 verdict=remove
 while read -r line; do verdict=$line; done
-kill -INT $pid 2>/dev/null
-wait $pid
+kill -TERM $server 2>/dev/null
+wait $server
 [ "$verdict" = keep ] || rm -rf "$2"
 `
 
@@ -127,10 +136,16 @@ func (s *Server) startOnce(deadline time.Time) error {
 		return err
 	}
 	s.in = in
-	line, err := bufio.NewReader(out).ReadString('\n')
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
 	if err != nil {
 		return err
 	}
+	s.ended = make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		_, _ = lines.ReadString('\n') // the keeper's "ended", or its own end
+	}()
 	if s.pid, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
 		return err
 	}
@@ -143,10 +158,14 @@ func (s *Server) startOnce(deadline time.Time) error {
 		if err = db.Ping(); err == nil {
 			return nil
 		}
-		if syscall.Kill(s.pid, 0) != nil || time.Now().After(deadline) {
+		select {
+		case <-s.ended:
+			return fmt.Errorf("postgres ended: %w", err)
+		case <-time.After(20 * time.Millisecond): // until the next look at the condition
+		}
+		if time.Now().After(deadline) {
 			return fmt.Errorf("postgres does not come up: %w", err)
 		}
-		time.Sleep(20 * time.Millisecond) // between two looks at the condition
 	}
 }
 
@@ -168,8 +187,11 @@ func (s *Server) end(verdict string) {
 	}
 	_, _ = io.WriteString(s.in, verdict+"\n")
 	_ = s.in.Close()
+	if s.ended != nil {
+		<-s.ended
+	}
 	_ = s.cmd.Wait() // the server's own exit code says nothing we need
-	s.cmd = nil
+	s.cmd, s.ended = nil, nil
 	if verdict == "remove" {
 		_ = os.RemoveAll(s.dir)
 	}
