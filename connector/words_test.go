@@ -104,9 +104,14 @@ func TestNamesFromOutsideAreFitToShow(t *testing.T) {
 	}
 }
 
+// FuzzNamesFromOutside cleans any name: the result is valid text on one line, without marks that turn it round, not longer
+// than allowed, and clean.
+//
+// decoder: chats.go:cleanName
 func FuzzNamesFromOutside(f *testing.F) {
 	f.Add("Ben")
 	f.Add("\xff\u202e\n")
+	f.Add(strings.Repeat("ä", maxName+1))
 	f.Fuzz(func(t *testing.T, name string) {
 		got := cleanName(name)
 		if !utf8.ValidString(got) || utf8.RuneCountInString(got) > maxName || strings.ContainsAny(got, "\n\r\x00\u202e") || got != cleanName(got) {
@@ -115,8 +120,14 @@ func FuzzNamesFromOutside(f *testing.F) {
 	})
 }
 
+// FuzzWhatFollowsStartChat reads any words as a phone number and a title. An accepted number is a plus and 6 to 15 digits.
+//
+// decoder: startchat.go:parseStart config.go:digits
 func FuzzWhatFollowsStartChat(f *testing.F) {
 	f.Add("+49 151 2345678 Ben")
+	f.Add("4915112345678")
+	f.Add("+491")
+	f.Add("+0151234567")
 	f.Fuzz(func(t *testing.T, in string) {
 		phone, _, err := parseStart(in)
 		if err == nil && (len(phone) < 7 || len(phone) > 16 || phone[0] != '+' || digits(phone) != phone[1:]) {

@@ -223,7 +223,10 @@ func TestTheFirstTransactionOnAConnectionIsMarkedFresh(t *testing.T) {
 func FuzzTransactions(f *testing.F) {
 	f.Add([]byte(oneEvent))
 	f.Add([]byte(`{"events":[null,1,"a",{}],"ephemeral":[{}]}`))
-	own := func(string) bool { return false }
+	f.Add([]byte(`{"events":[{"event_id":"$1","room_id":"!a","type":"m.room.message","sender":"@own"},{"event_id":"$2","room_id":"!a","sender":"@own","state_key":""}]}`))
+	f.Add([]byte(`{"ephemeral":[{"room_id":"!a","type":"m.receipt"},{"room_id":"!a","type":"m.typing"},{"type":"m.presence"},7]}`))
+	f.Add([]byte(`{"de.sorunome.msc2409.ephemeral":[{"room_id":"!a","type":"m.typing"}]}`))
+	own := func(user string) bool { return user == "@own" }
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var tr transaction
 		if json.Unmarshal(body, &tr) != nil {
