@@ -21,9 +21,11 @@ func message(id string) string {
 type asker struct {
 	answers map[string]string // since, or from for /messages -> JSON
 
-	mu    sync.Mutex
-	asked []string
-	err   error
+	mu      sync.Mutex
+	asked   []string
+	filters map[string]bool
+	repeats int
+	err     error
 }
 
 func (a *asker) fail(err error) {
@@ -43,6 +45,15 @@ func (a *asker) ask(_ context.Context, path string, query url.Values, into any) 
 	defer a.mu.Unlock()
 	if a.err != nil {
 		return a.err
+	}
+	if a.filters == nil {
+		a.filters = map[string]bool{}
+	}
+	if strings.HasSuffix(path, "/sync") {
+		if a.filters[query.Get("filter")] {
+			a.repeats++
+		}
+		a.filters[query.Get("filter")] = true
 	}
 	key := query.Get("since")
 	if strings.HasSuffix(path, "/messages") {
@@ -122,6 +133,21 @@ func TestAnAnswerIsPutBetweenWhatWasThereBeforeAndWhatCameMeanwhile(t *testing.T
 	got := slices.DeleteFunc(h.order(), func(id string) bool { return id == "$9" })
 	if !slices.Equal(got, []string{"$1", "$2", "$3", "$4", "$5", "$6"}) {
 		t.Errorf("order is %v", got)
+	}
+}
+
+func TestNoQuestionIsAskedTwiceSinceItWouldBeAnsweredFromMemory(t *testing.T) {
+	j, h := newMemJournal(), newHandler(nil)
+	a := &asker{answers: map[string]string{"t1": `{"next_batch":"t1"}`}}
+	c, _ := newCatchUp(j, h, a)
+	j.tokens[catchUpToken] = "t1"
+	for range 3 {
+		if err := c.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.repeats != 0 || a.count() != 3 {
+		t.Errorf("%d of %d questions were repeated", a.repeats, a.count())
 	}
 }
 
