@@ -129,18 +129,3 @@ func TestAnswersToEnlistingArePermanentOrTransient(t *testing.T) {
 		}
 	})
 }
-
-func FuzzEnlistAnswer(f *testing.F) {
-	f.Add([]byte(`{"status":"ok","login":"1-10853634039893@interop"}`))
-	f.Add([]byte(`{"status":"fail","reason":"bad_token"}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		result, err := interop.ParseEnlist(body)
-		if err == nil && (!result.Login.IsInterop() || result.Login.Device != 0) {
-			t.Errorf("login %v", result.Login)
-		}
-		var e *interop.EnlistError
-		if err != nil && (!errors.As(err, &e) || e.Reason == "") {
-			t.Errorf("error %v", err)
-		}
-	})
-}

@@ -52,17 +52,6 @@ func TestPaddingIsOneToFifteenBytesAndComesOffAgain(t *testing.T) {
 	}
 }
 
-func FuzzUnpad(f *testing.F) {
-	f.Add([]byte{1, 2, 3, 3})
-	f.Add([]byte{16})
-	f.Fuzz(func(t *testing.T, p []byte) {
-		got, err := unpad(p)
-		if err == nil && (len(got) >= len(p) || len(got) < len(p)-16) {
-			t.Errorf("%d bytes of %d", len(got), len(p))
-		}
-	})
-}
-
 func TestBackoffDoublesUpToItsBoundWithJitter(t *testing.T) {
 	for attempt, want := range map[int]time.Duration{1: 1, 2: 2, 3: 4, 5: 16, 6: 30, 100: 30} {
 		want *= time.Second

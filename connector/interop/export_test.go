@@ -1,4 +1,0 @@
-package interop
-
-// ParseEnlist is parseEnlist, for its fuzz target.
-var ParseEnlist = parseEnlist
