@@ -269,6 +269,7 @@ func TestWhatTheGoCommandSays(t *testing.T) {
 		{"a known input", "failure while testing seed corpus entry: FuzzX/ab12\n--- FAIL: FuzzX (0.1s)\n", "known input FuzzX/ab12", exit, 0, false},
 		{"a process that died", "--- FAIL: FuzzX (0.1s)\n    fuzzing process hung or terminated unexpectedly\n", "no input written", exit, 0, false},
 		{"no program", "x.go:1:1: syntax error\nFAIL\tp [build failed]\n", "", exit, 0, true},
+		{"one name twice", "testing: will not fuzz, -fuzz matches more than one fuzz test: [FuzzX FuzzX]\nFAIL\n", "", exit, 0, true},
 		{"no go command", "", "", errors.New("not found"), 0, true},
 		{"a word of the input", "    x_test.go:1: context deadline exceeded\n--- FAIL: FuzzX (0.1s)\nFAIL\n", "no input written", exit, 0, false},
 	} {

@@ -71,6 +71,8 @@ func (r *result) read(output string, failure error) {
 		r.err = fmt.Errorf("go test: %w", failure)
 	case m != nil:
 		r.finding = filepath.ToSlash(filepath.Join(r.target.folder, m[1]))
+	case strings.Contains(output, "testing: will not fuzz"):
+		r.err = errors.New("two targets of the package have this name")
 	case strings.Contains(output, "[build failed]") || strings.Contains(output, "[setup failed]"):
 		r.err = errors.New("does not build")
 	default:
