@@ -4,7 +4,8 @@
 //
 // POSTERN_BINARY is the program to test (default: built from this tree).
 // POSTERN_GATEKEEPER is the control address of a running gatekeeper to use in
-// place of the built-in sandbox.
+// place of the built-in sandbox. POSTERN_KEEP is a folder in which the worlds of
+// all stories are left behind.
 package e2e_test
 
 import (
@@ -86,7 +87,7 @@ func open(t *testing.T, s setting) *scene {
 		settings["database.type"], settings["database.uri"] = "postgres", databasetest.PostgresConfig(t).URI
 	}
 	world, err := parts.StartWorld(ctx, parts.WorldConfig{
-		Dir: t.TempDir(), Postern: postern, Homeserver: s.homeserver, Gatekeeper: os.Getenv("POSTERN_GATEKEEPER"),
+		Dir: worldDir(t), Postern: postern, Homeserver: s.homeserver, Gatekeeper: os.Getenv("POSTERN_GATEKEEPER"),
 		Sandbox: s.sandbox, Settings: settings,
 	})
 	if errors.Is(err, parts.ErrMissing) && os.Getenv("CI") != "true" {
@@ -108,6 +109,16 @@ func open(t *testing.T, s setting) *scene {
 		sc.management, sc.identifier = login.Room, login.Identifier
 	}
 	return sc
+}
+
+// worldDir is a temporary folder, or with POSTERN_KEEP one below that folder which
+// stays, to look at what a failed story has left.
+func worldDir(t *testing.T) string {
+	keep := os.Getenv("POSTERN_KEEP")
+	if keep == "" {
+		return t.TempDir()
+	}
+	return must(os.MkdirTemp(keep, "story-"))(t)
 }
 
 // close checks for complaints, stops everything and, if the story failed,
