@@ -47,9 +47,19 @@ type measurer struct {
 
 var errNoDecoder = errors.New("its comment has no line \"decoder: FILE[:FUNCTION,...]\"")
 
+// corpusError says that a target failed, or could not be run, on the inputs there are.
+type corpusError struct {
+	Err    error
+	Output string // of the test program
+}
+
+func (e *corpusError) Error() string { return "run the corpus: " + e.Err.Error() }
+
+func (e *corpusError) Unwrap() error { return e.Err }
+
 // cover returns how much of the target's decoder runs over the seeds and the
 // stored corpus, with what fuzzing has generated on this machine or without it.
-// The error of a target that fails on one of these inputs has its output.
+// The error is a *corpusError if the target fails on one of these inputs.
 func (m *measurer) cover(ctx context.Context, t target, generated bool) (share, error) {
 	if len(t.decoder) == 0 {
 		return share{}, errNoDecoder
@@ -72,7 +82,7 @@ func (m *measurer) cover(ctx context.Context, t target, generated bool) (share, 
 	cmd := exec.CommandContext(ctx, program, "-test.run", "^"+t.name+"$", "-test.coverprofile", profile, "-test.timeout", "30m")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return share{}, fmt.Errorf("run the corpus: %w\n%s", err, out)
+		return share{}, &corpusError{Err: err, Output: string(out)}
 	}
 	counters, err := os.ReadFile(profile)
 	if err != nil {

@@ -17,9 +17,9 @@ const introduction = `# Fuzzing
 
 Written by ` + "`./build.sh fuzz`" + `; do not edit it by hand.
 
-Every decoder of Postern has a fuzz target: whatever takes bytes from a gatekeeper, a homeserver, a partner, a key
-server or a file that a crash may have cut. Such code must not panic on any input, must refuse what it does not
-understand with a typed error, and must bound what it allocates before it allocates.
+The fuzz targets of Postern are for its decoders: code that takes bytes from a gatekeeper, a homeserver, a partner, a key
+server, or from storage that a crash may have cut. Such code must not panic on any input, must refuse what it does not
+understand with an error, and must bound what it allocates.
 
     ./build.sh fuzz                       every target for 60 seconds, then this page is written
     ./build.sh fuzz 10m -parallel 2       longer, with two workers for each target
@@ -35,12 +35,13 @@ generated (the go command keeps these in its build cache). A finding ends its ta
 
 **What coverage means.** Afterwards the test program is built once more with coverage counters and runs over all these
 inputs. The figure is the share of the decoder's statements that ran: of those functions, and no others, that the
-line ` + "`// decoder: FILE[:FUNCTION,...]`" + ` in the comment of the target names. "Seeds alone" is the same without generated
-inputs: what anybody gets from a fresh clone.
+line ` + "`// decoder: FILE[:FUNCTION,...]`" + ` in the comment of the target names. (What a target's own set-up calls counts as
+well; that is never more than its first seed does.) "Seeds alone" is the same without generated inputs: what anybody gets
+from a fresh clone.
 `
 
-// record writes the document. Rows of targets that did not run now are taken
-// over from the old one.
+// record writes the document. Rows of targets that did not run now, or could
+// not, are taken over from the old one.
 func record(file string, all []target, results map[string]result, cores int) error {
 	old, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -70,10 +71,11 @@ func render(all []target, results map[string]result, old map[string]string, core
 	b.WriteString(introduction)
 	fmt.Fprintf(&b, "\n## What the last runs showed\n\nOn a machine with %d cores, shared with other work.\n\n%s", cores, tableHead)
 	for _, t := range all {
-		if r, ok := results[t.title()]; ok {
+		r, ran := results[t.title()]
+		if row := old[t.title()]; row != "" && (!ran || r.finding == "" && r.err != nil) {
+			b.WriteString(row)
+		} else if ran {
 			b.WriteString(r.row())
-		} else {
-			b.WriteString(old[t.title()])
 		}
 	}
 	b.WriteString("\n## What each target checks\n\nBesides the absence of panics. The words are the targets' own comments.\n")

@@ -91,10 +91,10 @@ func (r *result) measure(ctx context.Context, m *measurer) {
 	if r.seeds, r.err = m.cover(ctx, r.target, false); r.err == nil {
 		r.reached, r.err = m.cover(ctx, r.target, true)
 	}
-	var exit *exec.ExitError
-	if errors.As(r.err, &exit) && r.finding == "" {
-		r.finding = "an input of the corpus fails when it is run alone"
-		r.output = r.err.Error()
+	var fails *corpusError
+	if errors.As(r.err, &fails) && r.finding == "" {
+		r.finding = "an input of the corpus fails when it is run again"
+		r.output = fails.Output
 	}
 }
 
