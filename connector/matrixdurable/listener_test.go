@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -217,7 +218,7 @@ func TestTheFirstTransactionOnAConnectionIsMarkedFresh(t *testing.T) {
 }
 
 // FuzzTransactions reads any body of a homeserver's transaction. A room event has an id and a room, and what is kept is not
-// longer than the body.
+// longer than the body; what is allocated is bounded by 64 KiB and 256 bytes for each byte.
 //
 // decoder: journal.go
 func FuzzTransactions(f *testing.F) {
@@ -228,11 +229,25 @@ func FuzzTransactions(f *testing.F) {
 	f.Add([]byte(`{"de.sorunome.msc2409.ephemeral":[{"room_id":"!a","type":"m.typing"}]}`))
 	own := func(user string) bool { return user == "@own" }
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var tr transaction
-		if json.Unmarshal(body, &tr) != nil {
-			return
+		var durable, passing []Entry
+		var used uint64
+		bound := uint64(64<<10 + 256*len(body))
+		for range 5 { // other goroutines are counted too
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			var tr transaction
+			if json.Unmarshal(body, &tr) != nil {
+				return
+			}
+			durable, passing, _ = tr.entries(own)
+			runtime.ReadMemStats(&after)
+			if used = after.TotalAlloc - before.TotalAlloc; used <= bound {
+				break
+			}
 		}
-		durable, passing, _ := tr.entries(own)
+		if used > bound {
+			t.Errorf("%d bytes allocated for a body of %d", used, len(body))
+		}
 		size := 0
 		for _, e := range slices.Concat(durable, passing) {
 			size += len(e.Body)
