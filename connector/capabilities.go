@@ -41,8 +41,23 @@ var roomCapabilities = &event.RoomFeatures{
 	Reaction:        event.CapLevelRejected,
 }
 
+// noCapabilities is what a chat can do whose messages this bridge cannot carry.
+var noCapabilities = &event.RoomFeatures{
+	ID:              "eu.postern.capabilities.2026_11_none",
+	LocationMessage: event.CapLevelRejected,
+	Poll:            event.CapLevelRejected,
+	Thread:          event.CapLevelRejected,
+	Reply:           event.CapLevelRejected,
+	Edit:            event.CapLevelRejected,
+	Delete:          event.CapLevelRejected,
+	Reaction:        event.CapLevelRejected,
+}
+
 // GetCapabilities implements bridgev2.NetworkAPI.
 func (c *client) GetCapabilities(context.Context, *bridgev2.Portal) *event.RoomFeatures {
+	if !carries(c.profile) {
+		return noCapabilities
+	}
 	return roomCapabilities
 }
 

@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/matrixdurable"
+	"postern/connector/profile"
 	"postern/database"
 )
 
@@ -119,7 +120,7 @@ func (c *chats) begin(ctx context.Context, portal *bridgev2.Portal, chatID strin
 			return fmt.Errorf("connector: begin room: %w", err)
 		}
 	}
-	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: boundary(c.client.profile.DisplayName), Mentions: &event.Mentions{}}
+	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: boundary(c.client.profile), Mentions: &event.Mentions{}}
 	// The room is new, so looking whether an earlier attempt has sent it costs next to nothing.
 	err = c.client.say(ctx, portal.MXID, content, matrixdurable.Identity("boundary", portal.MXID.String()), true)
 	if err != nil {
@@ -133,11 +134,11 @@ func (c *chats) begin(ctx context.Context, portal *bridgev2.Portal, chatID strin
 }
 
 // boundary is the notice that each new chat begins with.
-func boundary(gatekeeper string) string {
+func boundary(p *profile.Profile) string {
 	return fmt.Sprintf("This is a third-party chat with %s. What you write here is encrypted between this bridge and the other "+
 		"person's phone, and between you and the bridge if this room is encrypted. The two meet in the bridge, which opens every "+
-		"message: this is not end-to-end encryption between you and the other person. %s learns who writes to whom and when.",
-		gatekeeper, gatekeeper)
+		"message: this is not end-to-end encryption between you and the other person. %s learns who writes to whom and when.%s",
+		p.DisplayName, p.DisplayName, cannotCarry(p))
 }
 
 // say sends a message as the bridge's bot. uncertain: it may be in the room already.

@@ -14,11 +14,15 @@ import (
 	"postern/connector/convert"
 	"postern/connector/interop"
 	"postern/connector/matrixdurable"
+	"postern/connector/profile"
 )
 
 // HandleMatrixMessage implements bridgev2.NetworkAPI. A message is taken over by one transaction that has its place in the chat's
 // order and the framework's row; sending comes later and is told through Status. Handed over again, it is recognised.
 func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMessage) (*bridgev2.MatrixMessageResponse, error) {
+	if !carries(c.profile) {
+		return nil, refusal(errNoContent, "this bridge cannot put messages into "+c.profile.DisplayName+"'s form. Nothing was sent")
+	}
 	parts, err := c.convert(msg.Content)
 	if err != nil {
 		return nil, err
@@ -55,6 +59,22 @@ func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMe
 		c.sayWaiting(ctx, msg)
 	}
 	return &bridgev2.MatrixMessageResponse{DB: row, Pending: true}, nil
+}
+
+// errNoContent: the gatekeeper's messages have a form that package convert does not write.
+var errNoContent = errors.New("connector: send: not the gatekeeper's form")
+
+// carries says whether messages of a gatekeeper can be read and written at all. Where they cannot, people are told before
+// they agree, at the beginning of each chat, and for each message.
+func carries(p *profile.Profile) bool { return p.Message.Payload == profile.PayloadE2E }
+
+// cannotCarry is that warning, to be put behind a text; "" where there is nothing to warn of.
+func cannotCarry(p *profile.Profile) string {
+	if carries(p) {
+		return ""
+	}
+	return fmt.Sprintf("\n\n⚠️ This bridge can find people on %s and be found by them, but it cannot read or write %s's messages: each one is refused.",
+		p.DisplayName, p.DisplayName)
 }
 
 // convert makes the payloads of a message.

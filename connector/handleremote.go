@@ -163,6 +163,9 @@ func (c *client) deliverNews(ctx context.Context, in *interop.Inbound, uncertain
 func newsWords(in *interop.Inbound, gatekeeper string) (words string, opens bool) {
 	switch in.Kind {
 	case interop.KindUndecryptable:
+		if in.Reason == interop.ReasonNoContent {
+			return "⚠️ The other person has sent something in a form that this bridge cannot read. They have been told that it was not shown.", true
+		}
 		return "⚠️ A message of the other person could not be decrypted, and it was not sent again in time. Please ask for it.", true
 	case interop.KindIdentityChange:
 		return "The other person's encryption key has changed. Most often that is a new phone or a new installation of " + gatekeeper +

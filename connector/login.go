@@ -109,7 +109,7 @@ func (l *loginProcess) Start(ctx context.Context) (*bridgev2.LoginStep, error) {
 	return &bridgev2.LoginStep{
 		Type:         bridgev2.LoginStepTypeUserInput,
 		StepID:       "eu.postern.consent",
-		Instructions: explanation(l.agreed.profile.DisplayName, identifier),
+		Instructions: explanation(l.agreed.profile, identifier),
 		UserInputParams: &bridgev2.LoginUserInputParams{Fields: []bridgev2.LoginInputDataField{{
 			Type: bridgev2.LoginInputFieldTypeUsername, ID: "consent", Name: "answer",
 			Description: fmt.Sprintf("Type `%s` if you want this, or `cancel`.", agreeWord),
@@ -127,7 +127,7 @@ func validAnswer(answer string) (string, error) {
 }
 
 // explanation says what is encrypted to where, and what the gatekeeper learns.
-func explanation(gatekeeper, identifier string) string {
+func explanation(p *profile.Profile, identifier string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(`
 Please read this before you agree.
 
@@ -136,7 +136,7 @@ Please read this before you agree.
 **What GATEKEEPER and its owner learn.** Your name there, which will be **IDENTIFIER**; that you use this bridge; with whom you exchange messages, when, how much, and when you were connected; not what is in the messages. People on GATEKEEPER who have switched on third-party chats can find you by that name and write to you.
 
 **What stays here.** Keys and waiting messages, sealed, until they are delivered; the contents of the last week, sealed, in case a phone asks for a message again. `+"`logout`"+` deletes all of it and tells GATEKEEPER to forget you.
-`), "GATEKEEPER", gatekeeper), "IDENTIFIER", identifier)
+`), "GATEKEEPER", p.DisplayName), "IDENTIFIER", identifier) + cannotCarry(p)
 }
 
 // free refuses a log-in whose identifier belongs to somebody else.

@@ -3,6 +3,7 @@ package connector
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -51,7 +52,7 @@ func TestOnlyTheWordItselfIsAnAgreement(t *testing.T) {
 }
 
 func TestTheExplanationSaysWhatAPersonHasToKnow(t *testing.T) {
-	text := explanation("WhatsApp", "alice")
+	text := explanation(profile.WhatsApp(), "alice")
 	for _, part := range []string{"encrypted", "not end-to-end", "Whoever runs the bridge could read", "WhatsApp and its owner learn", "**alice**", "logout"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in it", part)
@@ -60,9 +61,32 @@ func TestTheExplanationSaysWhatAPersonHasToKnow(t *testing.T) {
 	if strings.Contains(text, "GATEKEEPER") || strings.Contains(text, "IDENTIFIER") {
 		t.Error("a placeholder was left")
 	}
-	notice := boundary("WhatsApp")
+	notice := boundary(profile.WhatsApp())
 	if !strings.Contains(notice, "encrypted") || !strings.Contains(notice, "not end-to-end") || !strings.Contains(notice, "WhatsApp learns") {
 		t.Errorf("notice is %q", notice)
+	}
+}
+
+func TestAServiceWhoseMessagesCannotBeCarriedSaysSoEverywhere(t *testing.T) {
+	for _, p := range profile.All() {
+		warned := p.Message.Payload != profile.PayloadE2E
+		for what, text := range map[string]string{"the explanation": explanation(p, "alice"), "the notice": boundary(p)} {
+			if strings.Contains(text, "cannot read or write "+p.DisplayName+"'s messages") != warned {
+				t.Errorf("%s for %s: %q", what, p.Name, text)
+			}
+		}
+		c := &client{profile: p}
+		if empty := len(c.GetCapabilities(t.Context(), nil).Formatting) == 0; empty != warned {
+			t.Errorf("%s: formatting is offered: %v", p.Name, !empty)
+		}
+		if !warned {
+			continue
+		}
+		_, err := c.HandleMatrixMessage(t.Context(), &bridgev2.MatrixMessage{})
+		var said bridgev2.MessageStatus
+		if !errors.As(err, &said) || !strings.Contains(said.Message, p.DisplayName) || !said.SendNotice {
+			t.Errorf("%s: a message is answered with %v", p.Name, err)
+		}
 	}
 }
 
@@ -104,8 +128,25 @@ func TestNamesFromOutsideAreFitToShow(t *testing.T) {
 	}
 }
 
+// boundedAllocation fails if f allocates more than bound bytes. Other goroutines are counted too, so a figure that is too
+// high is measured again.
+func boundedAllocation(t *testing.T, bound int, f func()) {
+	t.Helper()
+	var used uint64
+	for range 5 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		if used = after.TotalAlloc - before.TotalAlloc; used <= uint64(bound) {
+			return
+		}
+	}
+	t.Errorf("%d bytes allocated, the bound is %d", used, bound)
+}
+
 // FuzzNamesFromOutside cleans any name: the result is valid text on one line, without marks that turn it round, not longer
-// than allowed, and clean.
+// than allowed, and clean; what is allocated is bounded by 64 KiB and 64 bytes for each byte.
 //
 // decoder: chats.go:cleanName
 func FuzzNamesFromOutside(f *testing.F) {
@@ -113,14 +154,16 @@ func FuzzNamesFromOutside(f *testing.F) {
 	f.Add("\xff\u202e\n")
 	f.Add(strings.Repeat("ä", maxName+1))
 	f.Fuzz(func(t *testing.T, name string) {
-		got := cleanName(name)
+		var got string
+		boundedAllocation(t, 64<<10+64*len(name), func() { got = cleanName(name) })
 		if !utf8.ValidString(got) || utf8.RuneCountInString(got) > maxName || strings.ContainsAny(got, "\n\r\x00\u202e") || got != cleanName(got) {
 			t.Errorf("%q became %q", name, got)
 		}
 	})
 }
 
-// FuzzWhatFollowsStartChat reads any words as a phone number and a title. An accepted number is a plus and 6 to 15 digits.
+// FuzzWhatFollowsStartChat reads any words as a phone number and a title. An accepted number is a plus and 6 to 15 digits;
+// what is allocated is bounded by 64 KiB and 64 bytes for each byte.
 //
 // decoder: startchat.go:parseStart config.go:digits
 func FuzzWhatFollowsStartChat(f *testing.F) {
@@ -129,7 +172,9 @@ func FuzzWhatFollowsStartChat(f *testing.F) {
 	f.Add("+491")
 	f.Add("+0151234567")
 	f.Fuzz(func(t *testing.T, in string) {
-		phone, _, err := parseStart(in)
+		var phone string
+		var err error
+		boundedAllocation(t, 64<<10+64*len(in), func() { phone, _, err = parseStart(in) })
 		if err == nil && (len(phone) < 7 || len(phone) > 16 || phone[0] != '+' || digits(phone) != phone[1:]) {
 			t.Errorf("%q gives number %q", in, phone)
 		}
@@ -219,6 +264,7 @@ func TestNewsAreSaidAndOnlySomeOpenARoom(t *testing.T) {
 		opens bool
 	}{
 		"undecryptable":   {interop.Inbound{Kind: interop.KindUndecryptable}, "could not be decrypted", true},
+		"unknown form":    {interop.Inbound{Kind: interop.KindUndecryptable, Reason: interop.ReasonNoContent}, "cannot read", true},
 		"identity change": {interop.Inbound{Kind: interop.KindIdentityChange}, "key has changed", false},
 		"accepted":        {interop.Inbound{Kind: interop.KindReachability, Reason: "accepted"}, "accepted", false},
 		"declined":        {interop.Inbound{Kind: interop.KindReachability, Reason: "declined"}, "declined", false},

@@ -99,6 +99,9 @@ func (w *World) prepareBridge(cfg WorldConfig) (err error) {
 	} {
 		settings[prefix+key] = value
 	}
+	if info.Profile != "whatsapp" { // the example configuration has it on, and there is no agreement with it here
+		settings["network.gatekeepers.whatsapp.enabled"] = false
+	}
 	settings["homeserver.domain"] = "postern.localhost"
 	settings["bridge.permissions"] = map[string]string{"postern.localhost": "user", "@admin:postern.localhost": "admin"}
 	for path, value := range cfg.Settings {

@@ -14,6 +14,7 @@ import (
 
 	"postern/connector/e2ee"
 	"postern/connector/jid"
+	"postern/connector/profile"
 	"postern/connector/stanza"
 )
 
@@ -158,9 +159,10 @@ func (in *incoming) content(plaintext []byte, seq int64) *InRow {
 // errContent says that a plaintext is no message.
 var errContent = errors.New("receive: not a message")
 
-// unwrap removes the padding and makes sure that what remains is a message.
+// unwrap removes the padding and makes sure that what remains is a message. The form of PROTOCOL.md 6.12 is none that
+// this package reads.
 func (a *Account) unwrap(version int, plaintext []byte) ([]byte, error) {
-	if version != a.prof.Message.EncVersion {
+	if version != a.prof.Message.EncVersion || a.prof.Message.Payload != profile.PayloadE2E {
 		return nil, errContent
 	}
 	if a.prof.Message.Padded {

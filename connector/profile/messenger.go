@@ -55,12 +55,13 @@ func Messenger() *Profile {
 		ReadDialect:   binxml.Dialect245WithServer,          // assumed
 		WriteDialect:  binxml.Dialect245WithServer,          // assumed
 		Message: Message{
-			EncVersion:   3,            // observed: ordinary clients
-			Padded:       false,        // observed: ordinary clients
-			MaxTextUnits: 65536,        // assumed
-			Reply:        ReplyContext, // assumed
-			MaxRetries:   5,            // observed: ordinary clients
-			MaxResends:   10,           // observed: ordinary clients
+			Payload:      PayloadTransport, // observed: ordinary clients; that partners use it is assumed
+			EncVersion:   3,                // observed: ordinary clients
+			Padded:       false,            // observed: ordinary clients
+			MaxTextUnits: 65536,            // assumed
+			Reply:        ReplyContext,     // assumed
+			MaxRetries:   5,                // observed: ordinary clients
+			MaxResends:   10,               // observed: ordinary clients
 		},
 		PreKeys: PreKeys{
 			Initial:     200, // assumed

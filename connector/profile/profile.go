@@ -149,8 +149,21 @@ const (
 	ReplyQuote
 )
 
-// Message are the settings of sent messages.
+// Payload is what is encrypted in a message.
+type Payload uint8
+
+const (
+	// PayloadE2E is a waE2E.Message (PROTOCOL.md 6.3).
+	PayloadE2E Payload = iota + 1
+	// PayloadTransport is a waMsgTransport.MessageTransport with two more messages in it
+	// (PROTOCOL.md 6.12).
+	PayloadTransport
+)
+
+// Message are the settings of messages.
 type Message struct {
+	// Payload is the form of the plaintext.
+	Payload Payload
 	// EncVersion is the `v` of `enc`.
 	EncVersion int
 	// Padded says that n bytes of value n follow the plaintext (PROTOCOL.md 6.3).
@@ -201,7 +214,7 @@ type Features struct {
 	Edits, Deletions, Groups, Calls                 bool
 }
 
-// ErrUnknown: no profile has the name that was asked for.
+// ErrUnknown says that no profile has the name that was asked for.
 var ErrUnknown = errors.New("profile: unknown gatekeeper")
 
 // All returns every profile, in a fixed order.

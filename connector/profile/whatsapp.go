@@ -59,6 +59,7 @@ func WhatsApp() *Profile {
 		ReadDialect:   binxml.Dialect245WithServer,     // observed
 		WriteDialect:  binxml.Dialect245WithServer,     // observed
 		Message: Message{
+			Payload:      PayloadE2E,   // observed
 			EncVersion:   2,            // observed
 			Padded:       true,         // observed
 			MaxTextUnits: 65536,        // observed
