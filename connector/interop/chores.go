@@ -45,6 +45,9 @@ func (c *chores) stop() {
 func (c *chores) again(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop() // of an earlier run
+	}
 	c.timer = time.AfterFunc(d, func() { c.lanes.kick("") })
 }
 

@@ -353,7 +353,7 @@ func TestCrashAtEveryPointLosesNothingAndDoublesNothing(t *testing.T) {
 	if points < 200 {
 		t.Fatalf("the story has only %d points", points)
 	}
-	step := int64(9)
+	step := int64(13)
 	if testing.Short() {
 		step = 25
 	}

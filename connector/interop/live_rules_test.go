@@ -3,6 +3,7 @@ package interop_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -42,7 +43,11 @@ func (p *partner) reached(t testing.TB, state interop.OutState, events ...string
 	})
 }
 
-func TestTwoHundredTextsBothWaysOnBothDatabases(t *testing.T) {
+func TestManyTextsBothWaysOnBothDatabases(t *testing.T) {
+	count := 60
+	if os.Getenv("POSTERN_ALL") != "" {
+		count = 1000
+	}
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		g := newGate(t)
 		p := g.enlist(t, accountStore(t, db))
@@ -50,18 +55,18 @@ func TestTwoHundredTextsBothWaysOnBothDatabases(t *testing.T) {
 		p.live(t)
 		chat := p.chat(t, ada)
 		var want, events []string
-		for i := range 200 {
+		for i := range count {
 			text := fmt.Sprint("text ", i)
 			want, events = append(want, text), append(events, fmt.Sprint("$", i))
 			p.send(t, chat, events[i], text)
 			g.says(ada, text)
-			if i == 100 { // a new process in the middle
+			if i == count/2 { // a new process in the middle
 				p.end()
 				p.run(t)
 				p.live(t)
 			}
 		}
-		p.m.wait(t, "all texts", func() bool { return len(p.m.in) >= 200 })
+		p.m.wait(t, "all texts", func() bool { return len(p.m.in) >= count })
 		p.reached(t, interop.OutDelivered, events...)
 		p.m.mu.Lock()
 		if got := p.m.texts(); !slices.Equal(got, want) {

@@ -100,6 +100,7 @@ func TestLanesRunOneKeyInOrderAndKeysSideBySide(t *testing.T) {
 			l.kick("b")
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if most.Load() != 2 || runs.Load() != 4 {
 			t.Errorf("%d at once, %d runs, want 2 and 4: a kick while running counts once", most.Load(), runs.Load())
 		}
@@ -131,6 +132,7 @@ func TestALaneThatPanicsGoesOnAfterAPause(t *testing.T) {
 		l.start(ctx)
 		l.kick("a")
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(runs) != 3 || runs[1].Sub(runs[0]) != time.Minute {
 			t.Errorf("runs at %v", runs)
 		}
