@@ -79,10 +79,13 @@ func (s *Server) acceptTCP(l net.Listener) {
 			continue
 		}
 		s.run("stream", func() {
-			conn.SetDeadline(time.Now().Add(handshakeTime))
+			if conn.SetDeadline(time.Now().Add(handshakeTime)) != nil {
+				conn.Close()
+				return
+			}
 			c := &carrier{kind: "tcp", conn: conn, abort: func() {
 				if tcp, ok := conn.(*net.TCPConn); ok {
-					tcp.SetLinger(0)
+					_ = tcp.SetLinger(0) // else the partner sees an ordinary end
 				}
 				conn.Close()
 			}}
@@ -156,14 +159,13 @@ func (s *Server) handleWebsocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Accept has answered
 	}
-	c := &carrier{kind: "ws", abort: func() { ws.CloseNow() }}
+	c := &carrier{kind: "ws", abort: func() { _ = ws.CloseNow() }}
 	c.address, _, _ = strings.Cut(r.Header.Get("X-Forwarded-For"), ",")
 	c.address = strings.TrimSpace(c.address)
 	conn := websocket.NetConn(s.ctx, ws, websocket.MessageBinary)
 	c.conn, c.rw = conn, conn
-	conn.SetDeadline(time.Now().Add(handshakeTime))
-	if !s.addCarrier(c) {
-		ws.CloseNow()
+	if conn.SetDeadline(time.Now().Add(handshakeTime)) != nil || !s.addCarrier(c) {
+		_ = ws.CloseNow()
 		return
 	}
 	done := make(chan struct{})

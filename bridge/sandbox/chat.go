@@ -34,7 +34,7 @@ func (s *Server) serveStream(c *carrier) {
 		return
 	}
 	// Reading has a deadline of its own for every frame; writing sets its own too.
-	c.conn.SetDeadline(time.Time{})
+	_ = c.conn.SetDeadline(time.Time{}) // it fails on a closed connection alone, which readLoop sees too
 	s.run("stream writer", st.writeLoop)
 	st.readLoop()
 	st.finish()
@@ -140,7 +140,9 @@ func (s *Server) payloadOddities(p *waWa6.ClientPayload) []string {
 func (st *stream) readLoop() {
 	s := st.s
 	for {
-		st.carrier.conn.SetReadDeadline(time.Now().Add(idleTime))
+		if st.carrier.conn.SetReadDeadline(time.Now().Add(idleTime)) != nil {
+			return
+		}
 		frame, err := st.conn.ReadFrame()
 		if err != nil {
 			return

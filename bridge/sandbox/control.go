@@ -101,7 +101,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(append(b, '\n'))
+	_, _ = w.Write(append(b, '\n')) // the asker has gone
 }
 
 // decode reads the body into v. An unknown field is most often a misspelt one, so it is an error.

@@ -114,7 +114,7 @@ func (s *Server) handleEnlist(w http.ResponseWriter, r *http.Request) {
 		answer = map[string]string{"status": "fail", "reason": reason}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(answer)
+	_ = json.NewEncoder(w).Encode(answer) // fails only when the asker has gone
 }
 
 // enlist carries out an enlistment. reason is "" or a reason of PROTOCOL.md 3.2; err is a failure of ours.

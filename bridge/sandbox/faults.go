@@ -64,24 +64,12 @@ const (
 
 // addFault makes a fault, or carries it out if it acts at once. The error is for whoever asked.
 func (c change) addFault(s *Server, f *fault) error {
-	kind, ok := faultKinds[f.Kind]
-	switch {
-	case !ok:
-		return refusal(400, "there is no fault of kind %q", f.Kind)
-	case kind.media:
-		return refusal(501, "this sandbox serves and fetches no media, so media cannot fail")
-	case kind.code && f.Code == 0:
-		return refusal(400, "a fault of kind %s needs a code", f.Kind)
-	case kind.reason && f.Reason == "":
-		return refusal(400, "a fault of kind %s needs a reason", f.Kind)
-	case kind.delay && (f.DelayMS <= 0 || time.Duration(f.DelayMS)*time.Millisecond > maxDelay):
-		return refusal(400, "a fault of kind %s needs delay_ms, at most a day", f.Kind)
-	case f.Code < 0 || f.Code > 999 || f.Expire < 0:
-		return refusal(400, "code is at most 999, and neither code nor expire is negative")
-	case len(c.faults) >= maxFaults:
+	kind := faultKinds[f.Kind]
+	if err := c.checkFault(f); err != nil {
+		return err
+	}
+	if len(c.faults) >= maxFaults {
 		return refusal(429, "there are %d faults already", maxFaults)
-	case f.Kind == "nack" && f.Match != "" && f.Match != "message":
-		return refusal(400, "only messages are nacked")
 	}
 	if f.Count == 0 {
 		f.Count = 1
@@ -97,6 +85,28 @@ func (c change) addFault(s *Server, f *fault) error {
 	}
 	c.state.faults = append(c.faults, f)
 	c.put(f)
+	return nil
+}
+
+// checkFault says what is wrong with a fault that is asked for.
+func (c change) checkFault(f *fault) error {
+	kind, ok := faultKinds[f.Kind]
+	switch {
+	case !ok:
+		return refusal(400, "there is no fault of kind %q", f.Kind)
+	case kind.media:
+		return refusal(501, "this sandbox serves and fetches no media, so media cannot fail")
+	case kind.code && f.Code == 0:
+		return refusal(400, "a fault of kind %s needs a code", f.Kind)
+	case kind.reason && f.Reason == "":
+		return refusal(400, "a fault of kind %s needs a reason", f.Kind)
+	case kind.delay && (f.DelayMS <= 0 || time.Duration(f.DelayMS)*time.Millisecond > maxDelay):
+		return refusal(400, "a fault of kind %s needs delay_ms, at most a day", f.Kind)
+	case f.Code < 0 || f.Code > 999 || f.Expire < 0:
+		return refusal(400, "code is at most 999, and neither code nor expire is negative")
+	case f.Kind == "nack" && f.Match != "" && f.Match != "message":
+		return refusal(400, "only messages are nacked")
+	}
 	return nil
 }
 

@@ -38,12 +38,16 @@ func (c change) iq(st *stream, n *binxml.Node, reply func(*binxml.Node)) {
 		reply(s.iqError(n, ft.Code))
 		return
 	}
-	what := typ + " " + n.Attr("xmlns")
-	child := ""
+	c.answerIQ(s, a, n, reply)
+}
+
+// answerIQ carries out an iq that has the form of one.
+func (c change) answerIQ(s *Server, a *account, n *binxml.Node, reply func(*binxml.Node)) {
+	typ, child := n.Attr("type"), ""
 	if len(n.Children) > 0 {
 		child = n.Children[0].Tag
 	}
-	switch what {
+	switch typ + " " + n.Attr("xmlns") {
 	case "get w:p", "get urn:xmpp:ping":
 		reply(s.iqResult(n))
 	case "set passive":

@@ -115,27 +115,36 @@ func (p *phone) stanza(c change, s *Server, a *account, m *sentMessage, t int64,
 	return n, nil
 }
 
-// retryAsked answers a retry receipt: the same message, encrypted anew (PROTOCOL.md 6.8).
-func (p *phone) retryAsked(c change, s *Server, a *account, n *binxml.Node) {
+// readRetry reads the count and the registration id of a retry receipt. ok is false if it asks for nothing.
+func (c change) readRetry(s *Server, a *account, n *binxml.Node) (count int, registration uint32, ok bool) {
 	retry := n.Child("retry")
 	if retry == nil || retry.Attr("id") != n.Attr("id") {
 		c.complain(s, a, "6.8", "a retry receipt without retry, or with another id in it")
-		return
+		return 0, 0, false
 	}
 	count, err := retry.AttrInt("count")
 	if err != nil || count < 1 {
 		c.complain(s, a, "6.8", "a retry receipt without a usable count")
-		return
+		return 0, 0, false
 	}
-	if retry.Has("error") && retry.Attr("error") == "500" {
-		return // the partner has given up
+	if retry.Attr("error") == "500" {
+		return 0, 0, false // the partner has given up
 	}
 	if count > 5 {
 		c.complain(s, a, "6.8", "more than five retry receipts for one message")
 	}
-	registration := n.Child("registration")
-	if registration == nil || len(registration.Data) != 4 {
+	id := n.Child("registration")
+	if id == nil || len(id.Data) != 4 {
 		c.complain(s, a, "6.8", "a retry receipt without registration")
+		return 0, 0, false
+	}
+	return count, bigEndian(id.Data), true
+}
+
+// retryAsked answers a retry receipt: the same message, encrypted anew (PROTOCOL.md 6.8).
+func (p *phone) retryAsked(c change, s *Server, a *account, n *binxml.Node) {
+	count, registration, ok := c.readRetry(s, a, n)
+	if !ok {
 		return
 	}
 	m := p.sent[n.Attr("id")]
@@ -147,12 +156,12 @@ func (p *phone) retryAsked(c change, s *Server, a *account, n *binxml.Node) {
 	case a.blocked[p.user] || c.reachable(p.user, a) != 0:
 		return
 	}
-	if err := p.renewSession(c, s, a, n, bigEndian(registration.Data)); err != nil {
+	if err := p.renewSession(c, s, a, n, registration); err != nil {
 		s.log.Warn().Err(err).Msg("a retry receipt could not be answered")
 		return
 	}
 	t := m.At
-	if asked, err := retry.AttrUint64("t"); err == nil && asked < 1<<40 {
+	if asked, err := n.Child("retry").AttrUint64("t"); err == nil && asked < 1<<40 {
 		t = int64(asked)
 	}
 	stanza, err := p.stanza(c, s, a, m, t, count)

@@ -46,6 +46,20 @@ func (a *account) readSigned(n *binxml.Node) (id uint32, key [32]byte, sig [64]b
 	return id, key, sig, signedKeyGood([32]byte(a.Identity), key, sig)
 }
 
+// hasRoomFor says whether one-time prekeys have their form and are not too many.
+func (a *account) hasRoomFor(list []*binxml.Node) bool {
+	if len(list) > maxUpload || len(a.fresh)+len(list) > maxPreKeys || len(a.prekeys)+len(list) > keptPreKeys {
+		return false
+	}
+	for _, k := range list {
+		id, value := k.Child("id"), k.Child("value")
+		if id == nil || value == nil || len(id.Data) != 3 || len(value.Data) != 32 {
+			return false
+		}
+	}
+	return true
+}
+
 // upload takes one-time prekeys and the signed prekey.
 func (c change) upload(s *Server, a *account, n *binxml.Node) *binxml.Node {
 	registration, typ, identity := n.Child("registration"), n.Child("type"), n.Child("identity")
@@ -60,14 +74,8 @@ func (c change) upload(s *Server, a *account, n *binxml.Node) *binxml.Node {
 		return s.iqError(n, 406)
 	}
 	list := n.Child("list").ChildrenNamed("key")
-	if len(list) > maxUpload || len(a.fresh)+len(list) > maxPreKeys || len(a.prekeys)+len(list) > keptPreKeys {
+	if !a.hasRoomFor(list) {
 		return s.iqError(n, 400)
-	}
-	for _, k := range list {
-		idNode, value := k.Child("id"), k.Child("value")
-		if idNode == nil || value == nil || len(idNode.Data) != 3 || len(value.Data) != 32 {
-			return s.iqError(n, 400)
-		}
 	}
 	a.SignedID, a.SignedKey, a.SignedSig = id, key[:], sig[:]
 	a.LowTold = false

@@ -61,7 +61,7 @@ func (c change) wake(s *Server, a *account) {
 			return
 		}
 		status := s.pusher.send(s.ctx, base, identifier)
-		s.settled(s.state.update(func(c change) { c.notePush(s, id, identifier, status) }))
+		_ = s.settled(s.state.update(func(c change) { c.notePush(s, id, identifier, status) }))
 	})
 }
 
@@ -87,7 +87,7 @@ func (p *pusher) send(ctx context.Context, base, identifier string) int {
 		return 0
 	}
 	defer resp.Body.Close()
-	io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)) // the body says nothing; the status has arrived
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)) // the body says nothing; the status has arrived
 	return resp.StatusCode
 }
 
@@ -150,7 +150,7 @@ func (s *Server) handleJWKS(w http.ResponseWriter, _ *http.Request) {
 		Key: key.Public(), KeyID: keyID, Algorithm: string(jose.RS256), Use: "sig",
 	}}}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(set)
+	_ = json.NewEncoder(w).Encode(set) // fails only when the asker has gone
 }
 
 // publicHandler is the HTTP listener: enlistment, key set, and the media paths, which are refused in words.

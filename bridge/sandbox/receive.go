@@ -121,13 +121,11 @@ func (c change) message(s *Server, a *account, n *binxml.Node, reply func(*binxm
 		refuse(479)
 		return
 	}
-	encs := n.ChildrenNamed("enc")
-	if len(encs) != 1 || encs[0].Data == nil || !slices.Contains([]string{"pkmsg", "msg"}, encs[0].Attr("type")) ||
-		encs[0].Attr("v") != strconv.Itoa(s.prof.Message.EncVersion) {
+	enc := s.onlyEnc(n)
+	if enc == nil {
 		refuse(479)
 		return
 	}
-	enc := encs[0]
 	if ft := c.takeFault("ack_error", a.Integrator, a.Identifier, "message"); ft != nil {
 		refuse(ft.Code)
 		return
@@ -165,6 +163,16 @@ func (c change) message(s *Server, a *account, n *binxml.Node, reply func(*binxm
 		return
 	}
 	u.phone.receive(c, s, a, n, enc)
+}
+
+// onlyEnc is the one enc of a message, nil if there is another number of them or it cannot be read.
+func (s *Server) onlyEnc(n *binxml.Node) *binxml.Node {
+	encs := n.ChildrenNamed("enc")
+	if len(encs) != 1 || encs[0].Data == nil || !slices.Contains([]string{"pkmsg", "msg"}, encs[0].Attr("type")) ||
+		encs[0].Attr("v") != strconv.Itoa(s.prof.Message.EncVersion) {
+		return nil
+	}
+	return encs[0]
 }
 
 // phoneNack passes on that a phone will never show a message (PROTOCOL.md 6.1).

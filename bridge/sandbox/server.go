@@ -345,7 +345,7 @@ func (s *Server) sweepLoop() {
 		case <-s.ctx.Done():
 			return
 		case <-tick.C:
-			s.settled(s.state.update(func(c change) { c.sweep(s) }))
+			_ = s.settled(s.state.update(func(c change) { c.sweep(s) }))
 		}
 	}
 }

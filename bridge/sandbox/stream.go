@@ -251,7 +251,9 @@ func (st *stream) write(o outgoing) bool {
 		st.s.log.Error().Str("tag", o.node.Tag).Msg("a stanza could not be encoded")
 		return true
 	}
-	st.carrier.conn.SetWriteDeadline(time.Now().Add(writeTime))
+	if st.carrier.conn.SetWriteDeadline(time.Now().Add(writeTime)) != nil {
+		return false
+	}
 	if o.raw == actCutMidFrame {
 		st.cutMidFrame(frame)
 		return false
@@ -275,7 +277,7 @@ func (st *stream) cutMidFrame(frame []byte) {
 // finish detaches the stream when its reader has ended, for whatever reason.
 func (st *stream) finish() {
 	close(st.done)
-	st.s.settled(st.s.state.update(func(c change) {
+	_ = st.s.settled(st.s.state.update(func(c change) {
 		st.ended = true
 		st.out, st.later, st.drain, st.swapped = nil, nil, nil, nil
 		for d := range st.delayed {

@@ -102,7 +102,7 @@ func (v *verifier) verify(ctx context.Context, token string, issuers func(iss st
 	if err != nil {
 		return nil, err
 	}
-	signed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return nil, errTokenInvalid
 	}
