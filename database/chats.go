@@ -65,10 +65,7 @@ func (s ChatStore) ByContact(ctx context.Context, accountID, contactID string) (
 // ByAccount returns all chats of the account, oldest first.
 func (s ChatStore) ByAccount(ctx context.Context, accountID string) ([]*Chat, error) {
 	rows, err := s.db.raw.Query(ctx, "SELECT "+chatColumns+" FROM postern_chat WHERE account_id=$1 ORDER BY created_at, id", accountID)
-	if err != nil {
-		return nil, fmt.Errorf("database: list chats: %w", err)
-	}
-	list, err := dbutil.NewRowIter(rows, scanChat).AsList()
+	list, err := dbutil.NewRowIterWithError(rows, scanChat, err).AsList()
 	if err != nil {
 		return nil, fmt.Errorf("database: list chats: %w", err)
 	}

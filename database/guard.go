@@ -24,10 +24,9 @@ var (
 //   - it takes the caller's cancellation out, because interrupting one statement would end the
 //     transaction for all who share it.
 type guard struct {
-	w     *writer
-	tx    *dbutil.LoggingTxn
-	depth int // of nested Do
-	over  atomic.Bool
+	w    *writer
+	tx   *dbutil.LoggingTxn
+	over atomic.Bool
 
 	mu   sync.Mutex
 	rows []dbutil.Rows // opened by the function, closed after it

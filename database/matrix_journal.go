@@ -214,16 +214,13 @@ func (s JournalStore) Load(ctx context.Context, seq int64) ([]byte, error) {
 func (s JournalStore) Unfinished(ctx context.Context) ([]JournalEvent, error) {
 	rows, err := s.db.raw.Query(ctx, `
 		SELECT seq, kind, event_id, room_id, handed FROM postern_as_event WHERE finished_at IS NULL ORDER BY seq`)
-	if err != nil {
-		return nil, fmt.Errorf("database: list unfinished events: %w", err)
-	}
-	list, err := dbutil.NewRowIter(rows, func(row dbutil.Scannable) (e JournalEvent, err error) {
+	list, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (e JournalEvent, err error) {
 		var eventID *string
 		if err = row.Scan(&e.Seq, &e.Kind, &eventID, &e.RoomID, &e.Handed); err == nil && eventID != nil {
 			e.EventID = *eventID
 		}
 		return e, err
-	}).AsList()
+	}, err).AsList()
 	if err != nil {
 		return nil, fmt.Errorf("database: list unfinished events: %w", err)
 	}

@@ -46,15 +46,12 @@ func (s NoticeStore) Add(ctx context.Context, n *Notice) error {
 func (s NoticeStore) Waiting(ctx context.Context, limit int) ([]Notice, error) {
 	rows, err := s.db.raw.Query(ctx, `
 		SELECT id, room_id, content, tried FROM postern_notice WHERE sent_at IS NULL ORDER BY tried, created_at, id LIMIT $1`, limit)
-	if err != nil {
-		return nil, fmt.Errorf("database: list notices: %w", err)
-	}
-	list, err := dbutil.NewRowIter(rows, func(row dbutil.Scannable) (n Notice, err error) {
+	list, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (n Notice, err error) {
 		if err = row.Scan(&n.ID, &n.RoomID, &n.Content, &n.Tried); err == nil {
 			n.Content, err = s.db.Unseal(noticeContent, n.ID, 1, n.Content)
 		}
 		return n, err
-	}).AsList()
+	}, err).AsList()
 	if err != nil {
 		return nil, fmt.Errorf("database: list notices: %w", err)
 	}

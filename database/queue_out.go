@@ -242,10 +242,7 @@ func (s QueueStore) DueOut(ctx context.Context, after int64, limit int) ([]*Queu
 // ChatsOut returns the chats that have parts to be sent, or sent again.
 func (s QueueStore) ChatsOut(ctx context.Context) ([]string, error) {
 	rows, err := s.db.raw.Query(ctx, "SELECT DISTINCT chat_id FROM postern_out WHERE account_id=$1 AND work<>0", s.account)
-	if err != nil {
-		return nil, fmt.Errorf("database: list chats of the out-queue: %w", err)
-	}
-	list, err := dbutil.NewRowIter(rows, dbutil.ScanSingleColumn[string]).AsList()
+	list, err := dbutil.NewRowIterWithError(rows, dbutil.ScanSingleColumn[string], err).AsList()
 	if err != nil {
 		return nil, fmt.Errorf("database: list chats of the out-queue: %w", err)
 	}

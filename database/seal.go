@@ -92,8 +92,8 @@ func (s *sealer) seal(column, row string, version int, plaintext []byte) []byte 
 	out[0] = sealFormat
 	_, _ = rand.Read(out[1:]) // never fails: it ends the process instead
 	aead, err := s.aead(out[1:])
-	if err != nil { // impossible: the key has a fixed, valid length
-		panic(err)
+	if err != nil {
+		panic(err) //nolint:forbidigo // impossible: the key has a fixed, valid length
 	}
 	return aead.Seal(out, out[1+12:1+sealNonceSize], plaintext, sealAAD(column, row, version))
 }
