@@ -147,17 +147,7 @@ func (b *builder) address(tag byte, j *jid.JID) (err error) {
 func (b *builder) server(tag, agent byte) (jid.Server, error) {
 	switch {
 	case tag == tagADJID:
-		switch agent {
-		case agentUser:
-			return jid.User, nil
-		case agentLID:
-			return jid.LID, nil
-		case agentHosted:
-			return jid.Hosted, nil
-		case agentHostedLID:
-			return jid.HostedLID, nil
-		}
-		return "", b.syntax("unknown agent in an address")
+		return b.agent(agent)
 	case tag == tagInterop && b.dialect == Dialect245Bare:
 		return jid.Interop, nil
 	case tag == tagInteropByte:
@@ -189,6 +179,20 @@ func (b *builder) server(tag, agent byte) (jid.Server, error) {
 		}
 	}
 	return server, nil
+}
+
+func (b *builder) agent(agent byte) (jid.Server, error) {
+	switch agent {
+	case agentUser:
+		return jid.User, nil
+	case agentLID:
+		return jid.LID, nil
+	case agentHosted:
+		return jid.Hosted, nil
+	case agentHostedLID:
+		return jid.HostedLID, nil
+	}
+	return "", b.syntax("unknown agent in an address")
 }
 
 func (b *builder) content(n *Node) error {

@@ -164,7 +164,7 @@ func (c *cursor) piece(tag byte, p *piece) error {
 
 // raw skips a raw string or data and says where it is.
 func (c *cursor) raw(tag byte) (off, n int, err error) {
-	width := [...]int{tagBinary8 - tagBinary8: 1, tagBinary20 - tagBinary8: 3, tagBinary32 - tagBinary8: 4}[tag-tagBinary8]
+	width := [...]int{0: 1, tagBinary20 - tagBinary8: 3, tagBinary32 - tagBinary8: 4}[tag-tagBinary8]
 	if c.left() < width {
 		return 0, 0, c.syntax("too short")
 	}

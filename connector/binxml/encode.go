@@ -79,23 +79,14 @@ func (c Codec) measure(n *Node, depth int, lim Limits) (int, error) {
 	}
 	size := 3*headerBound + len(n.Tag) + len(n.Data)
 	for i := range n.Attrs {
-		a := &n.Attrs[i]
-		switch {
-		case a.Key == "":
-			return 0, &NodeError{Reason: "attribute without a name"}
-		case duplicate(n.Attrs[:i], a.Key):
+		if duplicate(n.Attrs[:i], n.Attrs[i].Key) {
 			return 0, &NodeError{Reason: "attribute given twice"}
-		case a.JID.IsZero():
-			size += 2*headerBound + len(a.Key) + len(a.Value)
-			continue
-		case a.Value != "":
-			return 0, &NodeError{Reason: "attribute with both text and address"}
-		case a.JID.Validate() != nil:
-			return 0, &NodeError{Reason: "invalid address"}
-		case a.JID.Server == jid.InteropGroup && c.Write == Dialect245Bare:
-			return 0, &NodeError{Reason: "address the dialect cannot express"}
 		}
-		size += headerBound + len(a.Key) + addressBound + len(a.JID.User) + len(a.JID.Server)
+		attr, err := c.measureAttr(&n.Attrs[i])
+		if err != nil {
+			return 0, err
+		}
+		size += attr
 	}
 	for i := range n.Children {
 		child, err := c.measure(&n.Children[i], depth+1, lim)
@@ -107,6 +98,23 @@ func (c Codec) measure(n *Node, depth int, lim Limits) (int, error) {
 		}
 	}
 	return size, nil
+}
+
+// measureAttr is measure for one attribute.
+func (c Codec) measureAttr(a *Attr) (int, error) {
+	switch {
+	case a.Key == "":
+		return 0, &NodeError{Reason: "attribute without a name"}
+	case a.JID.IsZero():
+		return 2*headerBound + len(a.Key) + len(a.Value), nil
+	case a.Value != "":
+		return 0, &NodeError{Reason: "attribute with both text and address"}
+	case a.JID.Validate() != nil:
+		return 0, &NodeError{Reason: "invalid address"}
+	case a.JID.Server == jid.InteropGroup && c.Write == Dialect245Bare:
+		return 0, &NodeError{Reason: "address the dialect cannot express"}
+	}
+	return headerBound + len(a.Key) + addressBound + len(a.JID.User) + len(a.JID.Server), nil
 }
 
 func duplicate(attrs []Attr, key string) bool {

@@ -186,27 +186,9 @@ func Parse(text string) (JID, error) {
 func (j JID) Validate() error {
 	switch j.Server {
 	case Interop, InteropGroup:
-		switch {
-		case j.Integrator == 0 || j.Integrator > MaxIntegrator:
-			return errIntegrator
-		case !isAccount(j.User):
-			return errAccount
-		case j.Device != 0:
-			return errDevice
-		}
-		return nil
+		return j.validatePartner()
 	case User, LID, Hosted, HostedLID, Messenger:
-		switch {
-		case j.Integrator != 0:
-			return errIntegrator
-		case j.User == "" && j.Server == User && j.Device == 0:
-			return nil
-		case len(j.User) > MaxUserDigits || !isDigits(j.User):
-			return errUser
-		case j.Device > 255 && j.Server != Messenger:
-			return errDevice
-		}
-		return nil
+		return j.validatePerson()
 	}
 	switch {
 	case !isServer(string(j.Server)):
@@ -219,6 +201,32 @@ func (j JID) Validate() error {
 		return nil
 	case !isName(j.User):
 		return errUser
+	}
+	return nil
+}
+
+func (j JID) validatePartner() error {
+	switch {
+	case j.Integrator == 0 || j.Integrator > MaxIntegrator:
+		return errIntegrator
+	case !isAccount(j.User):
+		return errAccount
+	case j.Device != 0:
+		return errDevice
+	}
+	return nil
+}
+
+func (j JID) validatePerson() error {
+	switch {
+	case j.Integrator != 0:
+		return errIntegrator
+	case j.User == "" && j.Server == User && j.Device == 0:
+		return nil
+	case len(j.User) > MaxUserDigits || !isDigits(j.User):
+		return errUser
+	case j.Device > 255 && j.Server != Messenger:
+		return errDevice
 	}
 	return nil
 }
