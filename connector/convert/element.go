@@ -24,6 +24,7 @@ func (r *htmlReader) startInline(tag string, f format, hasAttr bool) {
 	r.inlines = append(r.inlines, e)
 }
 
+//nolint:gocyclo // one case for each kind of block
 func (r *htmlReader) startBlock(tag string, hasAttr bool) {
 	switch tag {
 	case "li":

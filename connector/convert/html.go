@@ -130,6 +130,7 @@ func inlineFormat(tag string) (format, bool) {
 	return 0, false
 }
 
+//nolint:gocyclo // one case for each kind of element
 func (r *htmlReader) start(tag string, hasAttr, selfClosing bool) {
 	if r.skip != "" {
 		if tag == r.skip {

@@ -75,9 +75,13 @@ func closes(s string, from, to int) bool {
 	return size == 0 || !isWord(next)
 }
 
+// doubled says whether s[i] has its like beside it, which makes it no mark.
+func doubled(s string, i int) bool {
+	return i > 0 && s[i-1] == s[i] || i+1 < len(s) && s[i+1] == s[i]
+}
+
 // lineSpans appends the spans of one line, which lies at offset base of its
-// text, ordered by where they open. Spans nest and never cross. A mark beside
-// a character of its own kind is no mark.
+// text, ordered by where they open. Spans nest and never cross.
 func lineSpans(spans []span, line string, base int) []span {
 	if !strings.ContainsAny(line, "*_~`") {
 		return spans
@@ -98,7 +102,7 @@ func lineSpans(spans []span, line string, base int) []span {
 			continue
 		}
 		c := line[i]
-		if markFormat(c)&inlineFormats == 0 || i > 0 && line[i-1] == c || i+1 < len(line) && line[i+1] == c {
+		if markFormat(c)&inlineFormats == 0 || doubled(line, i) {
 			i++
 			continue
 		}

@@ -1,6 +1,8 @@
 package stanza
 
 import (
+	"errors"
+
 	"postern/connector/binxml"
 	"postern/connector/jid"
 )
@@ -69,8 +71,8 @@ func KeyAnswer(q *IQ, results []KeyResult) (*IQ, error) {
 		user := build("user", 1).jid("jid", res.JID)
 		switch {
 		case res.Err != nil:
-			refusal, ok := res.Err.(*IQError)
-			if !ok {
+			var refusal *IQError
+			if !errors.As(res.Err, &refusal) {
 				refusal = NewIQError(500)
 			}
 			user = user.add(refusal.node())
