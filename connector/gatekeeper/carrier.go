@@ -100,7 +100,7 @@ func (e *CarrierError) Error() string {
 func (e *CarrierError) Unwrap() error { return e.Err }
 
 func dress(op string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || err == io.EOF { //nolint:errorlint // what wraps io.EOF is no orderly end
 		return err
 	}
 	return &CarrierError{Op: op, Err: err}

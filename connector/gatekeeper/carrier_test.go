@@ -47,7 +47,6 @@ type webStream struct {
 	io.Reader
 	ws    *websocket.Conn
 	split func([]byte) [][]byte
-	sizes chan int // of the messages that arrive
 }
 
 func (s *webStream) Write(p []byte) (int, error) {

@@ -267,7 +267,7 @@ func (w *walker) read() (stanza.Stanza, event, bool) {
 	for {
 		frame, err := w.link.conn.ReadFrame()
 		if err != nil {
-			if err == io.EOF {
+			if err == io.EOF { //nolint:errorlint // what wraps io.EOF is no orderly end
 				err = ErrClosed
 			}
 			return nil, w.lost(err), false

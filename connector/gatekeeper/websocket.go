@@ -47,6 +47,7 @@ func (s *Stream) dialWebsocket(ctx context.Context, endpoint string) (carrier, e
 	if s.cfg.ClientAddress.IsValid() {
 		header.Set("X-Forwarded-For", s.cfg.ClientAddress.Unmap().WithZone("").String())
 	}
+	//nolint:bodyclose // the library closes the body of the answer itself
 	conn, resp, err := websocket.Dial(ctx, endpoint, &websocket.DialOptions{
 		HTTPClient: &http.Client{
 			Transport:     transport,

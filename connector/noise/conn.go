@@ -161,7 +161,7 @@ func (f *frameReader) next(limit int) ([]byte, error) {
 
 // midFrame is for an end of the stream where more of a frame was due.
 func midFrame(err error) error {
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // what wraps io.EOF is no orderly end
 		return io.ErrUnexpectedEOF
 	}
 	return err
