@@ -107,7 +107,7 @@ func TestAShortFileTakesEverythingElseFromTheExample(t *testing.T) {
 
 func TestAKeyThatDoesNotExistIsNamedWithItsLine(t *testing.T) {
 	for text, want := range map[string]string{
-		"homeserver:\n  adress: x\n":      "line 2: there is no key homeserver.adress",
+		"homeserver:\n  adress: x\n":      "line 2: there is no key homeserver.adress", //nolint:misspell // the slip is what is tested
 		"databse: {}\n":                   "line 1: there is no key databse",
 		"network:\n  public:\n    bas: x": "line 3: there is no key network.public.bas; did you mean base?",
 		"homeserver: x\n":                 "line 1: homeserver has to be a mapping",
