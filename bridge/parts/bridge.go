@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"gopkg.in/yaml.v3"
 )
@@ -192,25 +190,5 @@ func (b *Bridge) Start(ctx context.Context) error {
 		return err
 	}
 	b.proc = p
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.Address+"/_matrix/mau/ready", nil)
-		if err != nil {
-			return err
-		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the bridge: %w; its log is %s", ctx.Err(), b.LogPath())
-		case <-p.Done():
-			return fmt.Errorf("the bridge ended while starting; its log is %s%s", b.LogPath(), tail(b.LogPath()))
-		case <-tick.C:
-		}
-	}
+	return waitReady(ctx, p, "the bridge", b.Address+"/_matrix/mau/ready", b.LogPath())
 }

@@ -20,12 +20,6 @@ type DendriteConfig struct {
 	Registrations []string // absolute paths of appservice registrations
 }
 
-// dendriteState is what has to survive a restart on the same folder.
-type dendriteState struct {
-	Port         int    `json:"port"`
-	Registration string `json:"registration_secret"`
-}
-
 // DendritePath returns the folder with Dendrite's programs, or an error
 // matching ErrMissing.
 func DendritePath() (string, error) {
@@ -55,7 +49,7 @@ func StartDendrite(ctx context.Context, cfg DendriteConfig) (*Homeserver, error)
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("starting Dendrite: %w", err)
 	}
-	state, err := loadDendriteState(cfg.Dir)
+	state, err := loadState(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("starting Dendrite: %w", err)
 	}
@@ -93,35 +87,9 @@ func StartDendrite(ctx context.Context, cfg DendriteConfig) (*Homeserver, error)
 	return h, nil
 }
 
-// loadDendriteState reads or makes the port and the secret of a folder.
-func loadDendriteState(dir string) (*dendriteState, error) {
-	path := filepath.Join(dir, "state.json")
-	s := &dendriteState{}
-	raw, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		if err := json.Unmarshal(raw, s); err != nil {
-			return nil, fmt.Errorf("reading %s: %w", path, err)
-		}
-	case errors.Is(err, os.ErrNotExist):
-		s.Registration = secret()
-	default:
-		return nil, err
-	}
-	if s.Port == 0 || !portIsFree(s.Port) {
-		if s.Port, err = FreePort(); err != nil {
-			return nil, err
-		}
-	}
-	if raw, err = json.Marshal(s); err != nil {
-		return nil, err
-	}
-	return s, os.WriteFile(path, raw, 0o600)
-}
-
 // writeDendriteConfig writes a configuration in which every component has its
 // own SQLite file, as Dendrite wants it without a global database.
-func writeDendriteConfig(cfg DendriteConfig, s *dendriteState, path string) error {
+func writeDendriteConfig(cfg DendriteConfig, s *homeserverState, path string) error {
 	registrations, err := json.Marshal(cfg.Registrations) // JSON is YAML
 	if err != nil {
 		return err

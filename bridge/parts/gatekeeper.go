@@ -1,11 +1,9 @@
 package parts
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -147,38 +145,13 @@ func (e *ControlError) Error() string {
 
 // Call makes one request to the control API; in and out may be nil.
 func (g *Gatekeeper) Call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(raw)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, g.Control+path, body)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
+	return call(ctx, method, g.Control+path, "", in, out, func(status int, body []byte) error {
 		var e struct {
 			Error string `json:"error"`
 		}
-		_ = json.Unmarshal(raw, &e) // without a sentence the status alone has to do
-		return &ControlError{Status: resp.StatusCode, Message: e.Error}
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(raw, out)
+		_ = json.Unmarshal(body, &e) // without a sentence the status alone has to do
+		return &ControlError{Status: status, Message: e.Error}
+	})
 }
 
 // Integrator is an agreement with a partner, as POST /v1/integrators takes it.

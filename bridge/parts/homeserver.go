@@ -1,7 +1,6 @@
 package parts
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha1"
@@ -9,9 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"time"
+	"os"
+	"path/filepath"
 )
 
 // Homeserver is a running homeserver of either kind.
@@ -47,32 +46,7 @@ func (h *Homeserver) Restart(ctx context.Context) error {
 		return err
 	}
 	h.proc = p
-	return h.waitReady(ctx)
-}
-
-// waitReady polls the homeserver until it answers or has ended.
-func (h *Homeserver) waitReady(ctx context.Context) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL+"/_matrix/client/versions", nil)
-		if err != nil {
-			return fmt.Errorf("waiting for %s: %w", h.Kind, err)
-		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w; its log is %s", h.Kind, ctx.Err(), h.LogPath())
-		case <-h.proc.Done():
-			return fmt.Errorf("%s ended while starting; its log is %s%s", h.Kind, h.LogPath(), tail(h.LogPath()))
-		case <-tick.C:
-		}
-	}
+	return waitReady(ctx, h.proc, h.Kind, h.URL+"/_matrix/client/versions", h.LogPath())
 }
 
 // Register makes a user. An existing user is not an error: the password given
@@ -135,43 +109,49 @@ func (e *APIError) Error() string {
 // Call makes one client API request; in and out are JSON and may be nil. A
 // Matrix error comes back as *APIError.
 func (h *Homeserver) Call(ctx context.Context, method, path, token string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(raw)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, h.URL+path, body)
-	if err != nil {
-		return err
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		e := &APIError{Status: resp.StatusCode}
+	return call(ctx, method, h.URL+path, token, in, out, func(status int, body []byte) error {
 		var fields struct {
 			Code    string `json:"errcode"`
 			Message string `json:"error"`
 		}
-		if json.Unmarshal(raw, &fields) == nil {
-			e.Code, e.Message = fields.Code, fields.Message
+		_ = json.Unmarshal(body, &fields) // without them the status alone has to do
+		return &APIError{Status: status, Code: fields.Code, Message: fields.Message}
+	})
+}
+
+// homeserverState is what has to survive a restart on the same folder. Dendrite
+// has no use for the last two.
+type homeserverState struct {
+	Port         int    `json:"port"`
+	Registration string `json:"registration_secret"`
+	Macaroon     string `json:"macaroon_secret"`
+	Form         string `json:"form_secret"`
+}
+
+// loadState reads or makes the port and the secrets of a folder. A port
+// that somebody else has taken meanwhile is replaced.
+func loadState(dir string) (*homeserverState, error) {
+	path := filepath.Join(dir, "state.json")
+	s := &homeserverState{}
+	raw, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(raw, s); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", path, err)
 		}
-		return e
+	case errors.Is(err, os.ErrNotExist):
+		s.Registration, s.Macaroon, s.Form = secret(), secret(), secret()
+	default:
+		return nil, err
 	}
-	if out == nil {
-		return nil
+	if s.Port == 0 || !portIsFree(s.Port) {
+		if s.Port, err = FreePort(); err != nil {
+			return nil, err
+		}
 	}
-	return json.Unmarshal(raw, out)
+	raw, err = json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	return s, os.WriteFile(path, raw, 0o600)
 }

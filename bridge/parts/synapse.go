@@ -25,14 +25,6 @@ type SynapseConfig struct {
 	Python string
 }
 
-// synapseState is what has to survive a restart on the same folder.
-type synapseState struct {
-	Port         int    `json:"port"`
-	Registration string `json:"registration_secret"`
-	Macaroon     string `json:"macaroon_secret"`
-	Form         string `json:"form_secret"`
-}
-
 // SynapsePython returns the interpreter that has Synapse installed, or an
 // error matching ErrMissing.
 func SynapsePython() (string, error) {
@@ -63,7 +55,7 @@ func StartSynapse(ctx context.Context, cfg SynapseConfig) (*Homeserver, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("starting Synapse: %w", err)
 	}
-	state, err := loadSynapseState(cfg.Dir)
+	state, err := loadState(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("starting Synapse: %w", err)
 	}
@@ -99,34 +91,6 @@ func StartSynapse(ctx context.Context, cfg SynapseConfig) (*Homeserver, error) {
 	return h, nil
 }
 
-// loadSynapseState reads or makes the port and the secrets of a folder. A port
-// that somebody else has taken meanwhile is replaced.
-func loadSynapseState(dir string) (*synapseState, error) {
-	path := filepath.Join(dir, "state.json")
-	s := &synapseState{}
-	raw, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		if err := json.Unmarshal(raw, s); err != nil {
-			return nil, fmt.Errorf("reading %s: %w", path, err)
-		}
-	case errors.Is(err, os.ErrNotExist):
-		s.Registration, s.Macaroon, s.Form = secret(), secret(), secret()
-	default:
-		return nil, err
-	}
-	if s.Port == 0 || !portIsFree(s.Port) {
-		if s.Port, err = FreePort(); err != nil {
-			return nil, err
-		}
-	}
-	raw, err = json.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	return s, os.WriteFile(path, raw, 0o600)
-}
-
 // secret is 128 random bits in hex.
 func secret() string {
 	var b [16]byte
@@ -135,7 +99,7 @@ func secret() string {
 }
 
 // writeSynapseFiles writes the configuration and the log set-up.
-func writeSynapseFiles(cfg SynapseConfig, s *synapseState, configPath string) error {
+func writeSynapseFiles(cfg SynapseConfig, s *homeserverState, configPath string) error {
 	registrations, err := json.Marshal(cfg.Registrations) // JSON is YAML
 	if err != nil {
 		return err
