@@ -363,13 +363,7 @@ func (c *call) addFault() (any, error) {
 }
 
 func (c *call) faults() (any, error) {
-	list := []fault{}
-	c.s.state.view(func() {
-		for _, f := range c.s.state.faults {
-			list = append(list, *f)
-		}
-	})
-	return map[string]any{"faults": list}, nil
+	return map[string]any{"faults": copies(c.s.state, &c.s.state.faults)}, nil
 }
 
 func (c *call) deleteFaults() (any, error) {
@@ -377,23 +371,22 @@ func (c *call) deleteFaults() (any, error) {
 }
 
 func (c *call) complaints() (any, error) {
-	list := []complaint{}
-	c.s.state.view(func() {
-		for _, cm := range c.s.state.complaints {
-			list = append(list, *cm)
-		}
-	})
-	return map[string]any{"complaints": list}, nil
+	return map[string]any{"complaints": copies(c.s.state, &c.s.state.complaints)}, nil
 }
 
 func (c *call) pushes() (any, error) {
-	list := []pushed{}
-	c.s.state.view(func() {
-		for _, p := range c.s.state.pushes {
-			list = append(list, *p)
+	return map[string]any{"pushes": copies(c.s.state, &c.s.state.pushes)}, nil
+}
+
+// copies is one list of the state as it is now.
+func copies[T any](s *state, of *[]*T) []T {
+	list := []T{}
+	s.view(func() {
+		for _, v := range *of {
+			list = append(list, *v)
 		}
 	})
-	return map[string]any{"pushes": list}, nil
+	return list
 }
 
 // messageCall is the body of a message call; which fields count depends on Kind.
