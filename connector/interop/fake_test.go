@@ -58,9 +58,8 @@ type fakeGate struct {
 }
 
 type queued struct {
-	s        stanza.Stanza
-	key      stanza.Key
-	sentTurn int // the login on which it was handed over, 0 for not yet
+	s   stanza.Stanza
+	key stanza.Key
 }
 
 // wired is a message of the partner as it came over the wire.
@@ -489,13 +488,13 @@ func (s *fakeStream) connected() bool {
 	return s.up
 }
 
-func (s *fakeStream) Send(_ context.Context, st stanza.Stanza) error {
+func (s *fakeStream) Send(ctx context.Context, st stanza.Stanza) error {
 	codec := binxml.Codec{Read: s.g.prof.WriteDialect, Write: s.g.prof.WriteDialect}
 	frame, err := codec.Append(nil, st.Node())
 	if err != nil {
 		return err
 	}
-	return s.SendFrame(nil, frame)
+	return s.SendFrame(ctx, frame)
 }
 
 func (s *fakeStream) SendFrame(_ context.Context, frame []byte) error {

@@ -244,6 +244,8 @@ const (
 )
 
 // next decides what a chat does. row is the head for stepExpire and stepSend.
+//
+//nolint:gocyclo // one rule for each step, whose order is what counts
 func (o *outbox) next(chat string) (s step, row *OutRow) {
 	live := o.a.link.isLive()
 	clock := o.a.link.clock()

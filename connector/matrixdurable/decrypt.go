@@ -71,6 +71,7 @@ func (f *Framework) awaitKey(ctx context.Context, evt *event.Event, content *eve
 	if ctx.Err() != nil {
 		return false
 	}
+	//nolint:staticcheck // deprecated as a proof of who sent; here it only says whom to ask
 	crypto.RequestSession(ctx, evt.RoomID, content.SenderKey, content.SessionID, evt.Sender, content.DeviceID)
 	return crypto.WaitForSession(ctx, evt.RoomID, content.SenderKey, content.SessionID, askedKeyPatience)
 }

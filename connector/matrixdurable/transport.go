@@ -162,16 +162,22 @@ type searchResult struct {
 	End string `json:"end"`
 }
 
+// searchFilter asks for what may be a part that sender has sent; an empty sender is the bridge's own.
+func searchFilter(sender string) (string, error) {
+	filter := map[string]any{"types": []string{"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction"}}
+	if sender != "" {
+		filter["senders"] = []string{sender}
+	}
+	text, err := json.Marshal(filter)
+	return string(text), err
+}
+
 // search reads the room backwards, as the sender of the request and only what that sender has sent, until it has
 // found all parts, or something that is known to be older than they are.
 func (t *Transport) search(req *http.Request, s *Sending, room string) (map[string]id.EventID, error) {
 	found := map[string]id.EventID{}
 	sender := req.URL.Query().Get("user_id")
-	filter := map[string]any{"types": []string{"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction"}}
-	if sender != "" {
-		filter["senders"] = []string{sender}
-	}
-	filterJSON, err := json.Marshal(filter)
+	filter, err := searchFilter(sender)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +187,7 @@ func (t *Transport) search(req *http.Request, s *Sending, room string) (map[stri
 	}
 	from := ""
 	for range searchPages {
-		query := url.Values{"dir": {"b"}, "limit": {fmt.Sprint(searchPage)}, "filter": {string(filterJSON)}}
+		query := url.Values{"dir": {"b"}, "limit": {fmt.Sprint(searchPage)}, "filter": {filter}}
 		if sender != "" {
 			query.Set("user_id", sender)
 		}
