@@ -1,9 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"postern/bridge/parts"
@@ -53,6 +56,57 @@ func TestDeliveryIsRecognisedOnlyWithSomebodyItWasDeliveredTo(t *testing.T) {
 	} {
 		if got := isDelivered(c.event, "!r", "$e"); got != c.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestTheExitStatusIsZeroOnlyIfEverythingHeld(t *testing.T) {
+	failed := errors.New("the bridge did not end")
+	for name, c := range map[string]struct {
+		err  error
+		want int
+		says string
+	}{
+		"all held, and all stopped":            {nil, 0, ""},
+		"a step failed":                        {failed, 1, "failed"},
+		"cut off":                              {errInterrupted, 130, "interrupted"},
+		"cut off, and something did not stop":  {errors.Join(errInterrupted, failed), 1, "did not end"},
+		"something did not stop at the Ctrl-C": {errors.Join(nil, failed), 1, "did not end"},
+	} {
+		var said strings.Builder
+		if got := exitStatus(c.err, &said); got != c.want || !strings.Contains(said.String(), c.says) {
+			t.Errorf("%s: status %d, %q", name, got, said.String())
+		}
+	}
+}
+
+func TestDemoJSONHasWhatScriptsNeed(t *testing.T) {
+	dir := t.TempDir()
+	k := loadKept(dir)
+	k.Users["alice"] = matrixLogin{UserID: "@alice:x", Password: "secret", AccessToken: "token", DeviceID: "D"}
+	if err := k.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "demo.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]any
+	if err := json.Unmarshal(raw, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{
+		"homeserver", "homeserver_kind", "server_name", "control", "bridge", "public_base", "bot", "users", "phones", "rooms",
+		"identifier", "pids", "bridge_config", "bridge_database", "registration", "logs", "homeserver_folder",
+	} {
+		if _, ok := all[key]; !ok {
+			t.Errorf("demo.json has no %s", key)
+		}
+	}
+	alice := all["users"].(map[string]any)["alice"].(map[string]any)
+	for _, key := range []string{"user_id", "password", "access_token", "device_id"} {
+		if alice[key] == "" || alice[key] == nil {
+			t.Errorf("demo.json has no %s of alice", key)
 		}
 	}
 }

@@ -91,6 +91,15 @@ func (s *story) writeDemoJSON() error {
 	return k.save(s.dir)
 }
 
+// logs are the log files of all that this process started.
+func (s *story) logs() []string {
+	paths := []string{s.world.Bridge.LogPath(), s.world.Homeserver.LogPath()}
+	if s.world.Gatekeeper.Own() {
+		paths = append(paths, s.world.Gatekeeper.LogPath())
+	}
+	return paths
+}
+
 // invite says how to join in.
 func (s *story) invite(out io.Writer) {
 	alice, ben := s.kept.Users["alice"], s.kept.Phones["Ben"]

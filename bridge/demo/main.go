@@ -12,9 +12,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -47,11 +49,26 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil && ctx.Err() == nil {
-		fmt.Fprintln(os.Stderr, "\nThe demo failed: "+err.Error())
-		os.Exit(1)
+	code := exitStatus(run(ctx, o), os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// errInterrupted says that Ctrl-C came before the transcript was complete.
+var errInterrupted = errors.New("interrupted before the transcript was complete")
+
+// exitStatus tells of what went wrong: 1 if a step or the stopping failed, 130
+// (as shells count SIGINT) if the transcript was cut off, else 0.
+func exitStatus(err error, stderr io.Writer) int {
+	switch {
+	case err == nil:
+		return 0
+	case err == errInterrupted: //nolint:errorlint // joined with another error it is a failure
+		fmt.Fprintf(stderr, "\nThe demo was %v.\n", err)
+		return 130
 	}
+	fmt.Fprintf(stderr, "\nThe demo failed: %v\n", err)
+	return 1
 }
 
 // run starts the world, shows the story and, without --once, keeps everything
@@ -62,8 +79,10 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() {
-		if temporary && err == nil {
-			os.RemoveAll(dir)
+		if temporary && (err == nil || err == errInterrupted) { //nolint:errorlint // a failure leaves its logs
+			if gone := os.RemoveAll(dir); gone != nil {
+				err = errors.Join(err, gone)
+			}
 		}
 	}()
 	t := newTranscript(os.Stdout)
@@ -71,20 +90,26 @@ func run(ctx context.Context, o options) (err error) {
 		Dir: dir, Postern: o.postern, Homeserver: o.homeserver, Gatekeeper: o.gatekeeper, Progress: t.step,
 		Settings: map[string]any{"logging.min_level": "info"},
 	})
-	if err != nil {
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
+	} else if err != nil {
 		return fmt.Errorf("%w (all logs are below %s)", err, dir)
 	}
 	defer func() {
 		t.step("stopping everything")
-		err = errors.Join(err, world.Stop())
+		if stop := world.Stop(); stop != nil {
+			err = errors.Join(err, stop)
+		}
 	}()
 	if o.homeserver == "dendrite" {
 		t.note("Dendrite sends no read receipts, typing or encryption keys to bridges, so this run cannot show those.")
 	}
 	s := &story{world: world, t: t, dir: dir, kept: loadKept(dir)}
 	defer s.close()
-	if err := s.tell(ctx); err != nil {
-		return fmt.Errorf("%w\n  logs: %s, %s, %s", err, world.Bridge.LogPath(), world.Homeserver.LogPath(), world.Gatekeeper.LogPath())
+	if err := s.tell(ctx); err != nil && ctx.Err() != nil {
+		return errInterrupted
+	} else if err != nil {
+		return fmt.Errorf("%w\n  logs: %s", err, strings.Join(s.logs(), ", "))
 	}
 	if err := s.writeDemoJSON(); err != nil {
 		return err
