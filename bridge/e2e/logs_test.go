@@ -181,7 +181,7 @@ func (s *scene) secrets(ben parts.Phone) map[string]string {
 		found[what+" in hex"] = hex.EncodeToString(raw[:12])
 		found[what+" in base64"] = base64.StdEncoding.EncodeToString(raw[:12])
 		found[what+" in base64 for URLs"] = base64.URLEncoding.EncodeToString(raw[:12])
-		found[what+" as numbers"] = strings.Trim(fmt.Sprint(raw[:12]), "[]")
+		found[what+" as numbers"] = strings.Trim(fmt.Sprint(raw[:12]), "[]") //nolint:staticcheck // as numbers, not as text
 	}
 	return found
 }

@@ -162,7 +162,7 @@ type searchResult struct {
 	End string `json:"end"`
 }
 
-// searchFilter asks for what may be a part that sender has sent; an empty sender is the bridge's own.
+// searchFilter asks for what may be a part that sender has sent, or anybody if sender is empty.
 func searchFilter(sender string) (string, error) {
 	filter := map[string]any{"types": []string{"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction"}}
 	if sender != "" {
