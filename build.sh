@@ -138,7 +138,9 @@ summary() {
   if [ "$skipped" -gt 0 ]; then
     say ""
     say "!!! $skipped skipped, each of them a thing that was NOT tested:"
-    grep -A2 '^ *--- SKIP' "$1" | sed 's/^/    /'
+    grep '^ *--- SKIP' "$1" | sed 's/^/    /'
+    say "the reasons:"
+    grep -hE '_test\.go:[0-9]+: .*(SKIPPED|NOT RUN|NOT TESTED)' "$1" | sed 's/^ */    /' | sort -u || true
   fi
   if [ "$failed" -gt 0 ]; then
     say ""; say "failed:"; grep '^ *--- FAIL' "$1" | sed 's/^/    /'
@@ -148,6 +150,15 @@ summary() {
   if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
     die "with CI=true nothing may be skipped"
   fi
+}
+
+# unraced runs the tests of allocations and times, which the race detector would
+# spoil: those in files named norace_test.go.
+unraced() {
+  local files names
+  files="$(find connector database bridge -name norace_test.go)"
+  names="$(sed -nE 's/^func (Test[A-Za-z0-9]+)\(.*/^\1$/p' $files | paste -sd'|' -)"
+  go test -tags "$TAGS" -count=1 -v -run "$names" $(dirname $files | sort -u | sed 's|^|./|')
 }
 
 run_tests() {
@@ -162,6 +173,7 @@ run_tests() {
   local log=build/test.log rc=0 limit=40m
   [ -n "${POSTERN_ALL:-}" ] && limit=12h
   go test -tags "$TAGS" -race -shuffle=on -count=1 -timeout "$limit" -v ./... >"$log" 2>&1 || rc=$?
+  unraced >>"$log" 2>&1 || rc=$?
   grep -E '^(ok|FAIL|panic:|---|\?)|^ +--- FAIL|^-test.shuffle|WARNING: DATA RACE' "$log" | grep -vE '^(--- PASS|-test.shuffle|\?)' || true
   if [ "$rc" -ne 0 ]; then
     say ""; say "the last lines of each failure ($log has everything):"

@@ -1,7 +1,6 @@
 package binxml_test
 
 import (
-	"os"
 	"syscall"
 	"testing"
 
@@ -100,18 +99,5 @@ func TestAllocationsStayWithinTheGoal(t *testing.T) {
 	buffer := make([]byte, 0, 1024)
 	if got := testing.AllocsPerRun(200, func() { buffer, _ = binxml.Codec{}.Append(buffer[:0], n) }); got > 0 && !raceEnabled {
 		t.Errorf("encoding a message into a buffer takes %v allocations", got)
-	}
-}
-
-// The goal is half of whatsmeow's time. A machine under load can make any one measurement wrong, so that it is checked in
-// the long campaign only.
-func TestTimeStaysWithinHalfOfWhatsmeows(t *testing.T) {
-	if os.Getenv("POSTERN_ALL") == "" || raceEnabled {
-		t.Skip("set POSTERN_ALL=1, without the race detector")
-	}
-	for _, p := range pairs(t) {
-		if ours, theirs := fastest(t, p, 320000); ours > theirs/2 {
-			t.Errorf("%s: %.0f ns, theirs %.0f ns, ratio %.2f", p.name, ours, theirs, ours/theirs)
-		}
 	}
 }

@@ -303,24 +303,6 @@ func TestReadFrameGivesMemoryOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestWriteAllocatesNothingInTheSteadyState(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
-	c, err := newCipherState(make([]byte, KeySize))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := newConn(nil, io.Discard, nil, c, 0)
-	plaintext := make([]byte, 400)
-	if err := out.WriteFrame(plaintext); err != nil {
-		t.Fatal(err)
-	}
-	if n := testing.AllocsPerRun(1000, func() { _ = out.WriteFrame(plaintext) }); n != 0 {
-		t.Errorf("%v allocations a frame", n)
-	}
-}
-
 func TestHeaderAloneTakesLittleMemory(t *testing.T) {
 	// A frame of 16 MiB that is only announced must cost what has arrived of it.
 	r := io.MultiReader(bytes.NewReader(appendFrameHeader(nil, MaxFrame)), bytes.NewReader(make([]byte, 1000)))
