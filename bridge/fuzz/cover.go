@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -189,7 +190,7 @@ func (p position) before(q position) bool {
 // there, and no part may be named twice.
 func decoderAreas(t target) ([]area, error) {
 	var areas []area
-	seen := map[part]bool{}
+	seen := map[[2]string]bool{}
 	for _, want := range t.decoder {
 		if path.Base(want.file) != want.file || strings.HasSuffix(want.file, "_test.go") {
 			return nil, fmt.Errorf("find decoder: %s is not a file of the package", want.file)
@@ -199,23 +200,28 @@ func decoderAreas(t target) ([]area, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find decoder: %w", err)
 		}
-		matched := false
+		matched, left := false, slices.Clone(want.but)
 		for _, d := range parsed.Decls {
 			f, ok := d.(*ast.FuncDecl)
 			if !ok || f.Body == nil || want.function != "" && want.function != functionName(f) {
 				continue
 			}
 			matched = true
-			here := part{want.file, functionName(f)}
-			if here.function != "init" && seen[here] {
-				return nil, fmt.Errorf("find decoder: %s of %s is named twice", here.function, here.file)
+			name := functionName(f)
+			if slices.Contains(want.but, name) {
+				left = slices.DeleteFunc(left, func(other string) bool { return other == name })
+				continue
+			}
+			here := [2]string{want.file, name}
+			if name != "init" && seen[here] {
+				return nil, fmt.Errorf("find decoder: %s of %s is named twice", name, want.file)
 			}
 			seen[here] = true
 			start, end := set.Position(f.Pos()), set.Position(f.End())
-			areas = append(areas, area{here.file, here.function, position{start.Line, start.Column}, position{end.Line, end.Column}})
+			areas = append(areas, area{want.file, name, position{start.Line, start.Column}, position{end.Line, end.Column}})
 		}
-		if !matched {
-			return nil, fmt.Errorf("find decoder: no function %q in %s", want.function, want.file)
+		if !matched || len(left) > 0 {
+			return nil, fmt.Errorf("find decoder: no function %q in %s", strings.Join(append(left, want.function), " "), want.file)
 		}
 	}
 	return areas, nil

@@ -301,6 +301,7 @@ func init() {}
 		areas int // 0: refused
 	}{
 		{"a.go", 4}, {"a.go:F", 1}, {"a.go:T.F", 1}, {"a.go:F,T.F", 2}, {"a.go:F a.go:T.F", 2}, {"a.go:init", 2},
+		{"a.go:-F", 3}, {"a.go:-T.F,-init", 1}, {"a.go:-G", 0}, {"a.go:F,-T.F", 0}, {"a.go:-F a.go:F", 4},
 		{"a.go:G", 0}, {"b.go", 0}, {"a.go:F,F", 0}, {"a.go a.go:F", 0}, {"../a.go", 0}, {"a_test.go", 0},
 	} {
 		text, parts := readComment("FuzzX is\nthis.\n\ndecoder: " + c.line + "\n")

@@ -35,9 +35,9 @@ generated (the go command keeps these in its build cache). A finding ends its ta
 
 **What coverage means.** Afterwards the test program is built once more with coverage counters and runs over all these
 inputs. The figure is the share of the decoder's statements that ran: of those functions, and no others, that the
-line ` + "`// decoder: FILE[:FUNCTION,...]`" + ` in the comment of the target names. (What a target's own set-up calls counts as
-well; that is never more than its first seed does.) "Seeds alone" is the same without generated inputs: what anybody gets
-from a fresh clone.
+line ` + "`// decoder: FILE[:FUNCTION,...]`" + ` in the comment of the target names; ` + "`FILE:-FUNCTION,...`" + ` is a file
+without some of its functions. (What a target's own set-up calls counts as well; that is never more than its first seed
+does.) "Seeds alone" is the same without generated inputs: what anybody gets from a fresh clone.
 `
 
 // record writes the document. Rows of targets that did not run now, or could
@@ -102,6 +102,9 @@ func decoderText(parts []part) string {
 		}
 		if p.function != "" {
 			functions[p.file] = append(functions[p.file], "`"+p.function+"`")
+		}
+		if p.but != nil {
+			functions[p.file] = append(functions[p.file], "without `"+strings.Join(p.but, "`, `")+"`")
 		}
 	}
 	for i, file := range files {

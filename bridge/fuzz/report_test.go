@@ -39,8 +39,8 @@ func TestTextIsWrappedAtSpaces(t *testing.T) {
 	if got := wrap("one two  three\nfour", 9); got != "one two\nthree\nfour" {
 		t.Errorf("got %q", got)
 	}
-	parts := []part{{"a.go", "F"}, {"a.go", "T.G"}, {"b.go", ""}}
-	if got := decoderText(parts); got != "`a.go` (`F`, `T.G`); `b.go`" {
+	parts := []part{{file: "a.go", function: "F"}, {file: "a.go", function: "T.G"}, {file: "b.go"}, {file: "c.go", but: []string{"H", "I"}}}
+	if got := decoderText(parts); got != "`a.go` (`F`, `T.G`); `b.go`; `c.go` (without `H`, `I`)" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -28,10 +28,11 @@ type target struct {
 	parameters []string // the types of what it is fuzzed with; nil if unknown
 }
 
-// part names functions of a decoder: one of a file, or all of it.
+// part names functions of a decoder: one of a file, or all of it but some.
 type part struct {
-	file     string // base name
-	function string // "Parse", "Codec.Decode", or "" for every function of the file
+	file     string   // base name
+	function string   // "Parse", "Codec.Decode", or "" for every function of the file
+	but      []string // with "": those that are not the decoder's
 }
 
 // title is the target's name in tables: connector/binxml.FuzzDecode.
@@ -146,7 +147,9 @@ func takesF(f *ast.FuncDecl) bool {
 	return ok && selector.Sel.Name == "F"
 }
 
-// readComment parts a target's comment in sentences and the decoder's parts.
+// readComment parts a target's comment in sentences and the decoder's parts. A
+// word of a line "decoder:" is a file, a file and functions of it
+// (file.go:F,T.M), or a file and functions that do not belong (file.go:-F,-T.M).
 func readComment(comment string) (text string, parts []part) {
 	var kept []string
 	for line := range strings.Lines(comment) {
@@ -161,8 +164,16 @@ func readComment(comment string) (text string, parts []part) {
 				parts = append(parts, part{file: file})
 				continue
 			}
+			var but []string
 			for name := range strings.SplitSeq(functions, ",") {
-				parts = append(parts, part{file: file, function: name})
+				if other, not := strings.CutPrefix(name, "-"); not {
+					but = append(but, other)
+				} else {
+					parts = append(parts, part{file: file, function: name})
+				}
+			}
+			if but != nil {
+				parts = append(parts, part{file: file, but: but})
 			}
 		}
 	}
