@@ -185,12 +185,9 @@ func FuzzProxyHeader(f *testing.F) {
 // FuzzPartnerStanza gives the sandbox any stanza of a partner that has everything, in any situation. Every answer can be
 // encoded, and what is allocated is bounded by 8 MiB and 200 bytes for each byte of the frame.
 //
-// decoder: receive.go:change.stanza,change.checkAddresses,change.recipient,change.reachable,change.contact,change.inTouch
-// decoder: receive.go:change.message,change.phoneNack,change.checkMessage,partnerID,change.receipt,receiptIDs
-// decoder: receive.go:change.checkReceipt,change.ack,change.messageAck,change.chatState,voice
-// decoder: iq.go:change.iq,change.pong,change.usersQuery,e164,change.ping,change.deleteAccount,change.blocklist
-// decoder: iq.go:change.changeBlocklist,jidsOf phone_send.go:phone.retryAsked,phone.renewSession
-// decoder: prekeys.go:change.encryptIQ,account.readSigned,change.upload,change.addPreKey,change.rotate,change.keyQuery,readBundle
+// decoder: receive.go:-change.accountByNumber iq.go:-change.tell,-change.retell
+// decoder: prekeys.go:-change.bundle,-change.lowOnPreKeys,-account.sortPreKeys,-bundleNodes,-be
+// decoder: phone_send.go:change.readRetry,phone.retryAsked,phone.renewSession
 func FuzzPartnerStanza(f *testing.F) {
 	w := newFuzzWorld(f)
 	for _, seed := range partnerSeeds(f, w.to) {
