@@ -60,10 +60,10 @@ var errInterrupted = errors.New("interrupted before the transcript was complete"
 // exitStatus tells of what went wrong: 1 if a step or the stopping failed, 130
 // (as shells count SIGINT) if the transcript was cut off, else 0.
 func exitStatus(err error, stderr io.Writer) int {
-	switch {
-	case err == nil:
+	switch err { //nolint:errorlint // an interruption joined with another error is a failure
+	case nil:
 		return 0
-	case err == errInterrupted: //nolint:errorlint // joined with another error it is a failure
+	case errInterrupted:
 		fmt.Fprintf(stderr, "\nThe demo was %v.\n", err)
 		return 130
 	}
