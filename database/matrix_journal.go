@@ -88,11 +88,11 @@ func (s JournalStore) Merge(ctx context.Context, name, token string, events []Jo
 	var out []JournalEvent
 	err := s.db.Do(ctx, func(ctx context.Context) error {
 		out = nil
-		missed, err := s.missed(ctx, events)
+		needed, err := s.needPlaces(ctx, events, waiting)
 		if err != nil {
 			return err
 		}
-		if missed {
+		if needed {
 			if out, err = s.place(ctx, events, waiting); err != nil {
 				return err
 			}
@@ -105,16 +105,26 @@ func (s JournalStore) Merge(ctx context.Context, name, token string, events []Jo
 	return out, nil
 }
 
-// missed says whether one of the events is not known. In most looks none is.
-func (s JournalStore) missed(ctx context.Context, events []JournalEvent) (bool, error) {
+// needPlaces says whether one of the events is not known, or those that wait stand in another order than events has. In most
+// looks neither is so.
+func (s JournalStore) needPlaces(ctx context.Context, events []JournalEvent, waiting func(eventID string) bool) (bool, error) {
+	last := map[string]int64{}
 	for i := range events {
-		var one int
-		err := s.db.raw.QueryRow(ctx, "SELECT 1 FROM postern_as_event WHERE event_id=$1", events[i].EventID).Scan(&one)
+		e := &events[i]
+		var seq int64
+		err := s.db.raw.QueryRow(ctx, "SELECT seq FROM postern_as_event WHERE event_id=$1", e.EventID).Scan(&seq)
 		if errors.Is(err, sql.ErrNoRows) {
 			return true, nil
 		} else if err != nil {
 			return false, err
 		}
+		if !waiting(e.EventID) {
+			continue
+		}
+		if seq < last[e.RoomID] {
+			return true, nil
+		}
+		last[e.RoomID] = seq
 	}
 	return false, nil
 }

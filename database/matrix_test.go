@@ -134,6 +134,26 @@ func TestAMergePutsMissedEventsBeforeThoseThatWait(t *testing.T) {
 	})
 }
 
+func TestAMergePutsWaitingEventsInOrderEvenIfNoneWasMissed(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx, j := context.Background(), db.Journal()
+		all := func(string) bool { return true }
+		mustAccept(t, j, "2", roomEvents("$3")) // pushed before its predecessors, which had failed at first
+		mustAccept(t, j, "1", roomEvents("$1", "$2"))
+		out, err := j.Merge(ctx, "look", "token", roomEvents("$1", "$2", "$3"), all)
+		if err != nil || !slices.Equal(eventIDs(out), []string{"$1", "$2", "$3"}) {
+			t.Fatalf("merged %v %v", eventIDs(out), err)
+		}
+		list, err := j.Unfinished(ctx)
+		if err != nil || !slices.Equal(eventIDs(list), []string{"$1", "$2", "$3"}) {
+			t.Errorf("unfinished: %v %v", eventIDs(list), err)
+		}
+		if out, err = j.Merge(ctx, "look", "token", roomEvents("$1", "$2", "$3"), all); err != nil || len(out) != 0 {
+			t.Errorf("what is in order was moved: %v %v", eventIDs(out), err)
+		}
+	})
+}
+
 func TestANoticeIsKeptOnceUntilItIsSent(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		ctx, s := context.Background(), db.Notices()
