@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -134,7 +135,7 @@ func deriveSecrets(cfg *bridgeconfig.Config, key [database.KeySize]byte) error {
 // assemble makes the framework's objects and puts ours around them.
 func (p *program) assemble(ctx context.Context) error {
 	var err error
-	p.db, err = dbutil.NewFromConfig("megabridge/postern", p.cfg.Database, dbutil.ZeroLogger(p.log.With().Str("db_section", "framework").Logger()))
+	p.db, err = dbutil.NewFromConfig("megabridge/postern", withStatementCache(p.cfg.Database), dbutil.ZeroLogger(p.log.With().Str("db_section", "framework").Logger()))
 	if err != nil {
 		return &exitError{exitDatabase, fmt.Errorf("opening the database: %w", err)}
 	}
@@ -154,6 +155,20 @@ func (p *program) assemble(ctx context.Context) error {
 		return &exitError{exitDatabase, err}
 	}
 	return nil
+}
+
+// withStatementCache lets SQLite's driver keep statements, since the framework has
+// each of its queries prepared anew.
+func withStatementCache(cfg dbutil.Config) dbutil.Config {
+	if strings.HasPrefix(cfg.Type, "postgres") || strings.HasPrefix(cfg.Type, "pgx") || strings.Contains(cfg.URI, "_stmt_cache_size=") {
+		return cfg
+	}
+	separator := "?"
+	if strings.Contains(cfg.URI, "?") {
+		separator = "&"
+	}
+	cfg.URI += separator + "_stmt_cache_size=64"
+	return cfg
 }
 
 // start opens the listeners first, since the framework's start makes the

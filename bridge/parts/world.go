@@ -90,18 +90,7 @@ func (w *World) startGatekeeper(ctx context.Context, cfg WorldConfig) (err error
 // prepareBridge lets the bridge write its files, and tells it of the gatekeeper.
 func (w *World) prepareBridge(cfg WorldConfig) (err error) {
 	cfg.Progress("letting the bridge write its configuration and registration")
-	info, settings := w.Gatekeeper.Info, map[string]any{}
-	prefix := "network.gatekeepers." + info.Profile + "."
-	for key, value := range map[string]any{
-		"enabled": true, "integrator": IntegratorID, "chat": info.ChatTCP, "enlist_url": info.EnlistURL, "media_url": info.MediaURL,
-		"jwks_url": info.JWKSURL, "noise_root_key": info.NoiseRootKey,
-		"jid_dialect.reads": info.JIDDialect.Reads, "jid_dialect.writes": info.JIDDialect.Writes,
-	} {
-		settings[prefix+key] = value
-	}
-	if info.Profile != "whatsapp" { // the example configuration has it on, and there is no agreement with it here
-		settings["network.gatekeepers.whatsapp.enabled"] = false
-	}
+	settings := w.Gatekeeper.Settings()
 	settings["homeserver.domain"] = "postern.localhost"
 	settings["bridge.permissions"] = map[string]string{"postern.localhost": "user", "@admin:postern.localhost": "admin"}
 	for path, value := range cfg.Settings {
@@ -115,6 +104,23 @@ func (w *World) prepareBridge(cfg WorldConfig) (err error) {
 		return err
 	}
 	return w.readBot()
+}
+
+// Settings is what the bridge has to know of the gatekeeper, in the form that
+// BridgeConfig takes. No other gatekeeper is switched on.
+func (g *Gatekeeper) Settings() map[string]any {
+	info, settings := g.Info, map[string]any{}
+	for key, value := range map[string]any{
+		"enabled": true, "integrator": IntegratorID, "chat": info.ChatTCP, "enlist_url": info.EnlistURL, "media_url": info.MediaURL,
+		"jwks_url": info.JWKSURL, "noise_root_key": info.NoiseRootKey,
+		"jid_dialect.reads": info.JIDDialect.Reads, "jid_dialect.writes": info.JIDDialect.Writes,
+	} {
+		settings["network.gatekeepers."+info.Profile+"."+key] = value
+	}
+	if info.Profile != "whatsapp" { // the example configuration has it on, and there is no agreement with it here
+		settings["network.gatekeepers.whatsapp.enabled"] = false
+	}
+	return settings
 }
 
 // readBot learns the bot's name from the configuration.
