@@ -60,10 +60,10 @@ var errInterrupted = errors.New("interrupted before the transcript was complete"
 // exitStatus tells of what went wrong: 1 if a step or the stopping failed, 130
 // (as shells count SIGINT) if the transcript was cut off, else 0.
 func exitStatus(err error, stderr io.Writer) int {
-	switch err { //nolint:errorlint // an interruption joined with another error is a failure
+	switch err {
 	case nil:
 		return 0
-	case errInterrupted:
+	case errInterrupted: //nolint:errorlint // joined with another error it is a failure
 		fmt.Fprintf(stderr, "\nThe demo was %v.\n", err)
 		return 130
 	}
