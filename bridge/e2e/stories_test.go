@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -255,42 +254,6 @@ func TestANumberThatCannotBeReachedIsRefusedInWords(t *testing.T) {
 			t.Errorf("%s: %v", number, err)
 		}
 	}
-}
-
-func TestALoginWithAWrongTokenIsRefused(t *testing.T) {
-	t.Parallel()
-	s := open(t, setting{noLogin: true})
-	// The agreement names another issuer than the bridge signs for.
-	s.ok(s.Gatekeeper.AddIntegrator(s.ctx, parts.Integrator{
-		ID: parts.IntegratorID, Name: "elsewhere", IdentifierType: "username", PublicBase: "http://127.0.0.1:1",
-	}))
-	s.refusedLogin("integrator")
-	// The agreement is right, but the keys are not to be had.
-	s.ok(s.Gatekeeper.AddIntegrator(s.ctx, parts.Integrator{
-		ID: parts.IntegratorID, Name: "right", IdentifierType: "username", PublicBase: s.Bridge.PublicBase,
-	}))
-	must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "enlist_fail", Reason: "bad_token", Count: 1}))(t)
-	s.refusedLogin("token")
-	s.identifier = must(s.LogIn(s.ctx, s.person))(t).Identifier
-}
-
-// refusedLogin tries to log in and waits for a refusal that has word in it.
-func (s *scene) refusedLogin(word string) {
-	s.t.Helper()
-	since := time.Now().Add(-time.Millisecond)
-	room := must(s.person.CreateDM(s.ctx, s.Bot))(s.t)
-	must(s.BotSays(s.ctx, s.person, room, since, "hello"))(s.t)
-	must(s.person.SendText(s.ctx, room, "login "+s.Gatekeeper.Info.Profile))(s.t)
-	must(s.BotSays(s.ctx, s.person, room, since, "please enter"))(s.t)
-	must(s.person.SendText(s.ctx, room, "agree"))(s.t)
-	must(s.BotSays(s.ctx, s.person, room, time.Now().Add(-time.Second), word))(s.t)
-	partners := must(s.Gatekeeper.Partners(s.ctx))(s.t)
-	for _, p := range partners {
-		if p.Integrator == parts.IntegratorID && p.Connected {
-			s.t.Fatalf("a refused login is connected")
-		}
-	}
-	_ = s.Homeserver.Call(s.ctx, http.MethodPost, "/_matrix/client/v3/rooms/"+room+"/leave", s.person.Token, map[string]any{}, nil)
 }
 
 func TestNothingIsSentBeforeTheUserAgrees(t *testing.T) {
