@@ -22,7 +22,6 @@ import (
 	"postern/connector/binxml"
 	"postern/connector/e2ee"
 	"postern/connector/e2ee/e2eetest"
-	"postern/connector/jid"
 	"postern/connector/noise"
 	"postern/connector/stanza"
 )
@@ -34,19 +33,17 @@ const bareGroup = 32
 // Signal on sessions that are rows of bytes, a row in a durable commit, and an HTTP
 // request. There is no chat, no order, no status and no framework.
 type bare struct {
-	b       *testing.B
-	me      *e2eetest.Party
-	phones  []*e2eetest.Party
-	jids    []jid.JID
-	codec   binxml.Codec
-	client  *noise.Conn // the bridge's end
-	server  *noise.Conn
-	toMe    bytes.Buffer
-	db      *sql.DB
-	put     string // takes any request
-	text    []byte
-	rowsDir string
-	rows    int
+	b      *testing.B
+	me     *e2eetest.Party
+	phones []*e2eetest.Party
+	codec  binxml.Codec
+	client *noise.Conn // the bridge's end
+	server *noise.Conn
+	toMe   bytes.Buffer
+	db     *sql.DB
+	put    string // takes any request
+	text   []byte
+	rows   int
 }
 
 // pipe is one end of the link: it reads from and writes to what it is told.
