@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,37 @@ func TestTheExampleHasEveryKeyOfTheFrameworkAndNoOther(t *testing.T) {
 	}
 	if len(framework) < 150 {
 		t.Errorf("only %d keys were compared", len(framework))
+	}
+}
+
+func TestEveryKeyOfTheExampleIsExplained(t *testing.T) {
+	// These have the keys of what stands above them, and say so.
+	alike := regexp.MustCompile(`^(network\.gatekeepers\.messenger|bridge\.cleanup_on_logout\.bad_credentials)\.`)
+	explained := 0
+	var walk func(n *yaml.Node, path string)
+	walk = func(n *yaml.Node, path string) {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			full := strings.TrimPrefix(path+"."+key.Value, ".")
+			words := key.HeadComment + value.LineComment + key.LineComment
+			switch {
+			case words != "":
+				explained++
+			case value.Kind != yaml.MappingNode && !alike.MatchString(full):
+				t.Errorf("line %d: %s has no comment", key.Line, full)
+			}
+			if value.Kind == yaml.MappingNode && !slices.Contains(freeMaps, full) {
+				walk(value, full)
+			}
+		}
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(exampleConfig), &doc); err != nil {
+		t.Fatal(err)
+	}
+	walk(doc.Content[0], "")
+	if explained < 150 {
+		t.Errorf("only %d keys are explained", explained)
 	}
 }
 
