@@ -101,6 +101,9 @@ func (c *chats) create(ctx context.Context, portal *bridgev2.Portal, chatID, con
 	} else if portal.MXID == "" {
 		return errors.New("connector: open room: not made")
 	}
+	if made, asked := ctx.Value(madeKey{}).(*bool); asked {
+		*made = true
+	}
 	return nil
 }
 

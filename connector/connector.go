@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	up "go.mau.fi/util/configupgrade"
 	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/commands"
 	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/matrix"
 	"maunium.net/go/mautrix/bridgev2/networkid"
@@ -100,6 +101,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
+	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
+		processor.AddHandler(startChatCommand())
+	}
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices()}, Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: refuse,
@@ -120,8 +124,11 @@ var (
 
 // refuse says to a person why an event was not sent on; "" to say nothing, or what the framework says.
 func refuse(evt *bridgev2.MessageStatusEventInfo, cause error) string {
-	if errors.Is(cause, bridgev2.ErrEditsNotSupported) || errors.Is(cause, bridgev2.ErrEditsNotSupportedInPortal) {
-		return (&convert.Unsupported{Kind: convert.KindEdit}).Sentence()
+	// The framework gives what is inside its sentinels as well as the sentinels themselves, so both ways are asked.
+	for _, edits := range []error{bridgev2.ErrEditsNotSupported, bridgev2.ErrEditsNotSupportedInPortal} {
+		if cause != nil && (errors.Is(cause, edits) || errors.Is(edits, cause)) {
+			return (&convert.Unsupported{Kind: convert.KindEdit}).Sentence()
+		}
 	}
 	switch evt.EventType {
 	case event.EventMessage:

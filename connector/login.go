@@ -172,6 +172,7 @@ func (l *loginProcess) SubmitUserInput(ctx context.Context, input map[string]str
 		Metadata:   &LoginMetadata{Gatekeeper: row.Gatekeeper},
 	}, nil)
 	if err != nil {
+		l.connector.resume(row.ID)
 		l.connector.log.Err(err).Str("account", row.ID).Msg("Could not store a login")
 		return nil, errSomethingWrong
 	}
@@ -212,9 +213,11 @@ func (l *loginProcess) enlist(ctx context.Context) (*database.Account, error) {
 	}
 	row.ConsentVersion, row.ConsentAt = consentVersion, time.Now().UnixMilli()
 	if err := c.enlist(ctx, l.agreed.profile, row); err != nil {
+		c.resume(row.ID)
 		return nil, enlistmentWords(err, l.agreed.profile.DisplayName)
 	}
 	if err := c.db.Accounts().Put(ctx, row); err != nil {
+		c.resume(row.ID)
 		c.log.Err(err).Str("account", row.ID).Msg("Could not store an account")
 		return nil, errSomethingWrong
 	}
@@ -229,6 +232,14 @@ func (c *Connector) running(account string) (*client, bool) {
 	}
 	cl, ok := login.Client.(*client)
 	return cl, ok
+}
+
+// resume connects the earlier login of an account again when a later one has failed: what it carries must not wait
+// because somebody tried.
+func (c *Connector) resume(account string) {
+	if client, ok := c.running(account); ok {
+		client.Connect(client.login.Log.WithContext(c.ctx))
+	}
 }
 
 // newAccount makes keys and stores them.

@@ -242,6 +242,7 @@ func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
 	}{
 		"an image":                          {info(event.EventMessage, event.MsgImage), bridgev2.ErrUnsupportedMessageType, "Images"},
 		"an edit":                           {info(event.EventMessage, event.MsgText), bridgev2.ErrEditsNotSupportedInPortal, "edited"},
+		"an edit, as its status says it":    {info(event.EventMessage, event.MsgText), bridgev2.WrapErrorInStatus(bridgev2.ErrEditsNotSupported).InternalError, "edited"},
 		"a reaction":                        {info(event.EventReaction, ""), bridgev2.ErrReactionsNotSupported, "Reactions"},
 		"a redaction":                       {info(event.EventRedaction, ""), bridgev2.ErrRedactionsNotSupported, "deleted"},
 		"a sticker":                         {info(event.EventSticker, ""), bridgev2.ErrUnsupportedMessageType, "Stickers"},
@@ -332,5 +333,16 @@ func TestTheNameThatGoesWithMessagesIsTheBestThatIsKnown(t *testing.T) {
 	}
 	if _, err := c.identifierFor("not a user"); err == nil {
 		t.Error("no user, but an identifier")
+	}
+}
+
+func TestAStartedChatIsCalledNewOnlyIfItIsAndNamesAreNoMarkup(t *testing.T) {
+	const hostile = "[x](https://example.org)"
+	made := startedWords(true, hostile, "Ben", "@wa-1:example.org", "!r:example.org")
+	if !strings.HasPrefix(made, "Created a chat") || strings.Contains(made, hostile) || !strings.Contains(made, "[Ben](") {
+		t.Errorf("a new one: %q", made)
+	}
+	if got := startedWords(false, "Ben", "", "@wa-1:example.org", "!r:example.org"); !strings.HasPrefix(got, "You already have a chat") {
+		t.Errorf("an old one: %q", got)
 	}
 }
