@@ -12,6 +12,8 @@ import (
 
 	"gopkg.in/yaml.v3"
 	"maunium.net/go/mautrix/bridgev2/matrix/mxmain"
+
+	"postern/connector"
 )
 
 // leaves lists the dotted paths of all keys below a mapping.
@@ -109,6 +111,18 @@ func TestTheExampleAtTheTopOfTheTreeIsTheOneThatIsWritten(t *testing.T) {
 	}
 	if err := writeExample(path, io.Discard); err == nil {
 		t.Error("an existing file was overwritten")
+	}
+}
+
+func TestTheExamplesNetworkSectionIsTheConnectorsOwn(t *testing.T) {
+	_, section, _ := strings.Cut(exampleConfig, "\nnetwork:\n")
+	section, _, ok := strings.Cut(section, "\n\nbridge:\n")
+	if !ok {
+		t.Fatal("the example has no network section before bridge")
+	}
+	own, _, _ := connector.New().GetConfig()
+	if got := regexp.MustCompile(`(?m)^ {4}`).ReplaceAllString(section+"\n", ""); got != own {
+		t.Error("the network section of example-config.yaml differs from connector/example.yaml")
 	}
 }
 
