@@ -57,6 +57,9 @@ type Listener struct {
 	server *http.Server
 	// accept keeps the order of the journal and that of the sink the same.
 	accept sync.Mutex
+	// failed says that a transaction was not taken. The homeserver repeats it after a while, and may push later ones before, so the next
+	// one counts as fresh.
+	failed atomic.Bool
 }
 
 type connKey struct{}
@@ -139,6 +142,7 @@ func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxTransaction))
 	if err != nil {
+		l.failed.Store(true)
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			respond(w, http.StatusRequestEntityTooLarge, "M_TOO_LARGE", "Transaction too large")
@@ -162,6 +166,7 @@ func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
 	}
 	if err = l.take(r.Context(), txn, durable, fresh(r.Context())); err != nil {
 		// The homeserver keeps the transaction and sends it again.
+		l.failed.Store(true)
 		l.cfg.Log.Err(err).Int("count", len(durable)).Msg("Could not journal a transaction")
 		respond(w, http.StatusServiceUnavailable, "M_UNKNOWN", "Not stored, please repeat")
 		return
@@ -176,6 +181,7 @@ func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
 // take journals a transaction and hands it on. One that has nothing to keep
 // costs no commit: repeating it does no harm.
 func (l *Listener) take(ctx context.Context, txn string, durable []Entry, fresh bool) error {
+	fresh = l.failed.Swap(false) || fresh
 	if len(durable) == 0 {
 		if fresh {
 			l.cfg.Sink.Enqueue(nil, true)

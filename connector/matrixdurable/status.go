@@ -32,9 +32,10 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 	if failed && ms.ErrorReason == event.MessageStatusUnsupported && !evt.EventType.IsState() {
 		// The framework keeps some of these to itself; a person has to see all of them.
 		told.SendNotice = true
-		if words := c.framework.refuse(evt, ms.InternalError); words != "" {
-			told.Message, told.ErrorAsMessage = words, false
-		}
+		c.reword(&told, evt)
+	} else if failed && errors.Is(ms.InternalError, bridgev2.ErrNotLoggedIn) {
+		// The framework's words name its own insides and, to a third person, whose the login is.
+		c.reword(&told, evt)
 	}
 	if failed && told.SendNotice && c.Config.Matrix.MessageErrorNotices && evt.MessageType != event.MsgNotice {
 		content, err := json.Marshal(told.ToNoticeEvent(evt))
@@ -54,4 +55,11 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 	// What machines read is sent as it was: losing it does not hide a failure.
 	told.SendNotice = false
 	c.Connector.SendMessageStatus(ctx, &told, evt)
+}
+
+// reword puts the connector's words for a refusal in place of the framework's, if it has any.
+func (c *statusConnector) reword(ms *bridgev2.MessageStatus, evt *bridgev2.MessageStatusEventInfo) {
+	if words := c.framework.refuse(evt, ms.InternalError); words != "" {
+		ms.Message, ms.ErrorAsMessage = words, false
+	}
 }
