@@ -130,6 +130,9 @@ func refuse(evt *bridgev2.MessageStatusEventInfo, cause error) string {
 			return (&convert.Unsupported{Kind: convert.KindEdit}).Sentence()
 		}
 	}
+	if errors.Is(cause, bridgev2.ErrNotLoggedIn) {
+		return "This room belongs to a login that has ended or is not yours, so nothing was sent. Log in if you are not, and open a chat of your own with `start-chat`."
+	}
 	switch evt.EventType {
 	case event.EventMessage:
 		_, err := convert.ToInterop(&event.MessageEventContent{MsgType: evt.MessageType, Body: "."}, convert.Limits{})

@@ -243,6 +243,7 @@ func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
 		"an image":                          {info(event.EventMessage, event.MsgImage), bridgev2.ErrUnsupportedMessageType, "Images"},
 		"an edit":                           {info(event.EventMessage, event.MsgText), bridgev2.ErrEditsNotSupportedInPortal, "edited"},
 		"an edit, as its status says it":    {info(event.EventMessage, event.MsgText), bridgev2.WrapErrorInStatus(bridgev2.ErrEditsNotSupported).InternalError, "edited"},
+		"a room of an ended login":          {info(event.EventMessage, event.MsgText), fmt.Errorf("%w (inside)", bridgev2.ErrNotLoggedIn), "login that has ended"},
 		"a reaction":                        {info(event.EventReaction, ""), bridgev2.ErrReactionsNotSupported, "Reactions"},
 		"a redaction":                       {info(event.EventRedaction, ""), bridgev2.ErrRedactionsNotSupported, "deleted"},
 		"a sticker":                         {info(event.EventSticker, ""), bridgev2.ErrUnsupportedMessageType, "Stickers"},
