@@ -69,7 +69,7 @@ func TestARoomBeginsWithTheNoticeAndLiesInTheSpace(t *testing.T) {
 }
 
 func TestAWhatsAppUserWritesFirstAndARoomWithAnInvitationAppears(t *testing.T) {
-	for name, setting := range map[string]setting{"Synapse": {}, "an encrypted room": {encrypted: true}} {
+	for name, setting := range map[string]setting{"Synapse": {}, "an encrypted room": {encrypted: true}, "Postgres": {postgres: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t, setting)
@@ -199,7 +199,7 @@ func TestAMessageThatThePhoneCannotReadIsShownAsFailed(t *testing.T) {
 }
 
 func TestTheBridgeIsKilledInTheMiddleOfAChat(t *testing.T) {
-	for name, setting := range map[string]setting{"Synapse": {}, "an encrypted room": {encrypted: true}} {
+	for name, setting := range map[string]setting{"Synapse": {}, "an encrypted room": {encrypted: true}, "Postgres": {postgres: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t, setting)
