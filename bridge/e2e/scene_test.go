@@ -65,7 +65,6 @@ type scene struct {
 	person     *parts.Person // alice's plain device
 	management string
 	identifier string
-	provoked   bool // complaints of the gatekeeper are expected
 }
 
 // open starts a world and, unless the setting says otherwise, logs alice in.
@@ -128,7 +127,7 @@ func (s *scene) close() {
 	complaints, err := s.Gatekeeper.Complaints(ctx)
 	if err != nil {
 		s.t.Errorf("asking for complaints: %v", err)
-	} else if len(complaints) > 0 && !s.provoked {
+	} else if len(complaints) > 0 {
 		s.t.Errorf("the gatekeeper complains: %s", complaints)
 	}
 	if err := s.Stop(); err != nil {
