@@ -143,7 +143,7 @@ func TestAShortFileTakesEverythingElseFromTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Homeserver.Domain != "matrix.example.org" || !cfg.Bridge.DeduplicateMatrixMessages || cfg.Database.Type != "sqlite3-fk-wal" || cfg.Bridge.PortalEventBuffer != 0 {
+	if cfg.Homeserver.Domain != "matrix.example.org" || cfg.Bridge.DeduplicateMatrixMessages || cfg.Database.Type != "sqlite3-fk-wal" || cfg.Bridge.PortalEventBuffer != 0 {
 		t.Errorf("read %+v", cfg)
 	}
 	if len(cfg.Bridge.Permissions) != 1 {

@@ -23,6 +23,13 @@ func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMe
 	if !carries(c.profile) {
 		return nil, refusal(errNoContent, "this bridge cannot put messages into "+c.profile.DisplayName+"'s form. Nothing was sent")
 	}
+	// An event that comes again long after its rows have left the queue is known by the framework's row. (The framework's own
+	// look-up, deduplicate_matrix_messages, reads all rows of a login each time.)
+	if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, msg.Event.ID); err != nil {
+		return nil, c.again(err)
+	} else if known != nil {
+		return &bridgev2.MatrixMessageResponse{DB: known, Pending: true}, nil
+	}
 	parts, err := c.convert(msg.Content)
 	if err != nil {
 		return nil, err
