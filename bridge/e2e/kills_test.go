@@ -174,13 +174,7 @@ func check(t *testing.T, what string, got, want []string) {
 		}
 	}
 	if !slices.Equal(got, want) && len(got) == len(want) {
-		// Known and open: after a kill one text can be overtaken by the next ones (docs/ARCHITECTURE.md, "What is open"). The
-		// campaign fails on it, the short run says it.
-		report := t.Logf
-		if os.Getenv("POSTERN_ALL") != "" {
-			report = t.Errorf
-		}
-		report("%s are not in order: %q", what, got)
+		t.Errorf("%s are not in order: %q", what, got)
 	}
 	if len(got) != len(want) {
 		t.Errorf("%s: %d, want %d", what, len(got), len(want))

@@ -80,6 +80,39 @@ func TestManyTextsBothWaysOnBothDatabases(t *testing.T) {
 	})
 }
 
+func TestWhatIsSentBeforeTheQueueIsReadOvertakesNothing(t *testing.T) {
+	for name, early := range map[string]int{"one text": 1, "more than stay in memory": 40} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate(t)
+			p := g.enlist(t, interoptest.NewMemStore())
+			p.run(t)
+			p.live(t)
+			chat := p.chat(t, ada)
+			p.end()
+			var want, events []string
+			send := func(n int) {
+				for range n {
+					text := fmt.Sprint("text ", len(want))
+					events = append(events, "$"+text)
+					want = append(want, text)
+					p.send(t, chat, "$"+text, text)
+				}
+			}
+			send(3) // left behind by a process that ended
+			p.make(t)
+			send(early) // homeservers do not wait until an account has read what was left
+			p.begin(t)
+			p.reached(t, interop.OutDelivered, events...)
+			send(2)
+			p.reached(t, interop.OutDelivered, events...)
+			if got := g.texts(ada); !slices.Equal(got, want) {
+				t.Errorf("the phone has %q", got)
+			}
+			g.blameless()
+		})
+	}
+}
+
 func TestFaultsOfTheGatekeeperLoseNothingDoubleNothingAndKeepTheOrder(t *testing.T) {
 	for _, c := range []struct {
 		name   string

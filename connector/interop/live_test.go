@@ -353,8 +353,15 @@ func (p *partner) enlistAgain(ctx context.Context) (jid.JID, error) {
 	return result.Login, err
 }
 
-// run starts the account; the test stops it.
+// run starts a new account on the store; the test stops it.
 func (p *partner) run(t testing.TB) {
+	t.Helper()
+	p.make(t)
+	p.begin(t)
+}
+
+// make makes a new account on the store, which does not run yet.
+func (p *partner) make(t testing.TB) {
 	t.Helper()
 	c := interop.Config{
 		ID: "account1", Profile: p.g.prof, JID: p.login, DisplayName: "Matilda", Device: p.device, StanzaKey: [32]byte{1, 2, 3},
@@ -369,6 +376,11 @@ func (p *partner) run(t testing.TB) {
 		p.edit(&c)
 	}
 	p.a = interop.New(c)
+}
+
+// begin runs the account.
+func (p *partner) begin(t testing.TB) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop, p.done = stop, make(chan error, 1)
 	go func() { p.done <- p.a.Run(ctx) }()

@@ -26,6 +26,8 @@ type outbox struct {
 
 	mu    sync.Mutex
 	chats map[string]*outChat
+	// loaded says that chats has every chat with unfinished parts on disk.
+	loaded bool
 	// flying are the parts that were written and are not acked, by stanza id.
 	flying map[string]*OutRow
 }
@@ -72,6 +74,7 @@ func (o *outbox) load(ctx context.Context) error {
 		c := o.chat(chat, clock)
 		c.log.spilled, c.turn = true, 0 // live asks for the resends
 	}
+	o.loaded = true
 	return nil
 }
 
@@ -101,10 +104,13 @@ func (o *outbox) live() {
 }
 
 // chat returns a chat's entry, made now if it had nothing to do; o.mu is held.
+// Until the queue is loaded, the disk may have older parts of any chat, and what
+// comes stands behind them.
 func (o *outbox) chat(chat string, clock time.Duration) *outChat {
 	c := o.chats[chat]
 	if c == nil {
 		c = &outChat{progress: clock, asked: make(map[int64]int)}
+		c.log.spilled = !o.loaded
 		o.chats[chat] = c
 	}
 	return c
