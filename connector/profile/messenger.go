@@ -80,6 +80,7 @@ func Messenger() *Profile {
 			Groups:       false, // paper: a later stage
 			Calls:        false, // paper: a later stage
 		},
+		Media:            media(),
 		MediaPathProduct: "messenger", // assumed
 	}
 }

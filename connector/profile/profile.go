@@ -74,6 +74,8 @@ type Profile struct {
 	// Features says what the gatekeeper lets through at all; whether this program
 	// does it yet is another matter.
 	Features Features
+	// Media are the kinds and sizes of attachments (PROTOCOL.md 6.4, 7).
+	Media Media
 	// MediaPathProduct is the product's name in the path by which phones ask for our
 	// media: /interop/{product}/download/… (PROTOCOL.md 7.2).
 	MediaPathProduct string
@@ -234,6 +236,9 @@ func ByName(name string) (*Profile, error) {
 func (p *Profile) Clone() *Profile {
 	c := *p
 	c.UserServers = slices.Clone(p.UserServers)
+	c.Media.ImageTypes = slices.Clone(p.Media.ImageTypes)
+	c.Media.VideoTypes = slices.Clone(p.Media.VideoTypes)
+	c.Media.AudioTypes = slices.Clone(p.Media.AudioTypes)
 	return &c
 }
 
@@ -310,4 +315,22 @@ func (f endpoint) check() error {
 		return fmt.Errorf("profile: %s endpoint: not tcp://host:port", f.name)
 	}
 	return nil
+}
+
+// Media says what attachments a phone takes from partners and how large they may be.
+// Types are MIME types as they stand in a message, in lower case.
+type Media struct {
+	// ImageTypes, VideoTypes and AudioTypes go as what they are; everything else goes
+	// as a document.
+	ImageTypes, VideoTypes, AudioTypes []string
+	// VoiceType is the one type of a voice message.
+	VoiceType string
+	// MaxImage, MaxVideo, MaxAudio (voice too) and MaxDocument are the most bytes of
+	// plaintext in one attachment, either way.
+	MaxImage, MaxVideo, MaxAudio, MaxDocument int64
+	// MaxThumbnail is the most bytes of a JPEG thumbnail inside a message, and
+	// WaveformSamples how many values from 0 to 100 a waveform has.
+	MaxThumbnail, WaveformSamples int
+	// Keep is how long an attachment of ours can be fetched (PROTOCOL.md 7.3).
+	Keep time.Duration
 }

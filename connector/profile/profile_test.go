@@ -83,6 +83,11 @@ func TestWhatsAppIsWhatTheProtocolSays(t *testing.T) {
 		"typing expires (6.7)": {p.Timing.TypingExpire, 25 * time.Second},
 		"media path (7.2)":     {p.MediaPathProduct, "whatsapp"},
 		"push issuer (8.2)":    {p.Push.Issuer, "WHATSAPP"},
+		"images (6.4)":         {p.Media.ImageTypes, []string{"image/jpeg", "image/png"}},
+		"videos (6.4)":         {p.Media.VideoTypes, []string{"video/mp4", "video/3gpp"}},
+		"audio files (6.4)":    {p.Media.AudioTypes, []string{"audio/aac", "audio/mp4", "audio/amr", "audio/mpeg"}},
+		"voice (6.4)":          {p.Media.VoiceType, "audio/ogg; codecs=opus"},
+		"media kept (7.3)":     {p.Media.Keep, 45 * 24 * time.Hour},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("%s: %v, want %v", what, pair[0], pair[1])
@@ -241,8 +246,10 @@ func TestEveryValueIsMarkedPaperObservedOrAssumed(t *testing.T) {
 			if fset.Position(kv.End()).Line != line {
 				return true // a group: its members are marked
 			}
-			if call, ok := kv.Value.(*ast.CallExpr); ok && call.Fun.(*ast.Ident).Name == "timing" {
-				return true
+			if call, ok := kv.Value.(*ast.CallExpr); ok {
+				if name := call.Fun.(*ast.Ident).Name; name == "timing" || name == "media" {
+					return true // marked inside
+				}
 			}
 			values++
 			if !mark.MatchString(comments[line]) {

@@ -84,6 +84,7 @@ func WhatsApp() *Profile {
 			Groups:       false, // paper: a later stage
 			Calls:        false, // paper: a later stage
 		},
+		Media:            media(),
 		MediaPathProduct: "whatsapp", // paper
 	}
 }
@@ -104,5 +105,22 @@ func timing() Timing {
 		TypingExpire:       25 * time.Second,    // observed: ordinary clients
 		SignedPreKeyRotate: 7 * 24 * time.Hour,  // assumed: X3DH asks for about weekly
 		SignedPreKeyKeep:   30 * 24 * time.Hour, // assumed: as long as the gatekeeper queues
+	}
+}
+
+// media are the bounds of attachments, the same for both gatekeepers until papers say otherwise.
+func media() Media {
+	return Media{
+		ImageTypes:      []string{"image/jpeg", "image/png"},                           // observed
+		VideoTypes:      []string{"video/mp4", "video/3gpp"},                           // observed
+		AudioTypes:      []string{"audio/aac", "audio/mp4", "audio/amr", "audio/mpeg"}, // observed
+		VoiceType:       "audio/ogg; codecs=opus",                                      // observed
+		MaxImage:        64 << 20,                                                      // assumed
+		MaxVideo:        2000 << 20,                                                    // observed: ordinary clients
+		MaxAudio:        2000 << 20,                                                    // observed: ordinary clients
+		MaxDocument:     2000 << 20,                                                    // observed: ordinary clients
+		MaxThumbnail:    16 << 10,                                                      // assumed
+		WaveformSamples: 64,                                                            // observed
+		Keep:            45 * 24 * time.Hour,                                           // assumed: the gatekeeper queues for 30 days
 	}
 }
