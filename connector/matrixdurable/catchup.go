@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -27,7 +28,10 @@ type CatchUpConfig struct {
 	Ask        Ask
 	// Own is as in ListenerConfig.
 	Own func(user string) bool
-	// Every is how often it looks without a reason; default 30 s.
+	// Order is as in ListenerConfig.
+	Order sync.Locker
+	// Every is how often it looks without a reason; default 30 s. After a Check it looks again after a second, and then
+	// less and less often: what the homeserver leaves behind, it leaves behind after a restart.
 	Every time.Duration
 	Log   zerolog.Logger
 }
@@ -39,13 +43,17 @@ type CatchUpConfig struct {
 type CatchUp struct {
 	cfg  CatchUpConfig
 	wake chan struct{}
-	mu   sync.Mutex // one look at a time
+	soon atomic.Bool // there was a Check since Run last waited
+	mu   sync.Mutex  // one look at a time
 }
 
 // NewCatchUp makes a CatchUp.
 func NewCatchUp(cfg CatchUpConfig) *CatchUp {
 	if cfg.Every == 0 {
 		cfg.Every = 30 * time.Second
+	}
+	if cfg.Order == nil {
+		cfg.Order = new(sync.Mutex)
 	}
 	return &CatchUp{cfg: cfg, wake: make(chan struct{}, 1)}
 }
@@ -60,33 +68,43 @@ func (c *CatchUp) Soon() {
 
 // Run looks now and then until ctx ends.
 func (c *CatchUp) Run(ctx context.Context) {
-	tick := time.NewTicker(c.cfg.Every)
-	defer tick.Stop()
-	pause := time.Duration(0)
+	wait, failed := c.cfg.Every, time.Duration(0)
 	for {
 		if err := c.Look(ctx); err != nil && ctx.Err() == nil {
-			pause = min(max(pause*2, 250*time.Millisecond), 5*time.Second)
+			failed = min(max(failed*2, 250*time.Millisecond), 5*time.Second)
 			c.cfg.Log.Warn().Err(err).Msg("Could not ask the homeserver for missed events")
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(pause):
-			}
+			pause(ctx, failed, nil)
 			continue
 		}
-		pause = 0
-		select {
-		case <-ctx.Done():
+		failed = 0
+		wait = min(wait*2, c.cfg.Every)
+		if c.soon.Swap(false) {
+			wait = min(time.Second, c.cfg.Every)
+		}
+		if !pause(ctx, wait, c.wake) {
 			return
-		case <-tick.C:
-		case <-c.wake:
 		}
 	}
+}
+
+// pause waits; false if ctx has ended.
+func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-wake:
+	}
+	return ctx.Err() == nil
 }
 
 // Check is Look for the dispatcher, which holds the rooms meanwhile: it does not give up before ctx
 // ends, since whatever is handled before it has succeeded may be out of order. A failure is made up for by Run.
 func (c *CatchUp) Check(ctx context.Context) {
+	if !c.soon.Swap(true) {
+		defer c.Soon() // so that Run waits less
+	}
 	for pause := 50 * time.Millisecond; ; pause = min(pause*2, time.Second) {
 		err := c.Look(ctx)
 		if err == nil {
@@ -184,6 +202,8 @@ func (c *CatchUp) Look(ctx context.Context) error {
 
 // merge journals what was missed and puts it into the rooms' queues, before later events that still wait there.
 func (c *CatchUp) merge(ctx context.Context, next string, entries []Entry, newest int64) error {
+	c.cfg.Order.Lock()
+	defer c.cfg.Order.Unlock()
 	c.cfg.Dispatcher.Hold()
 	defer c.cfg.Dispatcher.Release()
 	entries = c.withLater(entries, newest)

@@ -63,7 +63,9 @@ type Dispatcher struct {
 	waiting  map[string]bool // event ids of queued room events that no worker has taken
 	inMemory int             // bytes of queued bodies
 	newest   int64           // the highest place that was ever queued
-	checking bool
+	checking *look           // nil for none
+	// passing has what Pass brought of each room and no worker has taken; a room that is in it has a worker.
+	passing map[string]*Entry
 
 	finish chan int64
 }
@@ -81,7 +83,7 @@ func NewDispatcher(cfg DispatcherConfig) *Dispatcher {
 	if cfg.MemoryLimit == 0 {
 		cfg.MemoryLimit = 64 << 20
 	}
-	d := &Dispatcher{cfg: cfg, rooms: map[string]*roomQueue{}, waiting: map[string]bool{}, finish: make(chan int64, 1024)}
+	d := &Dispatcher{cfg: cfg, rooms: map[string]*roomQueue{}, waiting: map[string]bool{}, passing: map[string]*Entry{}, finish: make(chan int64, 1024)}
 	d.ctx, d.cancel = context.WithCancel(cfg.Log.WithContext(context.Background()))
 	return d
 }
@@ -128,43 +130,83 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 	}
 }
 
+// look is one asking for what the homeserver may have lost. What comes while it runs may be newer than its answer, and is
+// looked into by the next one.
+type look struct {
+	done chan struct{}
+	next *look
+}
+
+func newLook() *look { return &look{done: make(chan struct{})} }
+
 // Enqueue implements Sink.
-func (d *Dispatcher) Enqueue(entries []Entry, fresh bool) {
+func (d *Dispatcher) Enqueue(entries []Entry, fresh bool) <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.queue(entries)
-	if fresh && d.cfg.Check != nil && d.started && !d.stopping && !d.checking {
-		d.checking = true
-		d.holds++
-		d.work.Go(d.check)
+	defer d.spawn()
+	if !fresh || d.cfg.Check == nil || !d.started || d.stopping {
+		return nil
 	}
-	d.spawn()
+	if l := d.checking; l != nil {
+		if l.next == nil {
+			l.next = newLook()
+		}
+		return l.next.done
+	}
+	d.checking = newLook()
+	d.holds++
+	d.work.Go(d.check)
+	return d.checking.done
 }
 
-// check asks the homeserver for what it may have lost, while rooms wait.
+// check asks the homeserver for what it may have lost, while rooms wait, until nothing has come meanwhile.
 func (d *Dispatcher) check() {
+	defer d.Release()
 	ctx, cancel := context.WithTimeout(d.ctx, d.cfg.CheckPatience)
 	defer cancel()
-	d.cfg.Check(ctx)
-	d.mu.Lock()
-	d.checking = false
-	d.mu.Unlock()
-	d.Release()
+	for more := true; more; {
+		d.cfg.Check(ctx)
+		d.mu.Lock()
+		done := d.checking.done
+		d.checking = d.checking.next
+		more = d.checking != nil
+		d.mu.Unlock()
+		close(done)
+	}
 }
 
-// Pass implements Sink: typing is handed on at once, without a place in the order.
+// Pass implements Sink: typing is handed on at once, without a place among the room's events. Each entry says all of who is typing,
+// so of those that wait behind one another in a room the newest stands for all, and none overtakes.
 func (d *Dispatcher) Pass(entries []Entry) {
 	d.mu.Lock()
-	ready := d.started && !d.stopping
-	d.mu.Unlock()
-	if !ready {
+	defer d.mu.Unlock()
+	if !d.started || d.stopping {
 		return
 	}
-	d.work.Go(func() {
-		for _, e := range entries {
-			d.handle(e)
+	for _, e := range entries {
+		_, working := d.passing[e.Room]
+		d.passing[e.Room] = &e
+		if !working {
+			d.work.Go(func() { d.pass(e.Room) })
 		}
-	})
+	}
+}
+
+// pass hands on what a room has until there is nothing.
+func (d *Dispatcher) pass(room string) {
+	for {
+		d.mu.Lock()
+		e := d.passing[room]
+		if e == nil || d.stopping {
+			delete(d.passing, room)
+			d.mu.Unlock()
+			return
+		}
+		d.passing[room] = nil
+		d.mu.Unlock()
+		d.handle(*e)
+	}
 }
 
 // Hold keeps workers from taking further events until Release. Holds add up.

@@ -34,6 +34,8 @@ type ListenerConfig struct {
 	Sink Sink
 	// Own tells our own users (bot and ghosts), whose messages are not journalled.
 	Own func(user string) bool
+	// Order keeps the order of the journal and that of the sink the same; CatchUp shares it.
+	Order sync.Locker
 	// Fallback serves every other path: ping, live and ready, provisioning.
 	Fallback http.Handler
 	// Log gets counts and opaque ids only.
@@ -42,9 +44,10 @@ type ListenerConfig struct {
 
 // Sink receives accepted events.
 type Sink interface {
-	// Enqueue takes journalled entries in order. fresh says that they came over a connection that was not seen before, so that
-	// the homeserver may have been restarted and may have lost earlier ones.
-	Enqueue(entries []Entry, fresh bool)
+	// Enqueue takes journalled entries in order. fresh says that the homeserver, or we, may have been restarted a moment ago, so that
+	// it may have lost earlier events or may bring them later. The channel is closed when that was looked into; nil if
+	// there is nothing to wait for.
+	Enqueue(entries []Entry, fresh bool) <-chan struct{}
 	// Pass takes events that are not kept: typing.
 	Pass(entries []Entry)
 }
@@ -55,8 +58,8 @@ type Listener struct {
 	cfg    ListenerConfig
 	token  [sha256.Size]byte
 	server *http.Server
-	// accept keeps the order of the journal and that of the sink the same.
-	accept sync.Mutex
+	// unsettled is until when transactions count as fresh, in Unix nanoseconds.
+	unsettled atomic.Int64
 	// failed says that a transaction was not taken. The homeserver repeats it after a while, and may push later ones before, so the next
 	// one counts as fresh.
 	failed atomic.Bool
@@ -64,8 +67,21 @@ type Listener struct {
 
 type connKey struct{}
 
+const (
+	// settling is how long after the first transaction on a connection the later ones count as fresh too. While Synapse recovers from a
+	// failed push, one that it puts together in the moment of recovery stays behind until the next failure, and
+	// the later ones pass it by.
+	settling = 5 * time.Second
+	// lookPatience bounds how long the answer to a fresh transaction waits until the homeserver was asked for what it left out. It sends the
+	// next one only then, so that each of them is looked into before the next comes.
+	lookPatience = 2 * time.Second
+)
+
 // NewListener makes a Listener; Serve starts it.
 func NewListener(cfg ListenerConfig) *Listener {
+	if cfg.Order == nil {
+		cfg.Order = new(sync.Mutex)
+	}
 	l := &Listener{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token))}
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /_matrix/app/v1/transactions/{txnID}", l.putTransaction)
@@ -181,24 +197,49 @@ func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
 // take journals a transaction and hands it on. One that has nothing to keep
 // costs no commit: repeating it does no harm.
 func (l *Listener) take(ctx context.Context, txn string, durable []Entry, fresh bool) error {
-	fresh = l.failed.Swap(false) || fresh
+	fresh = l.stillFresh(l.failed.Swap(false) || fresh)
+	looked, err := l.store(ctx, txn, durable, fresh)
+	if err != nil || looked == nil {
+		return err
+	}
+	patience := time.NewTimer(lookPatience)
+	defer patience.Stop()
+	select {
+	case <-looked:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// stillFresh says whether a transaction counts as fresh, by itself or because one before it did.
+func (l *Listener) stillFresh(fresh bool) bool {
+	now := time.Now()
+	if fresh {
+		l.unsettled.Store(now.Add(settling).UnixNano())
+		return true
+	}
+	return now.UnixNano() < l.unsettled.Load()
+}
+
+func (l *Listener) store(ctx context.Context, txn string, durable []Entry, fresh bool) (looked <-chan struct{}, err error) {
 	if len(durable) == 0 {
 		if fresh {
-			l.cfg.Sink.Enqueue(nil, true)
+			return l.cfg.Sink.Enqueue(nil, true), nil
 		}
-		return nil
+		return nil, nil
 	}
-	l.accept.Lock()
-	defer l.accept.Unlock()
+	l.cfg.Order.Lock()
+	defer l.cfg.Order.Unlock()
 	// The homeserver's patience must not decide over a commit that is under way.
 	stored, _, err := l.cfg.Journal.Accept(context.WithoutCancel(ctx), transactionKey(txn, durable), durable)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(stored) > 0 || fresh {
-		l.cfg.Sink.Enqueue(stored, fresh)
+		looked = l.cfg.Sink.Enqueue(stored, fresh)
 	}
-	return nil
+	return looked, nil
 }
 
 // transactionKey is what a transaction is known by: its id and its events. The id alone will not do, since Synapse on SQLite

@@ -70,13 +70,14 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		Check: func(ctx context.Context) { s.catchUp.Check(ctx) },
 	})
 	framework.SetComplete(s.dispatcher.Complete)
+	order := new(sync.Mutex)
 	s.catchUp = NewCatchUp(CatchUpConfig{
-		Journal: cfg.Journal, Dispatcher: s.dispatcher, Ask: s.ask, Own: framework.Own, Log: cfg.Log,
+		Journal: cfg.Journal, Dispatcher: s.dispatcher, Ask: s.ask, Own: framework.Own, Order: order, Log: cfg.Log,
 	})
 	WrapCrypto(m, cfg.Journal, cfg.Log)
 	s.listener = NewListener(ListenerConfig{
 		Token: m.Config.AppService.HSToken, Journal: cfg.Journal, Sink: s.dispatcher, Own: framework.Own,
-		Fallback: m.AS.Router, Log: cfg.Log,
+		Order: order, Fallback: m.AS.Router, Log: cfg.Log,
 	})
 	return s, nil
 }
