@@ -258,3 +258,30 @@ func TestTypingIsPassedOnWithoutAPlaceInTheJournal(t *testing.T) {
 		t.Errorf("handled %v, finished %v", got, j.finished)
 	}
 }
+
+func TestOfTypingThatComesFasterThanItIsHandledTheNewestIsHandledLast(t *testing.T) {
+	first, goOn := make(chan struct{}), make(chan struct{})
+	h := newHandler(func(e Entry) Outcome {
+		if e.EventID == "first" {
+			close(first)
+			<-goOn
+		}
+		return Done
+	})
+	d := NewDispatcher(DispatcherConfig{Journal: newMemJournal(), Handler: h})
+	d.Start()
+	d.Pass(room("!a", "first"))
+	<-first
+	for i := range 100 {
+		d.Pass(room("!a", fmt.Sprint(i)))
+	}
+	d.Pass(room("!b", "elsewhere"))
+	h.await(t, 1) // a slow room holds up no other
+	close(goOn)
+	h.await(t, 2)
+	stop(t, d)
+	got := h.order()
+	if len(got) != 3 || got[2] != "99" || len(d.passing) != 0 {
+		t.Errorf("handled %v, left %d", got, len(d.passing))
+	}
+}

@@ -29,12 +29,14 @@ type Framework struct {
 	journal Journal
 	notices *Notices
 	refuse  Refuse
+	carry   func(evt *event.Event)
 	log     zerolog.Logger
 	// complete ends a command's entry.
 	complete func(seq int64)
 
 	mu       sync.Mutex
-	again    map[id.EventID]bool  // events being handled -> to be handled again
+	again    map[string]bool      // what is being handled (handling) -> to be handled again
+	later    map[id.EventID]bool  // events being handled whose success the connector tells
 	commands map[id.EventID]int64 // running commands -> journal place
 	hopeless map[id.SessionID]time.Time
 }
@@ -49,7 +51,10 @@ type FrameworkConfig struct {
 	Notices *Notices
 	// Refuse may be nil.
 	Refuse Refuse
-	Log    zerolog.Logger
+	// Carry, if not nil, may turn an event that came into a chat, of a kind that the framework passes over, into one that it hands
+	// to the network connector.
+	Carry func(evt *event.Event)
+	Log   zerolog.Logger
 }
 
 // Refuse puts into words, for the person who sent it, why an event was not bridged. cause is the framework's error, or nil for
@@ -60,8 +65,8 @@ type Refuse func(evt *bridgev2.MessageStatusEventInfo, cause error) string
 // processor and its message status go through us from then on.
 func NewFramework(cfg FrameworkConfig) *Framework {
 	f := &Framework{
-		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, refuse: cfg.Refuse, log: cfg.Log,
-		again: map[id.EventID]bool{}, commands: map[id.EventID]int64{}, hopeless: map[id.SessionID]time.Time{},
+		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, refuse: cfg.Refuse, carry: cfg.Carry, log: cfg.Log,
+		again: map[string]bool{}, later: map[id.EventID]bool{}, commands: map[id.EventID]int64{}, hopeless: map[id.SessionID]time.Time{},
 	}
 	// Handlers run in the dispatcher's own goroutine, which knows by that when they have ended.
 	f.matrix.EventProcessor.ExecSyncWarnTime = 0
@@ -153,19 +158,37 @@ func (f *Framework) dispatch(ctx context.Context, seq int64, evt *event.Event) O
 		f.matrix.EventProcessor.Dispatch(ctx, evt)
 		return Handed
 	}
+	if err = f.carried(ctx, evt); err != nil {
+		f.log.Err(err).Stringer("event_id", evt.ID).Msg("Could not tell whether an event came into a chat")
+		return Again
+	}
+	key := handling(evt)
 	f.mu.Lock()
-	f.again[evt.ID] = false
+	f.again[key] = false
 	f.mu.Unlock()
 	// What the framework sends while it handles the event (a welcome, say) is repeated with the event.
 	f.matrix.EventProcessor.Dispatch(ctx, evt)
 	f.mu.Lock()
-	again := f.again[evt.ID]
-	delete(f.again, evt.ID)
+	again := f.again[key]
+	delete(f.again, key)
+	delete(f.later, evt.ID)
 	f.mu.Unlock()
 	if again || f.bridge.IsStopping() {
 		return Again
 	}
 	return f.passedOver(ctx, evt)
+}
+
+// carried gives an event in a chat to Carry.
+func (f *Framework) carried(ctx context.Context, evt *event.Event) error {
+	if f.carry == nil || evt.Type.Class != event.MessageEventType || evt.Type == event.EventMessage || f.Own(evt.Sender.String()) {
+		return nil
+	}
+	portal, err := f.bridge.GetPortalByMXID(ctx, evt.RoomID)
+	if err == nil && portal != nil {
+		f.carry(evt)
+	}
+	return err
 }
 
 // handled are the kinds of room events that the framework answers for itself.
@@ -200,13 +223,44 @@ func (f *Framework) tell(ctx context.Context, kind string, evt *event.Event, wor
 	return Done
 }
 
+// handling names an event that is being handled: by its id, or by its room if it is receipts or typing, of which a room has one at a
+// time each.
+func handling(evt *event.Event) string {
+	if evt.ID != "" {
+		return evt.ID.String()
+	}
+	return evt.Type.Type + " " + evt.RoomID.String()
+}
+
 // tryAgain asks for an event that is being handled to be handled again.
-func (f *Framework) tryAgain(evt id.EventID) {
+func (f *Framework) tryAgain(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, running := f.again[evt]; running {
-		f.again[evt] = true
+	if _, running := f.again[key]; running {
+		f.again[key] = true
 	}
+}
+
+// ReceiptsAgain asks for the read receipts that are being handled in a room to be handled again: the framework only logs the error
+// of a connector that could not take one over.
+func (f *Framework) ReceiptsAgain(room id.RoomID) {
+	f.tryAgain(handling(&event.Event{Type: event.EphemeralEventReceipt, RoomID: room}))
+}
+
+// TellLater says that the success of an event which is being handled is told by the connector. The framework tells the success of
+// edits, reactions and redactions when their handlers return, when nothing has been sent yet.
+func (f *Framework) TellLater(evt id.EventID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, running := f.again[evt.String()]; running {
+		f.later[evt] = true
+	}
+}
+
+func (f *Framework) toldLater(evt id.EventID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.later[evt]
 }
 
 // isCommand says whether the framework will take an event for a command, by its own rule.

@@ -98,7 +98,7 @@ func (t *transaction) entries(own func(user string) bool) (durable, passing []En
 		case h.Room == "": // presence
 		case h.Type == "m.receipt":
 			durable = append(durable, Entry{Kind: KindEphemeral, Room: h.Room, Body: raw})
-		default:
+		case h.Type == "m.typing":
 			passing = append(passing, Entry{Kind: KindEphemeral, Room: h.Room, Body: raw})
 		}
 	}

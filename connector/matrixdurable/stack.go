@@ -26,8 +26,9 @@ type StackConfig struct {
 	Notices NoticeStore
 	// AliasPrefix begins the local parts of room aliases; see Transport.
 	AliasPrefix string
-	// Refuse may be nil.
+	// Refuse and Carry may be nil; see FrameworkConfig.
 	Refuse Refuse
+	Carry  func(evt *event.Event)
 	Log    zerolog.Logger
 }
 
@@ -36,6 +37,7 @@ type Stack struct {
 	Notices *Notices
 
 	cfg        StackConfig
+	framework  *Framework
 	dispatcher *Dispatcher
 	catchUp    *CatchUp
 	listener   *Listener
@@ -64,23 +66,29 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		_, err := m.Bridge.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
 		return err
 	}, cfg.Log)
-	framework := NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Log: cfg.Log})
+	s.framework = NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Carry: cfg.Carry, Log: cfg.Log})
 	s.dispatcher = NewDispatcher(DispatcherConfig{
-		Journal: cfg.Journal, Handler: framework, Log: cfg.Log,
+		Journal: cfg.Journal, Handler: s.framework, Log: cfg.Log,
 		Check: func(ctx context.Context) { s.catchUp.Check(ctx) },
 	})
-	framework.SetComplete(s.dispatcher.Complete)
+	s.framework.SetComplete(s.dispatcher.Complete)
 	order := new(sync.Mutex)
 	s.catchUp = NewCatchUp(CatchUpConfig{
-		Journal: cfg.Journal, Dispatcher: s.dispatcher, Ask: s.ask, Own: framework.Own, Order: order, Log: cfg.Log,
+		Journal: cfg.Journal, Dispatcher: s.dispatcher, Ask: s.ask, Own: s.framework.Own, Order: order, Log: cfg.Log,
 	})
 	WrapCrypto(m, cfg.Journal, cfg.Log)
 	s.listener = NewListener(ListenerConfig{
-		Token: m.Config.AppService.HSToken, Journal: cfg.Journal, Sink: s.dispatcher, Own: framework.Own,
+		Token: m.Config.AppService.HSToken, Journal: cfg.Journal, Sink: s.dispatcher, Own: s.framework.Own,
 		Order: order, Fallback: m.AS.Router, Log: cfg.Log,
 	})
 	return s, nil
 }
+
+// ReceiptsAgain is Framework.ReceiptsAgain.
+func (s *Stack) ReceiptsAgain(room id.RoomID) { s.framework.ReceiptsAgain(room) }
+
+// TellLater is Framework.TellLater.
+func (s *Stack) TellLater(evt id.EventID) { s.framework.TellLater(evt) }
 
 // ask does a request of CatchUp as the bot.
 func (s *Stack) ask(ctx context.Context, path string, query url.Values, into any) error {

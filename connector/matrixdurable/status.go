@@ -24,13 +24,20 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 		return
 	}
 	if ms.InternalError != nil && errors.Is(ms.InternalError, ErrTryAgain) {
-		c.framework.tryAgain(evt.SourceEventID)
+		c.framework.tryAgain(evt.SourceEventID.String())
+		return
+	}
+	if ms.Status == event.MessageStatusSuccess && c.framework.toldLater(evt.SourceEventID) {
 		return
 	}
 	failed := ms.Status == event.MessageStatusFail || ms.Status == event.MessageStatusRetriable
 	told := *ms
 	if failed && ms.ErrorReason == event.MessageStatusUnsupported && !evt.EventType.IsState() {
 		// The framework keeps some of these to itself; a person has to see all of them.
+		told.SendNotice = true
+		c.reword(&told, evt)
+	} else if failed && evt.EventType == event.EventMessage && errors.Is(ms.InternalError, bridgev2.ErrTargetMessageNotFound) {
+		// An edit of what was never sent, which the sender sees as done.
 		told.SendNotice = true
 		c.reword(&told, evt)
 	} else if failed && errors.Is(ms.InternalError, bridgev2.ErrNotLoggedIn) {
@@ -48,7 +55,7 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 		}
 		if err != nil {
 			c.framework.log.Err(err).Stringer("event_id", evt.SourceEventID).Msg("Could not store a notice")
-			c.framework.tryAgain(evt.SourceEventID)
+			c.framework.tryAgain(evt.SourceEventID.String())
 			return
 		}
 	}
