@@ -34,7 +34,10 @@ const (
 	signal    = "go.mau.fi/libsignal/"
 	websocket = "github.com/coder/websocket"
 	jose      = "github.com/go-jose/go-jose/v4"
+	s3        = "github.com/minio/minio-go/v7"
 	yaml      = "gopkg.in/yaml.v3"
+	images    = "golang.org/x/image/"
+	blurhash  = "github.com/buckket/go-blurhash"
 )
 
 // table has every package of the product, lowest first. The section "Folders
@@ -43,10 +46,12 @@ var table = []row{
 	{"connector/jid", nil, nil},
 	{"connector/binxml", []string{"connector/jid"}, []string{tokens}},
 	{"connector/noise", nil, []string{"golang.org/x/crypto/", "filippo.io/edwards25519"}},
+	{"connector/media", nil, nil},
 	{"connector/issuer", nil, []string{jose}},
 	{"connector/stanza", []string{"connector/binxml", "connector/jid"}, nil},
 	{"connector/e2ee", []string{"connector/jid"}, []string{signal}},
 	{"connector/profile", []string{"connector/jid", "connector/binxml", "connector/noise"}, []string{payloads}},
+	{"connector/transcode", []string{"connector/profile"}, []string{images, blurhash}},
 	{
 		"connector/gatekeeper",
 		[]string{"connector/profile", "connector/noise", "connector/binxml", "connector/stanza", "connector/jid"},
@@ -61,9 +66,10 @@ var table = []row{
 		[]string{payloads},
 	},
 	{
-		"connector/convert", []string{"connector/profile"},
+		"connector/convert", []string{"connector/media", "connector/profile"},
 		[]string{payloads, mautrix + "/event", mautrix + "/id", mautrix + "/format", "golang.org/x/net/html"},
 	},
+	{"connector/mediastore", nil, []string{s3}},
 	{"connector/matrixdurable", nil, []string{mautrix}},
 	{"database", nil, []string{"github.com/lib/pq", "github.com/mattn/go-sqlite3"}},
 	{
@@ -71,14 +77,16 @@ var table = []row{
 		[]string{
 			"connector/jid", "connector/binxml", "connector/noise", "connector/issuer", "connector/stanza",
 			"connector/e2ee", "connector/profile", "connector/gatekeeper", "connector/interop",
-			"connector/convert", "connector/matrixdurable", "database",
+			"connector/convert", "connector/media", "connector/transcode", "connector/mediastore", "connector/matrixdurable",
+			"database",
 		},
 		[]string{mautrix, payloads, yaml},
 	},
 	{
 		"bridge/sandbox",
 		[]string{
-			"connector/jid", "connector/binxml", "connector/noise", "connector/stanza", "connector/profile", "connector/e2ee",
+			"connector/jid", "connector/binxml", "connector/noise", "connector/media", "connector/stanza", "connector/profile",
+			"connector/e2ee",
 		},
 		[]string{signal, payloads, jose, websocket},
 	},
