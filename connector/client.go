@@ -74,13 +74,14 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 	cl.chats = newChats(cl)
 	cl.account = interop.New(interop.Config{
 		ID: row.ID, Profile: p, JID: address, DisplayName: c.displayname(login.UserMXID, ""), Device: device,
-		StanzaKey:  cl.stanzaKey,
-		Gatekeeper: gatekeeper.Config{Static: static, Token: cl.token, ReadReceipts: true},
-		Store:      NewAccountStore(c.db, row.ID, row.Gatekeeper),
-		Upcalls:    cl,
-		Reenlist:   cl.reenlist,
-		Reenlisted: reenlisted(row),
-		Log:        c.log,
+		ReadReceipts: true,
+		StanzaKey:    cl.stanzaKey,
+		Gatekeeper:   gatekeeper.Config{Static: static, Token: cl.token},
+		Store:        NewAccountStore(c.db, row.ID, row.Gatekeeper),
+		Upcalls:      cl,
+		Reenlist:     cl.reenlist,
+		Reenlisted:   reenlisted(row),
+		Log:          c.log,
 	})
 	return cl, nil
 }

@@ -40,7 +40,7 @@ func toIn(r *interop.InRow) *database.QueueIn {
 	return &database.QueueIn{
 		ChatID: r.Chat, Class: int(r.Class), ItemID: r.ID, Seq: r.Seq, Hash: r.Hash, Kind: string(r.Kind), State: int(r.State),
 		Timestamp: r.Timestamp, Received: r.Received, Since: r.Since, Payload: r.Payload, Notify: r.Notify, STS: r.STS,
-		Receipt: int(r.Receipt), Nack: r.Nack, Retries: r.Retries, Late: r.Late,
+		Receipt: int(r.Receipt), Read: int(r.Read), Nack: r.Nack, Retries: r.Retries, Late: r.Late,
 	}
 }
 
@@ -48,7 +48,8 @@ func fromIn(r *database.QueueIn) *interop.InRow {
 	return &interop.InRow{
 		Chat: r.ChatID, Class: interop.Class(r.Class), ID: r.ItemID, Seq: r.Seq, Hash: r.Hash, Kind: interop.Kind(r.Kind),
 		State: interop.InState(r.State), Timestamp: r.Timestamp, Received: r.Received, Since: r.Since, Payload: r.Payload,
-		Notify: r.Notify, STS: r.STS, Receipt: interop.ReceiptState(r.Receipt), Nack: r.Nack, Retries: r.Retries, Late: r.Late,
+		Notify: r.Notify, STS: r.STS, Receipt: interop.ReceiptState(r.Receipt), Read: interop.ReceiptState(r.Read), Nack: r.Nack,
+		Retries: r.Retries, Late: r.Late,
 	}
 }
 
@@ -109,6 +110,30 @@ func (s accountStore) ReceiptsDone(ctx context.Context, chat string, ids []strin
 	return s.queue.ReceiptsDoneIn(ctx, chat, ids)
 }
 
+func (s accountStore) HoldInbound(ctx context.Context, row *interop.InRow) error {
+	return s.queue.HoldIn(ctx, toIn(row))
+}
+
+func (s accountStore) HeldInbound(ctx context.Context, chat string, after int64, limit int) ([]*interop.InRow, error) {
+	return fromIns(s.queue.HeldIn(ctx, chat, after, limit))
+}
+
+func (s accountStore) AllHeld(ctx context.Context) ([]*interop.InRow, error) {
+	return fromIns(s.queue.AllHeldIn(ctx))
+}
+
+func (s accountStore) MarkReadInbound(ctx context.Context, chat, id string, state interop.ReceiptState, limit int) (int, error) {
+	return s.queue.MarkReadIn(ctx, chat, id, int(state), limit)
+}
+
+func (s accountStore) DueReads(ctx context.Context, chat string, after int64, limit int) ([]*interop.InRow, error) {
+	return fromIns(s.queue.DueReadsIn(ctx, chat, after, limit))
+}
+
+func (s accountStore) SetReads(ctx context.Context, chat string, ids []string, state interop.ReceiptState) error {
+	return s.queue.SetReadsIn(ctx, chat, ids, int(state))
+}
+
 func (s accountStore) PruneInbound(ctx context.Context, before int64, limit int) (int, error) {
 	return s.queue.PruneIn(ctx, before, limit)
 }
@@ -116,8 +141,8 @@ func (s accountStore) PruneInbound(ctx context.Context, before int64, limit int)
 func toOut(r *interop.OutRow) (*database.QueueOut, error) {
 	out := &database.QueueOut{
 		StanzaID: r.StanzaID, Seq: r.Seq, ChatID: r.Chat, EventID: r.EventID, RoomID: r.RoomID, Part: r.Part, Parts: r.Parts,
-		Type: r.Type, MediaType: r.MediaType, Plaintext: r.Plaintext, Stanza: r.Stanza, State: int(r.State), Created: r.Created,
-		Changed: r.Changed, Reason: string(r.Reason), Code: r.Code, Reported: int(r.Reported), RetryLast: r.RetryLast, Answers: r.Answers,
+		Type: r.Type, MediaType: r.MediaType, Recipe: r.Recipe, Plaintext: r.Plaintext, Fallback: r.Fallback, Stanza: r.Stanza,
+		State: int(r.State), Created: r.Created, Changed: r.Changed, Reason: string(r.Reason), Code: r.Code, Reported: int(r.Reported), RetryLast: r.RetryLast, Answers: r.Answers,
 	}
 	var err error
 	out.Retry, err = toRetry(r.Retry)
@@ -127,7 +152,8 @@ func toOut(r *interop.OutRow) (*database.QueueOut, error) {
 func fromOut(r *database.QueueOut) (*interop.OutRow, error) {
 	out := &interop.OutRow{
 		StanzaID: r.StanzaID, Seq: r.Seq, Chat: r.ChatID, EventID: r.EventID, RoomID: r.RoomID, Part: r.Part, Parts: r.Parts,
-		Type: r.Type, MediaType: r.MediaType, Plaintext: r.Plaintext, Stanza: r.Stanza, State: interop.PartState(r.State),
+		Type: r.Type, MediaType: r.MediaType, Recipe: r.Recipe, Plaintext: r.Plaintext, Fallback: r.Fallback, Stanza: r.Stanza,
+		State:   interop.PartState(r.State),
 		Created: r.Created, Changed: r.Changed, Reason: interop.Reason(r.Reason), Code: r.Code,
 		Reported: interop.OutState(r.Reported), RetryLast: r.RetryLast, Answers: r.Answers,
 	}
@@ -184,6 +210,20 @@ func (s accountStore) OutboundStanza(ctx context.Context, stanzaID string) (*int
 		return nil, err
 	}
 	return fromOut(r)
+}
+
+func (s accountStore) SetPrepared(ctx context.Context, stanzaID string, p *interop.Prepared, now int64) (bool, error) {
+	return s.queue.SetPreparedOut(ctx, &database.QueueOut{
+		StanzaID: stanzaID, Plaintext: p.Plaintext, Fallback: p.Fallback, Type: p.Type, MediaType: p.MediaType,
+	}, now)
+}
+
+func (s accountStore) ReplaceOutbound(ctx context.Context, stanzaID string, now int64) (bool, error) {
+	return s.queue.ReplaceOut(ctx, stanzaID, now)
+}
+
+func (s accountStore) AnyReplaced(ctx context.Context) (bool, error) {
+	return s.queue.AnyReplacedOut(ctx)
 }
 
 func (s accountStore) SetStanza(ctx context.Context, stanzaID string, stanza []byte, now int64) (bool, error) {
@@ -247,6 +287,23 @@ func (s accountStore) PeerByJID(ctx context.Context, j jid.JID) (interop.Peer, e
 	chat, err := s.db.Chats().Ensure(ctx, s.account, contact.ID)
 	if err != nil {
 		return interop.Peer{}, err
+	}
+	return interop.Peer{Chat: chat.ID, Contact: contact.ID, JID: j}, nil
+}
+
+// FindPeer implements interop.Directory.
+func (s accountStore) FindPeer(ctx context.Context, j jid.JID) (interop.Peer, error) {
+	contact, err := s.db.Contacts().ByJID(ctx, s.gatekeeper, j.String())
+	if err != nil {
+		return interop.Peer{}, err
+	} else if contact == nil {
+		return interop.Peer{}, interop.ErrNoChat
+	}
+	chat, err := s.db.Chats().ByContact(ctx, s.account, contact.ID)
+	if err != nil {
+		return interop.Peer{}, err
+	} else if chat == nil {
+		return interop.Peer{}, interop.ErrNoChat
 	}
 	return interop.Peer{Chat: chat.ID, Contact: contact.ID, JID: j}, nil
 }

@@ -43,6 +43,8 @@ type QueueIn struct {
 	Notify  string
 	STS     string
 	Receipt int
+	// Read is the state of the read receipt.
+	Read    int
 	Nack    int
 	Retries int
 	Late    bool
@@ -52,12 +54,13 @@ type QueueIn struct {
 const (
 	queuePending    = 0
 	queueWaiting    = 3
+	queueHeld       = 4
 	queueReceiptDue = 1
 )
 
 const (
 	queueInColumns = `chat_id, class, item_id, seq, version, hash, kind, state, timestamp, received, sts, receipt, nack,
-		retries, since, late`
+		retries, since, late, read_receipt`
 	queueInPayload = "postern_in.payload"
 	queueInKey     = "chat_id=$1 AND class=$2 AND item_id=$3"
 )
@@ -95,8 +98,9 @@ func (s QueueStore) unsealIn(r *QueueIn, version int, sealed []byte) error {
 func (s QueueStore) LastSeq(ctx context.Context) (int64, error) {
 	var last int64
 	for _, query := range []string{
-		"SELECT MAX(seq) FROM postern_in WHERE account_id=$1 AND (state=0 OR state=3)",
+		"SELECT MAX(seq) FROM postern_in WHERE account_id=$1 AND (state=0 OR state=3 OR state=4)",
 		"SELECT MAX(seq) FROM postern_in WHERE account_id=$1 AND receipt=1",
+		"SELECT MAX(seq) FROM postern_in WHERE account_id=$1 AND read_receipt=1 AND state=1",
 		"SELECT MAX(seq) FROM postern_out WHERE account_id=$1 AND work<>0",
 		"SELECT MAX(seq) FROM postern_out WHERE account_id=$1 AND due",
 	} {
@@ -124,7 +128,7 @@ func scanIn(row dbutil.Scannable, more ...any) (*QueueIn, int, error) {
 	var r QueueIn
 	var version int
 	err := row.Scan(append([]any{&r.ChatID, &r.Class, &r.ItemID, &r.Seq, &version, &r.Hash, &r.Kind, &r.State, &r.Timestamp,
-		&r.Received, &r.STS, &r.Receipt, &r.Nack, &r.Retries, &r.Since, &r.Late}, more...)...)
+		&r.Received, &r.STS, &r.Receipt, &r.Nack, &r.Retries, &r.Since, &r.Late, &r.Read}, more...)...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -136,10 +140,10 @@ func (s QueueStore) InsertIn(ctx context.Context, r *QueueIn) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
 		res, err := s.db.raw.Exec(ctx, `
 			INSERT INTO postern_in (`+queueInColumns+`, account_id, payload)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 			ON CONFLICT (chat_id, class, item_id) DO NOTHING`,
 			r.ChatID, r.Class, r.ItemID, r.Seq, 1, r.Hash, r.Kind, r.State, r.Timestamp, r.Received, r.STS, r.Receipt,
-			r.Nack, r.Retries, r.Since, r.Late, s.account, s.sealIn(r, 1))
+			r.Nack, r.Retries, r.Since, r.Late, r.Read, s.account, s.sealIn(r, 1))
 		return inserted(res, err, "in-queue")
 	})
 }
@@ -167,9 +171,9 @@ func (s QueueStore) UpdateIn(ctx context.Context, r *QueueIn) error {
 		}
 		return execOne(ctx, s.db.raw, "update item of the in-queue", `
 			UPDATE postern_in SET seq=$4, version=$5, hash=$6, kind=$7, state=$8, timestamp=$9, received=$10, sts=$11, receipt=$12,
-				nack=$13, retries=$14, since=$15, late=$16, payload=$17 WHERE `+queueInKey,
+				nack=$13, retries=$14, since=$15, late=$16, payload=$17, read_receipt=$18 WHERE `+queueInKey,
 			r.ChatID, r.Class, r.ItemID, r.Seq, version, r.Hash, r.Kind, r.State, r.Timestamp, r.Received, r.STS, r.Receipt,
-			r.Nack, r.Retries, r.Since, r.Late, s.sealIn(r, version))
+			r.Nack, r.Retries, r.Since, r.Late, s.sealIn(r, version), r.Read)
 	})
 }
 
@@ -280,7 +284,8 @@ func (s QueueStore) PruneIn(ctx context.Context, before int64, limit int) (n int
 		res, err := s.db.raw.Exec(ctx, `
 			DELETE FROM postern_in WHERE (chat_id, class, item_id) IN (
 				SELECT q.chat_id, q.class, q.item_id FROM postern_chat c JOIN postern_in q ON q.chat_id=c.id
-				WHERE c.account_id=$1 AND q.received<$2 AND (q.state=1 OR q.state=2) AND q.receipt<>1 LIMIT $3)`,
+				WHERE c.account_id=$1 AND q.received<$2 AND (q.state=1 OR q.state=2) AND q.receipt<>1
+					AND NOT (q.read_receipt=1 AND q.state=1) LIMIT $3)`,
 			s.account, before, limit)
 		if err != nil {
 			return fmt.Errorf("database: prune the in-queue: %w", err)

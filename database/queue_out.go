@@ -19,9 +19,10 @@ type QueueOut struct {
 	ChatID, EventID, RoomID string
 	Part, Parts             int
 	Type, MediaType         string
-	// Plaintext and Stanza are sealed; nil for none, or where a call says so.
-	Plaintext, Stanza []byte
-	State             int
+	// Recipe, Plaintext, Fallback and Stanza are sealed; nil for none, or where a call
+	// says that a row is not complete.
+	Recipe, Plaintext, Fallback, Stanza []byte
+	State                               int
 	// Created and Changed are in Unix milliseconds.
 	Created, Changed int64
 	Reason           string
@@ -40,6 +41,7 @@ const (
 	queueEncrypted = 1
 	queueSent      = 2
 	queueRead      = 4
+	queueReplaced  = 8
 	queueFailed    = 9
 
 	queueWorkSend   = 1
@@ -51,6 +53,8 @@ const (
 		reason, code, reported, retry, retry_last, answers`
 	queueOutPlaintext = "postern_out.plaintext"
 	queueOutStanza    = "postern_out.stanza"
+	queueOutRecipe    = "postern_out.recipe"
+	queueOutFallback  = "postern_out.fallback"
 )
 
 func (s QueueStore) outRow(stanzaID string) string { return RowKey(s.account, stanzaID) }
@@ -63,17 +67,26 @@ func (s QueueStore) sealStanza(stanzaID string, answers int, stanza []byte) []by
 	return s.db.Seal(queueOutStanza, s.outRow(stanzaID), answers+1, stanza)
 }
 
+// sealOut seals a column that is set once, nil if there is nothing to seal.
+func (s QueueStore) sealOut(column, stanzaID string, plain []byte) []byte {
+	if plain == nil {
+		return nil
+	}
+	return s.db.Seal(column, s.outRow(stanzaID), 1, plain)
+}
+
 // InsertOut adds the parts of an event; ErrQueueExists if the key of one is taken, and then none is added.
 func (s QueueStore) InsertOut(ctx context.Context, rows []*QueueOut) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
 		for _, r := range rows {
 			res, err := s.db.raw.Exec(ctx, `
-				INSERT INTO postern_out (`+queueOutColumns+`, account_id, plaintext, work, due)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, false)
+				INSERT INTO postern_out (`+queueOutColumns+`, account_id, plaintext, recipe, fallback, work, due)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, false)
 				ON CONFLICT (account_id, stanza_id) DO NOTHING`,
 				r.StanzaID, r.Seq, r.ChatID, r.EventID, r.RoomID, r.Part, r.Parts, r.Type, r.MediaType, r.State, r.Created,
 				r.Changed, r.Reason, r.Code, r.Reported, r.Retry, r.RetryLast, r.Answers, s.account,
-				s.db.Seal(queueOutPlaintext, s.outRow(r.StanzaID), 1, r.Plaintext), queueWorkSend)
+				s.sealOut(queueOutPlaintext, r.StanzaID, r.Plaintext), s.sealOut(queueOutRecipe, r.StanzaID, r.Recipe),
+				s.sealOut(queueOutFallback, r.StanzaID, r.Fallback), queueWorkSend)
 			if err = inserted(res, err, "out-queue"); err != nil {
 				return err
 			}
@@ -82,7 +95,7 @@ func (s QueueStore) InsertOut(ctx context.Context, rows []*QueueOut) error {
 	})
 }
 
-// OutParts returns the rows with these stanza ids, in that order, without plaintext and stanza.
+// OutParts returns the rows with these stanza ids, in that order, not complete.
 func (s QueueStore) OutParts(ctx context.Context, stanzaIDs []string) ([]*QueueOut, error) {
 	if len(stanzaIDs) == 0 {
 		return nil, nil
@@ -150,27 +163,27 @@ func (s QueueStore) AdvanceOut(ctx context.Context, stanzaID string, state int, 
 	return changed, err
 }
 
-// FailOut makes a part failed and erases stanza and retry request, unless it is read or failed. It says
-// whether the state changed.
+// FailOut makes a part failed and erases recipe, fall-back, stanza and retry request, unless it is read, replaced or
+// failed. It says whether the state changed.
 func (s QueueStore) FailOut(ctx context.Context, stanzaID, reason string, code int, now int64) (bool, error) {
 	return s.changeOut(ctx, "fail part", "UPDATE postern_out SET state="+strconv.Itoa(queueFailed)+`, reason=$3, code=$4, changed=$5,
-		due=true, stanza=NULL, retry=NULL, work=0 WHERE account_id=$1 AND stanza_id=$2 AND state<`+strconv.Itoa(queueRead),
+		due=true, recipe=NULL, fallback=NULL, stanza=NULL, retry=NULL, work=0 WHERE account_id=$1 AND stanza_id=$2 AND state<`+strconv.Itoa(queueRead),
 		s.account, stanzaID, reason, code, now)
 }
 
-// SetRetryOut stores an encoded retry request and its fingerprint.
+// SetRetryOut stores an encoded retry request and its fingerprint, unless the part is replaced or failed.
 func (s QueueStore) SetRetryOut(ctx context.Context, stanzaID string, retry []byte, last string) error {
 	_, err := s.changeOut(ctx, "store retry request", `UPDATE postern_out SET retry=$3, retry_last=$4, work=2
-		WHERE account_id=$1 AND stanza_id=$2`, s.account, stanzaID, retry, last)
+		WHERE account_id=$1 AND stanza_id=$2 AND state<`+strconv.Itoa(queueReplaced), s.account, stanzaID, retry, last)
 	return err
 }
 
 // SetAnswerOut stores the finished stanza of the answer to the retry request, removes the request and
-// counts; a nil stanza only removes the request. False if the part has failed.
+// counts; a nil stanza only removes the request. False if the part is replaced or failed.
 func (s QueueStore) SetAnswerOut(ctx context.Context, stanzaID string, stanza []byte) (changed bool, err error) {
 	if stanza == nil {
 		return s.changeOut(ctx, "drop retry request", `UPDATE postern_out SET retry=NULL,
-			work=CASE WHEN stanza IS NULL THEN 0 ELSE 2 END WHERE account_id=$1 AND stanza_id=$2 AND state<>9`, s.account, stanzaID)
+			work=CASE WHEN stanza IS NULL THEN 0 ELSE 2 END WHERE account_id=$1 AND stanza_id=$2 AND state<8`, s.account, stanzaID)
 	}
 	err = s.db.Do(ctx, func(ctx context.Context) error {
 		var answers int
@@ -181,7 +194,7 @@ func (s QueueStore) SetAnswerOut(ctx context.Context, stanzaID string, stanza []
 			return fmt.Errorf("database: store answer: %w", err)
 		}
 		changed, err = s.changeOut(ctx, "store answer", `UPDATE postern_out SET retry=NULL, stanza=$3, answers=$4, work=2
-			WHERE account_id=$1 AND stanza_id=$2 AND state<>9`,
+			WHERE account_id=$1 AND stanza_id=$2 AND state<8`,
 			s.account, stanzaID, s.sealStanza(stanzaID, answers+1, stanza), answers+1)
 		return err
 	})
@@ -233,8 +246,8 @@ func (s QueueStore) ResendsOut(ctx context.Context, chat string, limit int) ([]*
 		ORDER BY seq LIMIT $3`, s.account, chat, limit)
 }
 
-// DueOut returns the parts whose state was not told yet, above a sequence number in order, without
-// plaintext and stanza, at most limit.
+// DueOut returns the parts whose state was not told yet, above a sequence number in order, not complete,
+// at most limit.
 func (s QueueStore) DueOut(ctx context.Context, after int64, limit int) ([]*QueueOut, error) {
 	return s.listOut(ctx, false, "account_id=$1 AND due AND seq>$2 ORDER BY seq LIMIT $3", s.account, after, limit)
 }
@@ -252,7 +265,7 @@ func (s QueueStore) ChatsOut(ctx context.Context) ([]string, error) {
 func (s QueueStore) listOut(ctx context.Context, complete bool, where string, args ...any) ([]*QueueOut, error) {
 	columns := queueOutColumns
 	if complete {
-		columns += ", plaintext, stanza"
+		columns += ", recipe, plaintext, fallback, stanza"
 	}
 	rows, err := s.db.raw.Query(ctx, "SELECT "+columns+" FROM postern_out WHERE "+where, args...)
 	if err != nil {
@@ -275,18 +288,27 @@ func (s QueueStore) listOut(ctx context.Context, complete bool, where string, ar
 
 func (s QueueStore) scanOut(row dbutil.Scannable, complete bool) (*QueueOut, error) {
 	var r QueueOut
-	var plaintext, stanza []byte
+	var recipe, plaintext, fallback, stanza []byte
 	to := []any{&r.StanzaID, &r.Seq, &r.ChatID, &r.EventID, &r.RoomID, &r.Part, &r.Parts, &r.Type, &r.MediaType, &r.State,
 		&r.Created, &r.Changed, &r.Reason, &r.Code, &r.Reported, &r.Retry, &r.RetryLast, &r.Answers}
 	if complete {
-		to = append(to, &plaintext, &stanza)
+		to = append(to, &recipe, &plaintext, &fallback, &stanza)
 	}
 	err := row.Scan(to...)
 	if err != nil {
 		return nil, fmt.Errorf("database: list the out-queue: %w", err)
 	}
-	if plaintext != nil {
-		if r.Plaintext, err = s.db.Unseal(queueOutPlaintext, s.outRow(r.StanzaID), 1, plaintext); err != nil {
+	for _, c := range []struct {
+		name   string
+		sealed []byte
+		to     *[]byte
+	}{
+		{queueOutRecipe, recipe, &r.Recipe}, {queueOutPlaintext, plaintext, &r.Plaintext}, {queueOutFallback, fallback, &r.Fallback},
+	} {
+		if c.sealed == nil {
+			continue
+		}
+		if *c.to, err = s.db.Unseal(c.name, s.outRow(r.StanzaID), 1, c.sealed); err != nil {
 			return nil, err
 		}
 	}
@@ -298,7 +320,7 @@ func (s QueueStore) scanOut(row dbutil.Scannable, complete bool) (*QueueOut, err
 	return &r, nil
 }
 
-// PruneOut erases the plaintext of parts that want no work and were created before window, or are not
+// PruneOut erases plaintext and fall-back of parts that want no work and were created before window, or are not
 // among the newest keep; and deletes parts that want no work, are told, and were created before cut
 // (both Unix milliseconds). At most limit of each; it says how many in all.
 func (s QueueStore) PruneOut(ctx context.Context, window int64, keep int, cut int64, limit int) (n int, err error) {
@@ -315,7 +337,7 @@ func (s QueueStore) PruneOut(ctx context.Context, window int64, keep int, cut in
 			text string
 			args []any
 		}{
-			{`UPDATE postern_out SET plaintext=NULL WHERE account_id=$1 AND stanza_id IN (SELECT stanza_id FROM postern_out
+			{`UPDATE postern_out SET plaintext=NULL, fallback=NULL WHERE account_id=$1 AND stanza_id IN (SELECT stanza_id FROM postern_out
 				WHERE account_id=$1 AND work=0 AND plaintext IS NOT NULL AND (created<$2 OR seq<=$3) LIMIT $4)`,
 				[]any{s.account, window, border.Int64, limit}},
 			{`DELETE FROM postern_out WHERE account_id=$1 AND stanza_id IN (SELECT stanza_id FROM postern_out

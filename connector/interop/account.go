@@ -48,11 +48,15 @@ type Config struct {
 	JID jid.JID
 	// DisplayName goes with each message (PROTOCOL.md 6.1); see SetDisplayName.
 	DisplayName string
+	// ReadReceipts says whether the person wants read receipts, in both directions
+	// (PROTOCOL.md 6.6); see SetReadReceipts.
+	ReadReceipts bool
 	// Device holds the long-term Signal keys that were enlisted.
 	Device *e2ee.Device
 	// StanzaKey makes stanza ids (StanzaID); secret, and never changed.
 	StanzaKey [32]byte
-	// Gatekeeper is completed by the Account (Profile, AccountID, Handler, Log)
+	// Gatekeeper is completed by the Account (Profile, AccountID, ReadReceipts,
+	// Handler, Log)
 	// and handed to gatekeeper.New each time a stream is needed.
 	Gatekeeper gatekeeper.Config
 	// Store is this account's part of the database.
@@ -84,6 +88,12 @@ type Limits struct {
 	// Waiting is how long an outgoing event may wait while the stream is live
 	// and its chat makes no progress (60 s, promise 3).
 	Waiting time.Duration
+	// Hold is how long a message may wait for the one it is about (10 min), and
+	// HeldChat how many of one chat do (200).
+	Hold     time.Duration
+	HeldChat int
+	// PrepareTries is how often an event's message is tried to be made (8).
+	PrepareTries int
 	// Resend is how long a message that could not be read may take to come again
 	// before a notice (10 min).
 	Resend time.Duration
@@ -107,7 +117,8 @@ func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		to  *int
 		def int
-	}{{&l.MaxPending, 10_000}, {&l.MaxPendingChat, 2_000}, {&l.InFlight, 128}, {&l.RetryKeep, 2_000}} {
+	}{{&l.MaxPending, 10_000}, {&l.MaxPendingChat, 2_000}, {&l.InFlight, 128}, {&l.RetryKeep, 2_000},
+		{&l.HeldChat, 200}, {&l.PrepareTries, 8}} {
 		if *d.to == 0 {
 			*d.to = d.def
 		}
@@ -116,7 +127,7 @@ func (l Limits) withDefaults() Limits {
 		to  *time.Duration
 		def time.Duration
 	}{
-		{&l.Waiting, time.Minute}, {&l.Resend, 10 * time.Minute}, {&l.RetryWindow, 7 * 24 * time.Hour},
+		{&l.Waiting, time.Minute}, {&l.Hold, 10 * time.Minute}, {&l.Resend, 10 * time.Minute}, {&l.RetryWindow, 7 * 24 * time.Hour},
 		{&l.Memory, 45 * 24 * time.Hour}, {&l.PreKeyJitter, 30 * time.Second},
 		{&l.RetryMin, time.Second}, {&l.RetryMax, 30 * time.Second},
 	} {
@@ -155,6 +166,8 @@ type Account struct {
 	display atomic.Pointer[string]
 	running atomic.Bool
 	deleted atomic.Bool
+	reads   atomic.Bool // read receipts are wanted
+	quotes  atomic.Bool // replies go as quoted text
 	seq     sequence
 
 	people   *people
@@ -164,6 +177,7 @@ type Account struct {
 	waits    *waits
 	mail     *mail
 	receipts *receipts
+	typing   *typing
 	outbox   *outbox
 	news     *news
 	keys     *keys
@@ -179,6 +193,7 @@ func New(c Config) *Account {
 		signal: e2ee.New(c.Device, c.Store),
 	}
 	a.SetDisplayName(c.DisplayName)
+	a.reads.Store(c.ReadReceipts)
 	a.people = newPeople(c.Store)
 	a.link = newLink(a)
 	a.conn = newConnNews(a)
@@ -186,6 +201,7 @@ func New(c Config) *Account {
 	a.waits = newWaits(a)
 	a.mail = newMail(a)
 	a.receipts = newReceipts(a)
+	a.typing = newTyping(a)
 	a.outbox = newOutbox(a)
 	a.news = newNews(a)
 	a.keys = newKeys(a)
@@ -212,7 +228,7 @@ func (a *Account) Run(ctx context.Context) error {
 	parts := []interface {
 		start(ctx context.Context)
 		stop()
-	}{a.conn, a.news, a.mail, a.receipts, a.outbox, a.waits, a.keys, a.inbox, a.chores}
+	}{a.conn, a.news, a.mail, a.receipts, a.typing, a.outbox, a.waits, a.keys, a.inbox, a.chores}
 	if err := a.load(ctx); err != nil {
 		return nil // ctx ended
 	}
@@ -246,7 +262,7 @@ func (a *Account) loadOnce(ctx context.Context) error {
 	if err := a.seq.load(ctx, a.store); err != nil {
 		return err
 	}
-	for _, load := range []func(context.Context) error{a.mail.load, a.waits.load, a.outbox.load} {
+	for _, load := range []func(context.Context) error{a.mail.load, a.waits.load, a.outbox.load, a.loadReplyForm} {
 		if err := load(ctx); err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ func jids(j ...jid.JID) []jid.JID { return j }
 // (PROTOCOL.md 6.1).
 func (o *outbox) acked(ctx context.Context, ack *stanza.Ack) error {
 	row, err := o.find(ctx, ack.ID, ack.From)
-	if row == nil || err != nil {
+	if row == nil || err != nil || row.State == PartReplaced {
 		return err
 	}
 	o.mu.Lock()
@@ -50,6 +50,11 @@ func (o *outbox) acked(ctx context.Context, ack *stanza.Ack) error {
 		return nil
 	case outcome == stanza.OutcomeTransient && ack.Error == 429:
 		return nil
+	case ack.Error == stanza.NackUnreadable:
+		if done, err := o.fallBack(ctx, row); done || err != nil {
+			return err
+		}
+		return o.fail(ctx, row, ackReason(outcome), ack.Error)
 	default:
 		return o.fail(ctx, row, ackReason(outcome), ack.Error)
 	}
@@ -162,7 +167,7 @@ func (o *outbox) receipt(ctx context.Context, r *stanza.Receipt) error {
 			if err != nil {
 				return err
 			}
-			if row != nil && row.State != PartQueued {
+			if row != nil && row.State != PartQueued && row.State != PartReplaced {
 				rows = append(rows, row)
 			}
 		}
@@ -192,7 +197,7 @@ func (o *outbox) asked(ctx context.Context, r *stanza.Receipt) error {
 		return err
 	}
 	mark := fmt.Sprintf("%d/%d/%d", r.Retry.Count, r.T, r.Retry.T)
-	if row.RetryLast == mark || row.State == PartFailed || row.State == PartQueued || row.Answers >= a.prof.Message.MaxResends {
+	if row.RetryLast == mark || row.State >= PartReplaced || row.State == PartQueued || row.Answers >= a.prof.Message.MaxResends {
 		a.log.Debug().Int("answers", row.Answers).Msg("retry request left alone")
 		return nil
 	}

@@ -8,8 +8,9 @@
 // Store and Upcalls, which it declares.
 //
 // It implements PROTOCOL.md 3.1, 3.2 (enlistment), 4.11 (answers after durable
-// handling), 5 (prekeys, look-ups, reachability), 6.1 to 6.3, 6.6, 6.8, 6.9
-// (messages, padding, receipts, retries, identity changes) and 8.1 (deletion).
+// handling), 5 (prekeys, look-ups, reachability), 6.1 to 6.4, 6.6 to 6.9 (messages,
+// padding, fall-backs of replies, receipts, typing, retries, identity changes) and 8.1
+// (deletion).
 //
 // # Commit points
 //
@@ -18,12 +19,16 @@
 // under its dedupe key; then it is acked. A deliverer per chat hands it to
 // Upcalls.Deliver; one more transaction erases the plaintext and makes the
 // delivery receipt due; then the receipt goes out, and again after each login
-// until the gatekeeper has acked it.
+// until the gatekeeper has acked it. What is about something that Matrix does not
+// have is set aside, plaintext and all, until that has come or ten minutes are over.
+// That a message was read is stored before MarkRead returns, and its receipt sent in
+// the same way.
 //
-// Outbound: Send stores the plaintext and its place in the order. A worker per
-// chat encrypts; one transaction stores the ratchet and the finished stanza;
-// only then the socket. The same bytes go out after each reconnect until an ack
-// removes them.
+// Outbound: Send stores the plaintext, or a recipe for it, and its place in the
+// order. A worker per chat has the recipe's message made; one transaction stores it
+// with what belongs to it, and erases the recipe. The worker encrypts; one
+// transaction stores the ratchet and the finished stanza; only then the socket. The
+// same bytes go out after each reconnect until an ack removes them.
 //
 // The goroutine that reads the stream and those that hold Signal state never
 // call Upcalls.

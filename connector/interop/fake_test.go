@@ -555,7 +555,8 @@ func newBench(t testing.TB, store interop.Store) *bench {
 func (b *bench) config() interop.Config {
 	c := interop.Config{
 		ID: "account1", Profile: b.g.prof, JID: partnerJID, DisplayName: "Matilda", Device: b.device, StanzaKey: [32]byte{9},
-		Store: b.store, Upcalls: b.m, Limits: b.limits, Log: zerolog.Nop(), NewStream: b.g.newStream,
+		ReadReceipts: true,
+		Store:        b.store, Upcalls: b.m, Limits: b.limits, Log: zerolog.Nop(), NewStream: b.g.newStream,
 	}
 	if b.edit != nil {
 		b.edit(&c)

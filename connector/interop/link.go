@@ -132,7 +132,7 @@ func (l *link) one(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := l.a.cfg.Gatekeeper
-	c.Profile, c.Log = l.a.prof, l.a.log
+	c.Profile, c.Log, c.ReadReceipts = l.a.prof, l.a.log, l.a.reads.Load()
 	c.Handler = &handler{a: l.a}
 	l.mu.Lock()
 	c.AccountID, _ = l.login.Account()
@@ -145,6 +145,10 @@ func (l *link) one(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	l.stream, l.end = s, cancel
+	if l.a.reads.Load() != c.ReadReceipts { // changed since it was made
+		l.recycled = true
+		cancel()
+	}
 	l.mu.Unlock()
 	err := s.Run(ctx)
 	l.down()
@@ -218,6 +222,17 @@ func (l *link) recycle(after time.Duration) {
 		l.recycled = true
 		l.end()
 	})
+}
+
+// anew ends the stream, which was made with settings that hold no more, and has another
+// one made at once.
+func (l *link) anew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.end != nil {
+		l.recycled = true
+		l.end()
+	}
 }
 
 func (l *link) takeRecycled() bool {
@@ -316,6 +331,7 @@ func (h *handler) Stanza(ctx context.Context, s stanza.Stanza) {
 	a := h.a
 	switch s := s.(type) {
 	case *stanza.Message:
+		a.typing.ended(s.From)
 		a.inbox.take(ctx, s.From, s)
 	case *stanza.Receipt:
 		a.inbox.take(ctx, s.From, s)
@@ -330,7 +346,9 @@ func (h *handler) Stanza(ctx context.Context, s stanza.Stanza) {
 		}
 	case *stanza.StreamError:
 		h.owed = s.Ack
-	case *stanza.Success, *stanza.IB, *stanza.ChatState:
+	case *stanza.ChatState:
+		a.typing.take(s)
+	case *stanza.Success, *stanza.IB:
 		// nothing to keep
 	default:
 		a.log.Debug().Stringer("kind", s.Kind()).Msg("stanza of an unknown kind")

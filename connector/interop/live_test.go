@@ -205,9 +205,12 @@ type matrix struct {
 	in     []*interop.Inbound
 	status []interop.OutStatus
 	conn   []interop.ConnState
+	typing []interop.Typing
 	change chan struct{} // closed and replaced at each change
 	// deliver, if set, says what Deliver returns.
 	deliver func(in *interop.Inbound) error
+	// prepare says what Prepare returns.
+	prepare func(ctx context.Context, p *interop.Preparing) (*interop.Prepared, error)
 }
 
 func newMatrix() *matrix { return &matrix{change: make(chan struct{})} }
@@ -239,6 +242,20 @@ func (m *matrix) Status(_ context.Context, s interop.OutStatus) error {
 	m.status = append(m.status, s)
 	m.changed()
 	return nil
+}
+
+func (m *matrix) Prepare(ctx context.Context, p *interop.Preparing) (*interop.Prepared, error) {
+	m.mu.Lock()
+	prepare := m.prepare
+	m.mu.Unlock()
+	return prepare(ctx, p)
+}
+
+func (m *matrix) Typing(_ context.Context, t interop.Typing) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.typing = append(m.typing, t)
+	m.changed()
 }
 
 func (m *matrix) Connection(_ context.Context, s interop.ConnState) {
@@ -365,9 +382,10 @@ func (p *partner) make(t testing.TB) {
 	t.Helper()
 	c := interop.Config{
 		ID: "account1", Profile: p.g.prof, JID: p.login, DisplayName: "Matilda", Device: p.device, StanzaKey: [32]byte{1, 2, 3},
+		ReadReceipts: true,
 		Gatekeeper: gatekeeper.Config{
-			Static: p.static, ReadReceipts: true,
-			Token: func(context.Context) (string, error) { return p.g.token(user), nil },
+			Static: p.static,
+			Token:  func(context.Context) (string, error) { return p.g.token(user), nil },
 		},
 		Store: p.store, Upcalls: p.m, Reenlist: p.enlistAgain,
 		Limits: p.limits, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel),

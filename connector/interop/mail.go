@@ -39,6 +39,11 @@ type mailChat struct {
 	count    int // rows that wait, on disk and in memory
 	attempts int
 	notUntil time.Time
+	// held are the rows that were set aside, in order; recheck says that they are to be
+	// handed over again; timer wakes the chat for their last time.
+	held    []heldRow
+	recheck bool
+	timer   *time.Timer
 }
 
 func newMail(a *Account) *mail {
@@ -66,6 +71,9 @@ func (m *mail) load(ctx context.Context) error {
 		byKey[key] = chat
 		total += n
 	}
+	if err = m.loadHeld(ctx, fresh, byKey); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.chats, m.byKey, m.total, m.bytes = fresh, byKey, total, 0
@@ -77,7 +85,16 @@ func (m *mail) start(ctx context.Context) {
 	m.kickAll()
 }
 
-func (m *mail) stop() { m.lanes.stop() }
+func (m *mail) stop() {
+	m.lanes.stop()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.chats {
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+	}
+}
 
 // Nudge says that Matrix is well again: what waits for another try is tried now.
 func (a *Account) Nudge() {
@@ -203,7 +220,7 @@ func (m *mail) next(ctx context.Context, chat string) (*InRow, error) {
 		}
 		after, turn, want := c.log.wantsPage()
 		if !want {
-			if c.log.idle() {
+			if c.log.idle() && len(c.held) == 0 {
 				delete(m.chats, chat)
 				delete(m.byKey, c.key)
 				m.total -= c.count // the rest of a count that was off
@@ -232,12 +249,16 @@ func (m *mail) next(ctx context.Context, chat string) (*InRow, error) {
 // work delivers what a chat has.
 func (m *mail) work(ctx context.Context, chat string) {
 	for ctx.Err() == nil {
-		row, err := m.next(ctx, chat)
-		if err == nil && row == nil {
-			return
-		}
+		err := m.heldAgain(ctx, chat)
+		var row *InRow
 		if err == nil {
-			err = m.deliver(ctx, row)
+			if row, err = m.next(ctx, chat); err == nil && row == nil {
+				return
+			}
+		}
+		var what outcome
+		if err == nil {
+			what, err = m.deliver(ctx, row, false)
 		}
 		if err != nil {
 			if ctx.Err() != nil {
@@ -247,38 +268,66 @@ func (m *mail) work(ctx context.Context, chat string) {
 			m.failed(chat)
 			return
 		}
-		m.done(chat, row)
+		switch what {
+		case heldBack:
+			m.aside(chat, row)
+		case delivered:
+			m.done(chat, row)
+			m.mu.Lock()
+			if c := m.chats[chat]; c != nil {
+				c.recheck = len(c.held) > 0
+			}
+			m.mu.Unlock()
+		case settled:
+			m.done(chat, row)
+		}
 	}
 }
 
+// outcome is what came of handing a row to Matrix.
+type outcome uint8
+
+const (
+	settled   outcome = iota // it is off the queue: a notice, or a dead letter
+	delivered                // Matrix has a message more
+	heldBack                 // it is set aside
+)
+
 // deliver hands one row to Matrix and stores the outcome. An error means: again.
-func (m *mail) deliver(ctx context.Context, row *InRow) error {
+func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, error) {
 	a := m.a
 	in, err := a.inbound(ctx, row)
 	if err != nil {
-		return err
+		return settled, err
 	}
+	in.Final = final
 	err = errDeliverPanic
 	a.guard("deliver", func() { err = a.up.Deliver(ctx, in) })
-	state, receipt := InDone, ReceiptNone
+	// Matrix has decided: that is stored even if the account is being stopped.
+	stored := context.WithoutCancel(ctx)
+	state, receipt, what := InDone, ReceiptNone, settled
 	var rejected *Rejected
 	switch {
+	case errors.Is(err, ErrNoTarget) && row.Kind == KindMessage && !final:
+		return heldBack, a.store.HoldInbound(stored, row)
+	case errors.Is(err, ErrNoTarget):
+		a.log.Info().Str("chat", row.Chat).Msg("what a message is about has not come")
+		state = InDead // nothing of it is shown, so it gets no receipt
 	case errors.As(err, &rejected):
 		a.log.Warn().Str("chat", row.Chat).Str("reason", rejected.Reason).Msg("Matrix refuses an item for good")
 		state = InDead
 	case err != nil:
-		return err
+		return settled, err
 	case row.Kind == KindMessage:
-		receipt = ReceiptDue
+		receipt, what = ReceiptDue, delivered
 	}
-	// Matrix has decided: that is stored even if the account is being stopped.
-	if err = a.store.FinishInbound(context.WithoutCancel(ctx), row, state, receipt); err != nil {
-		return err
+	if err = a.store.FinishInbound(stored, row, state, receipt); err != nil {
+		return settled, err
 	}
 	if receipt == ReceiptDue {
 		a.receipts.due(row)
 	}
-	return nil
+	return what, nil
 }
 
 var errDeliverPanic = errors.New("deliver: panic")

@@ -169,18 +169,14 @@ func (n *news) tell(ctx context.Context, chat string, ev eventRef) error {
 	c := n.chats[chat]
 	c.events = c.events[1:]
 	n.mu.Unlock()
-	ids := make([]string, ev.parts)
-	for i := range ids {
-		ids[i] = StanzaID(a.cfg.StanzaKey, ev.id, i)
-	}
 	err := func() error {
-		rows, err := a.store.OutboundParts(ctx, ids)
+		rows, err := a.partsOf(ctx, ev.id, ev.parts)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		s := eventStatus(rows)
-		s.StanzaIDs = ids
-		if reported := rows[0].Reported; s.State != OutWaiting && canFollow(reported, s.State) {
+		s, reported := eventStatus(rows)
+		s.StanzaIDs = a.idsOf(ev, rows)
+		if s.State != OutWaiting && canFollow(reported, s.State) {
 			err = errStatusPanic
 			a.guard("status", func() { err = a.up.Status(ctx, s) })
 			if err != nil {
@@ -216,12 +212,33 @@ func canFollow(told, next OutState) bool {
 	return told != OutFailed && next > told
 }
 
-// eventStatus derives the state of an event from its parts: it is as far as the part
-// that is least far, and failed if one is.
-func eventStatus(rows []*OutRow) OutStatus {
-	first := rows[0]
-	s := OutStatus{EventID: first.EventID, RoomID: first.RoomID, Chat: first.Chat, State: OutRead}
+// idsOf lists the stanza ids that an event's parts have on the phone.
+func (a *Account) idsOf(ev eventRef, rows []*OutRow) []string {
+	ids := make([]string, ev.parts)
+	for i := range ids {
+		ids[i] = StanzaID(a.cfg.StanzaKey, ev.id, i)
+	}
 	for _, row := range rows {
+		if part := row.Part - MaxParts; part >= 0 && part < len(ids) {
+			ids[part] = row.StanzaID
+		}
+	}
+	return ids
+}
+
+// eventStatus derives the state of an event from its parts: it is as far as the part
+// that is least far, and failed if one is; a part that was replaced does not count.
+// reported is what was told of it.
+func eventStatus(rows []*OutRow) (s OutStatus, reported OutState) {
+	first := rows[0]
+	s = OutStatus{EventID: first.EventID, RoomID: first.RoomID, Chat: first.Chat, MediaType: first.MediaType, State: OutRead}
+	counted := false
+	for _, row := range rows {
+		reported = max(reported, row.Reported)
+		if row.State == PartReplaced {
+			continue
+		}
+		counted = true
 		s.At = maxTime(s.At, time.UnixMilli(row.Changed))
 		state := OutState(row.State)
 		if row.State < PartSent {
@@ -235,7 +252,10 @@ func eventStatus(rows []*OutRow) OutStatus {
 			s.State = min(s.State, state)
 		}
 	}
-	return s
+	if !counted {
+		s.State = OutWaiting
+	}
+	return s, reported
 }
 
 func maxTime(a, b time.Time) time.Time {

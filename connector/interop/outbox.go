@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"postern/connector/e2ee"
 	"postern/connector/stanza"
 )
 
@@ -49,6 +48,8 @@ type outChat struct {
 	progress time.Duration
 	attempts int
 	notUntil time.Time
+	// tries counts how often the head could not be prepared.
+	tries int
 	// reason and code are of the last transient failure.
 	reason Reason
 	code   int
@@ -137,9 +138,10 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 	if err := a.seq.load(ctx, a.store); err != nil {
 		return nil, fmt.Errorf("send: %w", err)
 	}
-	ids := make([]string, len(out.Parts))
-	for i := range ids {
-		ids[i] = StanzaID(a.cfg.StanzaKey, out.EventID, i)
+	rows := a.rowsOf(&out)
+	ids := make([]string, len(rows))
+	for i, row := range rows {
+		ids[i] = row.StanzaID
 	}
 	old, err := a.store.OutboundParts(ctx, ids[:1])
 	if err != nil {
@@ -148,7 +150,7 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 	if len(old) > 0 {
 		return ids, nil
 	}
-	rows := a.outbox.place(out, ids)
+	a.outbox.place(rows)
 	err = a.store.Do(ctx, func(ctx context.Context) error {
 		if err := a.store.InsertOutbound(ctx, rows); err != nil {
 			return err
@@ -167,45 +169,72 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 		return nil, err
 	}
 	a.outbox.fill(rows)
+	if out.Type != stanza.TypeReaction {
+		a.typing.wrote(out.Chat)
+	}
 	return ids, nil
 }
 
 // check looks at the rules of Outgoing.
 func (out *Outgoing) check() error {
 	switch {
-	case out.EventID == "", out.Chat == "", len(out.Parts) == 0, len(out.Parts) > MaxParts:
+	case out.EventID == "", out.Chat == "":
 		return ErrBadOutgoing
-	case out.Type != stanza.TypeText && out.Type != stanza.TypeMedia && out.Type != stanza.TypeReaction:
+	case out.Recipe != nil:
+		if len(out.Recipe) == 0 || len(out.Recipe) > MaxRecipe || len(out.Parts)+len(out.Fallbacks) > 0 || out.Type+out.MediaType != "" {
+			return ErrBadOutgoing
+		}
+		return nil
+	case len(out.Parts) == 0, len(out.Parts) > MaxParts, !validType(out.Type, out.MediaType):
 		return ErrBadOutgoing
-	case (out.MediaType != "") != (out.Type == stanza.TypeMedia):
+	case out.Fallbacks != nil && len(out.Fallbacks) != len(out.Parts):
 		return ErrBadOutgoing
 	}
 	for _, p := range out.Parts {
-		if len(p) == 0 || len(p)+maxPad > e2ee.MaxPlaintextBytes {
+		if !validPlaintext(p) {
+			return ErrBadOutgoing
+		}
+	}
+	for _, p := range out.Fallbacks {
+		if p != nil && !validPlaintext(p) {
 			return ErrBadOutgoing
 		}
 	}
 	return nil
 }
 
-// place takes the next places in the order for the parts of an event.
-func (o *outbox) place(out Outgoing, ids []string) []*OutRow {
+// rowsOf makes the rows of an event, which have no places yet.
+func (a *Account) rowsOf(out *Outgoing) []*OutRow {
 	now := time.Now().UnixMilli()
-	rows := make([]*OutRow, len(out.Parts))
+	rows := make([]*OutRow, max(len(out.Parts), 1))
+	for i := range rows {
+		rows[i] = &OutRow{
+			Chat: out.Chat, EventID: out.EventID, RoomID: out.RoomID, Part: i, Parts: len(rows),
+			StanzaID: StanzaID(a.cfg.StanzaKey, out.EventID, i), Type: out.Type, MediaType: out.MediaType,
+			Recipe: out.Recipe, State: PartQueued, Created: now, Changed: now,
+		}
+		if out.Parts != nil {
+			rows[i].Plaintext = out.Parts[i]
+		}
+		if out.Fallbacks != nil {
+			rows[i].Fallback = out.Fallbacks[i]
+		}
+	}
+	return rows
+}
+
+// place takes the next places in the order of their chat for rows that are about to be
+// committed; fill or drop must follow.
+func (o *outbox) place(rows []*OutRow) {
 	clock := o.a.link.clock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	c := o.chat(out.Chat, clock)
+	c := o.chat(rows[0].Chat, clock)
 	first := o.a.seq.next(len(rows))
-	for i, part := range out.Parts {
-		rows[i] = &OutRow{
-			Seq: first + int64(i), Chat: out.Chat, EventID: out.EventID, RoomID: out.RoomID, Part: i, Parts: len(rows),
-			StanzaID: ids[i], Type: out.Type, MediaType: out.MediaType, Plaintext: part, State: PartQueued,
-			Created: now, Changed: now, queued: clock,
-		}
-		c.log.reserve(rows[i].Seq, outRoom)
+	for i, row := range rows {
+		row.Seq, row.queued = first+int64(i), clock
+		c.log.reserve(row.Seq, outRoom)
 	}
-	return rows
 }
 
 func (o *outbox) fill(rows []*OutRow) {
@@ -241,15 +270,17 @@ func (o *outbox) renew(chat string) {
 type step uint8
 
 const (
-	stepRest   step = iota // nothing now; whatever changes that kicks
-	stepPage               // read rows from disk
-	stepResend             // read parts to be sent again from disk
-	stepRenew              // begin a new session
-	stepExpire             // give up what has waited too long
-	stepSend               // encrypt if need be, and send the head
+	stepRest    step = iota // nothing now; whatever changes that kicks
+	stepPage                // read rows from disk
+	stepResend              // read parts to be sent again from disk
+	stepRenew               // begin a new session
+	stepExpire              // give up what has waited too long
+	stepPrepare             // make the head's message of its recipe
+	stepSend                // encrypt if need be, and send the head
 )
 
-// next decides what a chat does. row is the head for stepExpire and stepSend.
+// next decides what a chat does. row is the head for stepExpire, stepPrepare and
+// stepSend.
 //
 //nolint:gocyclo // one rule for each step, whose order is what counts
 func (o *outbox) next(chat string) (s step, row *OutRow) {
@@ -266,7 +297,7 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 	var waited time.Duration
 	if ok {
 		if c.head != row.Seq {
-			c.head, c.turn = row.Seq, 0
+			c.head, c.turn, c.tries = row.Seq, 0, 0
 		}
 		if waited = clock - max(c.progress, row.queued); waited >= o.a.limits.Waiting {
 			return stepExpire, row
@@ -283,6 +314,8 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 		return stepResend, nil
 	case c.renew:
 		return stepRenew, nil
+	case ok && row.Recipe != nil:
+		return stepPrepare, row
 	case ok && c.turn == turn:
 		return stepRest, nil // written, the ack is due
 	case ok:
@@ -328,6 +361,8 @@ func (o *outbox) work(ctx context.Context, chat string) {
 			err = o.renewed(ctx, chat)
 		case stepExpire:
 			err = o.expire(ctx, row)
+		case stepPrepare:
+			err = o.prepare(ctx, row)
 		case stepSend:
 			err = o.send(ctx, row)
 		}
@@ -366,7 +401,7 @@ func (o *outbox) finish(stanzaID, chat string, seq int64, forward bool) {
 			c.resend = true // there may be more than were read
 		}
 		if forward {
-			c.progress, c.attempts, c.notUntil, c.reason, c.code = clock, 0, time.Time{}, "", 0
+			c.forward(clock)
 		}
 	}
 	o.mu.Unlock()
@@ -394,18 +429,15 @@ func (o *outbox) pause(chat string, reason Reason, code int) {
 // sent yet.
 func (o *outbox) fail(ctx context.Context, row *OutRow, reason Reason, code int) error {
 	a := o.a
-	ids := make([]string, row.Parts)
-	for i := range ids {
-		ids[i] = StanzaID(a.cfg.StanzaKey, row.EventID, i)
-	}
-	parts, err := a.store.OutboundParts(ctx, ids)
-	if err != nil {
-		return err
-	}
 	now := time.Now().UnixMilli()
 	changed := false
-	err = a.store.Do(ctx, func(ctx context.Context) error {
+	var parts []*OutRow
+	err := a.store.Do(ctx, func(ctx context.Context) error {
 		changed = false
+		var err error
+		if parts, err = a.partsOf(ctx, row.EventID, row.Parts); err != nil {
+			return err
+		}
 		for _, p := range parts {
 			if p.Seq != row.Seq && p.State >= PartSent {
 				continue

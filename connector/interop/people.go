@@ -40,6 +40,22 @@ func (p *people) at(ctx context.Context, j jid.JID) (Peer, error) {
 	return peer, err
 }
 
+// known is at for a person there is a chat with already; else ErrNoChat.
+func (p *people) known(ctx context.Context, j jid.JID) (Peer, error) {
+	j = j.Bare()
+	p.mu.Lock()
+	peer, ok := p.byJID[j]
+	p.mu.Unlock()
+	if ok {
+		return peer, nil
+	}
+	peer, err := p.store.FindPeer(ctx, j)
+	if err == nil {
+		p.remember(peer)
+	}
+	return peer, err
+}
+
 // in returns the other side of a chat.
 func (p *people) in(ctx context.Context, chat string) (Peer, error) {
 	p.mu.Lock()

@@ -5,11 +5,12 @@ import (
 	"sync"
 	"time"
 
+	"postern/connector/jid"
 	"postern/connector/stanza"
 )
 
 const (
-	// receiptBatch is how many messages one delivery receipt names at most.
+	// receiptBatch is how many messages one receipt names at most.
 	receiptBatch = 50
 	// receiptPage is how many due receipts are read at once after a login.
 	receiptPage = 200
@@ -18,9 +19,10 @@ const (
 	receiptFlush = time.Second
 )
 
-// receipts sends the delivery receipts of what Matrix has, again after each login
-// until the gatekeeper has acked them (PROTOCOL.md 6.6). Receipts of one chat that
-// are due at the same time go out as one.
+// receipts sends the delivery receipts of what Matrix has, and the read receipts of what
+// the person has read (readreceipts.go), again after each login until the gatekeeper has
+// acked them (PROTOCOL.md 6.6). Receipts of one chat and type that are due at the same
+// time go out as one.
 type receipts struct {
 	a     *Account
 	lanes lanes // a chat sends what is new; "" sends what is on disk
@@ -28,21 +30,30 @@ type receipts struct {
 	mu    sync.Mutex
 	turn  int
 	fresh map[string][]*InRow
+	// reads are chats with read receipts to look for on disk, early those in which a
+	// message was read before it was settled.
+	reads, early map[string]bool
 	// sent are those on the wire, by the id that the ack will have.
 	sent map[string]sentReceipt
-	// onWire are all ids of sent, by chat, so that none goes out twice in a turn.
-	onWire map[waitKey]bool
+	// onWire are all ids of sent, so that none goes out twice in a turn.
+	onWire map[wireKey]bool
 	acks   []sentReceipt
 	flush  *time.Timer
 }
 
 type sentReceipt struct {
-	chat string
-	ids  []string
+	chat, typ string
+	ids       []string
 }
 
+// wireKey names the receipt of one type for one message.
+type wireKey struct{ chat, typ, id string }
+
 func newReceipts(a *Account) *receipts {
-	r := &receipts{a: a, fresh: make(map[string][]*InRow), sent: make(map[string]sentReceipt), onWire: make(map[waitKey]bool)}
+	r := &receipts{
+		a: a, fresh: make(map[string][]*InRow), reads: make(map[string]bool), early: make(map[string]bool),
+		sent: make(map[string]sentReceipt), onWire: make(map[wireKey]bool),
+	}
 	r.lanes = a.lanes("receipts", r.work)
 	return r
 }
@@ -61,14 +72,22 @@ func (r *receipts) stop() {
 // live sends what earlier turns have left over.
 func (r *receipts) live() { r.lanes.kick("") }
 
-// due takes a row whose receipt became due. Without a stream it is left on disk.
+// due takes a row whose delivery receipt became due. Without a stream it is left on disk.
 func (r *receipts) due(row *InRow) {
-	if _, _, ok := r.a.link.current(); !ok {
-		return
-	}
+	_, _, ok := r.a.link.current()
 	small := *row
 	small.Payload = nil
 	r.mu.Lock()
+	if r.early[row.Chat] {
+		delete(r.early, row.Chat)
+		if ok {
+			r.reads[row.Chat] = true
+		}
+	}
+	if !ok {
+		r.mu.Unlock()
+		return
+	}
 	r.fresh[row.Chat] = append(r.fresh[row.Chat], &small)
 	r.mu.Unlock()
 	r.lanes.kick(row.Chat)
@@ -82,10 +101,20 @@ func (r *receipts) work(ctx context.Context, chat string) {
 	}
 	for {
 		r.mu.Lock()
-		rows := r.fresh[chat]
+		rows, reads := r.fresh[chat], r.reads[chat]
 		delete(r.fresh, chat)
+		delete(r.reads, chat)
 		r.mu.Unlock()
-		if len(rows) == 0 || !r.sendAll(ctx, rows) {
+		if len(rows) == 0 && !reads || !r.sendAll(ctx, stanza.ReceiptDelivered, rows) {
+			return
+		}
+		if !reads {
+			continue
+		}
+		if ok, err := r.sendReads(ctx, chat); err != nil {
+			r.later(ctx, err)
+			return
+		} else if !ok {
 			return
 		}
 	}
@@ -108,28 +137,42 @@ func (r *receipts) backlog(ctx context.Context) {
 	for after := int64(0); ; {
 		rows, err := r.a.store.DueReceipts(ctx, after, receiptPage)
 		if err != nil {
-			r.a.log.Warn().Err(err).Msg("reading due receipts failed")
-			r.mu.Lock()
-			r.turn = 0 // the next time begins anew
-			r.mu.Unlock()
-			time.AfterFunc(r.a.limits.RetryMax, func() { r.lanes.kick("") })
+			r.later(ctx, err)
 			return
 		}
-		if len(rows) == 0 || !r.sendAll(ctx, rows) {
+		if !r.sendAll(ctx, stanza.ReceiptDelivered, rows) {
 			return
+		}
+		if len(rows) == 0 {
+			break
 		}
 		after = rows[len(rows)-1].Seq
 	}
+	if _, err := r.sendReads(ctx, ""); err != nil {
+		r.later(ctx, err)
+	}
 }
 
-// sendAll sends receipts for rows; false if there is no stream to send on.
-func (r *receipts) sendAll(ctx context.Context, rows []*InRow) bool {
+// later begins anew with what is on disk after a while, because it could not be read.
+func (r *receipts) later(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	r.a.log.Warn().Err(err).Msg("reading due receipts failed")
+	r.mu.Lock()
+	r.turn = 0
+	r.mu.Unlock()
+	time.AfterFunc(r.a.limits.RetryMax, func() { r.lanes.kick("") })
+}
+
+// sendAll sends receipts of a type for rows; false if there is no stream to send on.
+func (r *receipts) sendAll(ctx context.Context, typ string, rows []*InRow) bool {
 	for len(rows) > 0 {
 		n := 1
 		for n < len(rows) && n < receiptBatch && rows[n].Chat == rows[0].Chat && rows[n].STS == rows[0].STS {
 			n++
 		}
-		if !r.send(ctx, rows[:n]) {
+		if !r.send(ctx, typ, rows[:n]) {
 			return false
 		}
 		rows = rows[n:]
@@ -138,7 +181,7 @@ func (r *receipts) sendAll(ctx context.Context, rows []*InRow) bool {
 }
 
 // send sends one receipt for rows of one chat.
-func (r *receipts) send(ctx context.Context, rows []*InRow) bool {
+func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 	chat := rows[0].Chat
 	peer, err := r.a.people.in(ctx, chat)
 	if err != nil {
@@ -148,28 +191,28 @@ func (r *receipts) send(ctx context.Context, rows []*InRow) bool {
 	var ids []string
 	r.mu.Lock()
 	for _, row := range rows {
-		if key := (waitKey{chat, row.ID}); !r.onWire[key] {
+		if key := (wireKey{chat, typ, row.ID}); !r.onWire[key] {
 			r.onWire[key] = true
 			ids = append(ids, row.ID)
 		}
 	}
 	if len(ids) > 0 {
-		r.sent[ids[0]+" "+peer.JID.String()] = sentReceipt{chat, ids}
+		r.sent[sentKey(ids[0], typ, peer.JID)] = sentReceipt{chat, typ, ids}
 	}
 	r.mu.Unlock()
 	if len(ids) == 0 {
 		return true
 	}
-	err = r.a.link.send(ctx, 0, &stanza.Receipt{ID: ids[0], IDs: ids, To: peer.JID, STS: rows[0].STS})
+	err = r.a.link.send(ctx, 0, &stanza.Receipt{ID: ids[0], IDs: ids, To: peer.JID, Type: typ, STS: rows[0].STS})
 	return err == nil
 }
 
+// sentKey is what the ack of a receipt repeats.
+func sentKey(id, typ string, to jid.JID) string { return typ + " " + id + " " + to.Bare().String() }
+
 // acked is called by the reader with the ack of a receipt.
 func (r *receipts) acked(ack *stanza.Ack) {
-	if ack.Type != stanza.ReceiptDelivered {
-		return
-	}
-	key := ack.ID + " " + ack.From.Bare().String()
+	key := sentKey(ack.ID, ack.Type, ack.From)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.sent[key]
@@ -177,9 +220,6 @@ func (r *receipts) acked(ack *stanza.Ack) {
 		return
 	}
 	delete(r.sent, key)
-	for _, id := range s.ids {
-		delete(r.onWire, waitKey{s.chat, id})
-	}
 	r.acks = append(r.acks, s)
 	if len(r.acks) == 1 {
 		r.flush = time.AfterFunc(receiptFlush, func() { r.lanes.kick("") })
@@ -197,13 +237,30 @@ func (r *receipts) note(ctx context.Context) {
 	}
 	err := r.a.store.Do(ctx, func(ctx context.Context) error {
 		for _, s := range acks {
-			if err := r.a.store.ReceiptsDone(ctx, s.chat, s.ids); err != nil {
+			var err error
+			if s.typ == stanza.ReceiptRead {
+				err = r.a.store.SetReads(ctx, s.chat, s.ids, ReceiptDone)
+			} else {
+				err = r.a.store.ReceiptsDone(ctx, s.chat, s.ids)
+			}
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil {
-		r.a.log.Warn().Err(err).Msg("noting acked receipts failed, they will be sent again")
+	if err != nil {
+		if ctx.Err() == nil {
+			r.a.log.Warn().Err(err).Msg("noting acked receipts failed, they will be sent again")
+		}
+		return // after the next login, which clears onWire
+	}
+	// Only now, since what is due is looked up on disk.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range acks {
+		for _, id := range s.ids {
+			delete(r.onWire, wireKey{s.chat, s.typ, id})
+		}
 	}
 }

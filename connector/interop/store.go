@@ -53,11 +53,19 @@ type InQueue interface {
 	UpdateInbound(ctx context.Context, row *InRow) error
 	// FinishInbound sets State and Receipt of a row and erases payload and notify,
 	// if the row still has the sequence number of the one given; else it does
-	// nothing.
+	// nothing. Read stays.
 	FinishInbound(ctx context.Context, row *InRow, state InState, receipt ReceiptState) error
 	// PendingInbound returns up to limit rows of a chat in state InPending with
 	// a sequence number above after, in order, with their payload.
 	PendingInbound(ctx context.Context, chat string, after int64, limit int) ([]*InRow, error)
+	// HoldInbound makes a row InHeld, which keeps its payload, if it is InPending and
+	// still has the sequence number of the one given; else it does nothing.
+	HoldInbound(ctx context.Context, row *InRow) error
+	// HeldInbound returns up to limit rows of a chat in state InHeld with a sequence
+	// number above after, in order, with their payload.
+	HeldInbound(ctx context.Context, chat string, after int64, limit int) ([]*InRow, error)
+	// AllHeld returns all rows in state InHeld in order, without payload.
+	AllHeld(ctx context.Context) ([]*InRow, error)
 	// InboundBacklog counts the rows in state InPending for each chat that has
 	// any.
 	InboundBacklog(ctx context.Context) (map[string]int, error)
@@ -68,9 +76,19 @@ type InQueue interface {
 	DueReceipts(ctx context.Context, after int64, limit int) ([]*InRow, error)
 	// ReceiptsDone sets Receipt to ReceiptDone for the messages with these ids.
 	ReceiptsDone(ctx context.Context, chat string, ids []string) error
+	// MarkReadInbound sets Read to state for messages of a chat up to the one with this
+	// id, in order, at most limit of them, and says how many: those of KindMessage that
+	// are InDone, or that have this id and are InPending, and whose Read is ReceiptNone.
+	MarkReadInbound(ctx context.Context, chat, id string, state ReceiptState, limit int) (int, error)
+	// DueReads returns up to limit rows that are InDone, with Read ReceiptDue and a
+	// sequence number above after, in order, without payload; of all chats if chat is "".
+	DueReads(ctx context.Context, chat string, after int64, limit int) ([]*InRow, error)
+	// SetReads sets Read to state for the messages with these ids whose Read is
+	// ReceiptDue.
+	SetReads(ctx context.Context, chat string, ids []string, state ReceiptState) error
 	// PruneInbound deletes rows that are InDone or InDead and were received
 	// before the time, in Unix milliseconds, at most limit of them, and says
-	// how many.
+	// how many. None with a receipt that is due.
 	PruneInbound(ctx context.Context, before int64, limit int) (int, error)
 }
 
@@ -100,9 +118,11 @@ const (
 	InDead InState = 2
 	// InWaiting could not be decrypted and waits for the sender's repetition.
 	InWaiting InState = 3
+	// InHeld is set aside until what it is about has come (ErrNoTarget).
+	InHeld InState = 4
 )
 
-// ReceiptState is the state of a row's delivery receipt.
+// ReceiptState is the state of a row's delivery receipt, or of its read receipt.
 type ReceiptState uint8
 
 const (
@@ -112,6 +132,9 @@ const (
 	ReceiptDue ReceiptState = 1
 	// ReceiptDone was acked.
 	ReceiptDone ReceiptState = 2
+	// ReceiptUnwanted is never sent: read receipts were off when it would have become
+	// due.
+	ReceiptUnwanted ReceiptState = 3
 )
 
 // InRow is one item of the in-queue. Rows handed out belong to the caller.
@@ -134,8 +157,9 @@ type InRow struct {
 	Payload []byte
 	Notify  string
 	// STS is the attribute that receipts repeat (PROTOCOL.md 6.2).
-	STS     string
-	Receipt ReceiptState
+	STS string
+	// Receipt is the delivery receipt, Read the read receipt.
+	Receipt, Read ReceiptState
 	// Nack is the error of our ack, 0 for none.
 	Nack int
 	// Retries counts the retry receipts sent for it; Since is the time of the
@@ -155,11 +179,15 @@ type OutQueue interface {
 	// there is an error that wraps ErrExists.
 	InsertOutbound(ctx context.Context, rows []*OutRow) error
 	// OutboundParts returns the rows with these stanza ids, in that order and
-	// without those that do not exist, and without Plaintext and Stanza.
+	// without those that do not exist, and without Recipe, Plaintext, Fallback and
+	// Stanza.
 	OutboundParts(ctx context.Context, stanzaIDs []string) ([]*OutRow, error)
 	// OutboundStanza returns the row with this stanza id, complete; nil, nil if
 	// there is none.
 	OutboundStanza(ctx context.Context, stanzaID string) (*OutRow, error)
+	// SetPrepared stores what was made of the recipe of a part in state PartQueued, and
+	// erases the recipe. False if the part is in another state or has no recipe.
+	SetPrepared(ctx context.Context, stanzaID string, p *Prepared, now int64) (bool, error)
 	// SetStanza stores the finished stanza of a part in state PartQueued, which
 	// becomes PartEncrypted. False if the part is in another state.
 	SetStanza(ctx context.Context, stanzaID string, stanza []byte, now int64) (bool, error)
@@ -168,16 +196,22 @@ type OutQueue interface {
 	// keeps its state, but loses its stanza all the same. It says whether the
 	// state changed.
 	AdvanceOutbound(ctx context.Context, stanzaID string, state PartState, now int64) (bool, error)
-	// FailOutbound makes a part PartFailed and erases stanza and retry request.
-	// A part that is PartRead or PartFailed stays as it is. It says whether the
-	// state changed.
+	// FailOutbound makes a part PartFailed and erases recipe, fall-back, stanza and
+	// retry request. A part that is PartRead, PartReplaced or PartFailed stays as it
+	// is. It says whether the state changed.
 	FailOutbound(ctx context.Context, stanzaID string, reason Reason, code int, now int64) (bool, error)
+	// ReplaceOutbound makes a part PartReplaced and erases all but what names it. A
+	// part that is PartQueued, PartRead, PartReplaced or PartFailed stays as it is. It
+	// says whether the state changed.
+	ReplaceOutbound(ctx context.Context, stanzaID string, now int64) (bool, error)
+	// AnyReplaced says whether there is a part in state PartReplaced.
+	AnyReplaced(ctx context.Context) (bool, error)
 	// SetRetry stores a retry request and its fingerprint, in place of an
-	// earlier one.
+	// earlier one. A part that is PartReplaced or PartFailed stays as it is.
 	SetRetry(ctx context.Context, stanzaID string, req *RetryRequest, fingerprint string) error
 	// SetAnswer stores the finished stanza of the answer to the retry request,
 	// removes the request and counts the answer. A nil stanza only removes the
-	// request. False if the part is PartFailed.
+	// request. False if the part is PartReplaced or PartFailed.
 	SetAnswer(ctx context.Context, stanzaID string, stanza []byte) (bool, error)
 	// PendingOutbound returns up to limit rows of a chat in state PartQueued or
 	// PartEncrypted with a sequence number above after; complete, in order.
@@ -190,14 +224,14 @@ type OutQueue interface {
 	// ResendsOutbound has something.
 	OutboundChats(ctx context.Context) ([]string, error)
 	// DueStatuses returns up to limit parts, above the sequence number after and
-	// in order, whose state has changed since SetReported, without Plaintext and
-	// Stanza.
+	// in order, whose state has changed since SetReported, without Recipe, Plaintext,
+	// Fallback and Stanza.
 	DueStatuses(ctx context.Context, after int64, limit int) ([]*OutRow, error)
 	// SetReported stores the state of their event that Upcalls.Status took in
 	// these parts, as they were read: a part whose state has changed since stays
 	// in DueStatuses.
 	SetReported(ctx context.Context, parts []*OutRow, state OutState) error
-	// PruneOutbound erases the plaintext of parts that want no work and were
+	// PruneOutbound erases plaintext and fall-back of parts that want no work and were
 	// created before window or are not among the newest keep, and deletes parts
 	// that want no work and were created before cut; both in Unix milliseconds.
 	// It does so to at most limit parts of each kind and says to how many.
@@ -214,6 +248,7 @@ const (
 	PartSent      PartState = 2
 	PartDelivered PartState = 3
 	PartRead      PartState = 4
+	PartReplaced  PartState = 8 // the row of its fall-back counts instead
 	PartFailed    PartState = 9
 )
 
@@ -223,12 +258,19 @@ type OutRow struct {
 	// account.
 	Seq                   int64
 	Chat, EventID, RoomID string
-	Part, Parts           int
-	StanzaID              string
-	Type, MediaType       string
+	// Part counts from 0; the row of a part's fall-back has MaxParts more.
+	Part, Parts     int
+	StanzaID        string
+	Type, MediaType string
+	// Recipe is what Plaintext is to be made of, nil once it is, or after a failure;
+	// sealed on disk.
+	Recipe []byte
 	// Plaintext is the marshalled message without padding; sealed on disk,
-	// kept for the retry window, nil afterwards.
+	// kept for the retry window, nil afterwards and while there is a recipe.
 	Plaintext []byte
+	// Fallback is the plaintext that is sent in place of this one if the phone cannot
+	// read it, nil for none; sealed on disk, kept as long as Plaintext.
+	Fallback []byte
 	// Stanza is the finished stanza (the plaintext of a Noise frame) while it
 	// is unacked, else nil; sealed on disk.
 	Stanza []byte
@@ -265,6 +307,8 @@ type Directory interface {
 	// PeerByJID returns the person and the chat with that person, made now if
 	// they are new.
 	PeerByJID(ctx context.Context, j jid.JID) (Peer, error)
+	// FindPeer is PeerByJID without the making; ErrNoChat if there is none.
+	FindPeer(ctx context.Context, j jid.JID) (Peer, error)
 	// PeerByChat returns the other side of a chat; ErrNoChat if there is none.
 	PeerByChat(ctx context.Context, chat string) (Peer, error)
 }

@@ -19,7 +19,21 @@ type Upcalls interface {
 	// backoff, for as long as it takes, and holds up this chat alone.
 	// After a crash an item may be handed over again: transaction ids made from
 	// Chat, Kind and MessageID make that harmless.
+	// An error that wraps ErrNoTarget sets a KindMessage aside (see there).
 	Deliver(ctx context.Context, in *Inbound) error
+	// Prepare makes the message of an event that Send took as a recipe, for
+	// example by moving its attachment into the media store. It is called when
+	// the event is the first of its chat and the stream is live; other chats go
+	// on meanwhile. Its context ends when Preparing.Progress was not called for
+	// Limits.Waiting. After a crash, and after an error, it is called again.
+	// A *Unsendable in the error's chain fails the event for good; any other
+	// error is tried again with backoff, until there was no progress for
+	// Limits.Waiting or too many tries failed.
+	Prepare(ctx context.Context, p *Preparing) (*Prepared, error)
+	// Typing tells that the other person types, or does not any more. It is told
+	// again while they go on, is not repeated after a failure, and does not
+	// survive a restart.
+	Typing(ctx context.Context, t Typing)
 	// Status tells a transition of an outgoing event. It is repeated until it
 	// returns nil, and after that told again only if the process dies before
 	// the answer is on disk. States only move forward (OutState), skipped ones
@@ -71,6 +85,9 @@ type Inbound struct {
 	Raw []byte
 	// Notify is the display name the sender's side gave, often empty.
 	Notify string
+	// Final says that an item that was set aside is handed over for the last time:
+	// what it is about has not come (ErrNoTarget).
+	Final bool
 }
 
 // Rejected is what Deliver returns for an item that Matrix refuses for good.
@@ -98,6 +115,14 @@ type Outgoing struct {
 	// Parts are marshalled waE2E.Message values without padding, in order,
 	// 1 to MaxParts of them.
 	Parts [][]byte
+	// Fallbacks are nil, or one marshalled waE2E.Message or nil for each part: what
+	// is sent in its place, under an id of its own, if the phone answers the part
+	// with 491 (PROTOCOL.md 6.4).
+	Fallbacks [][]byte
+	// Recipe, if not nil, stands instead of Parts for what the event's only part is
+	// to be made of (Upcalls.Prepare), 1 to MaxRecipe bytes. Parts, Fallbacks, Type
+	// and MediaType are empty then.
+	Recipe []byte
 	// Type is the stanza's type: text, media or reaction (PROTOCOL.md 6.1).
 	Type string
 	// MediaType is the mediatype of enc for Type media, else empty.
@@ -106,6 +131,9 @@ type Outgoing struct {
 
 // MaxParts bounds the parts of one event.
 const MaxParts = 64
+
+// MaxRecipe bounds Outgoing.Recipe, in bytes.
+const MaxRecipe = 64 << 10
 
 // OutState is how far an outgoing event has come.
 type OutState uint8
@@ -146,8 +174,11 @@ type OutStatus struct {
 	Reason Reason
 	// Code is the gatekeeper's error code, or 0.
 	Code int
-	// StanzaIDs are the ids of the event's parts, in order.
+	// StanzaIDs are the ids of the event's parts, in order; for a part whose
+	// fall-back was sent, that of the fall-back.
 	StanzaIDs []string
+	// MediaType is the mediatype of the event, empty for none.
+	MediaType string
 	// At is when the transition was stored.
 	At time.Time
 }
@@ -169,6 +200,10 @@ const (
 	ReasonNoKeys      Reason = "no_keys"         // no usable prekey bundle
 	ReasonInternal    Reason = "internal"        // our own fault
 	ReasonAccount     Reason = "account_stopped" // the account was deleted
+	ReasonMedia       Reason = "media"           // the attachment could not be fetched or stored
+	ReasonMediaGone   Reason = "media_gone"      // the homeserver does not have the attachment
+	ReasonTooLarge    Reason = "too_large"       // the attachment is over a limit
+	ReasonQuota       Reason = "quota"           // the person's share of the media store is used up
 )
 
 // ConnKind is the state of an account's stream.

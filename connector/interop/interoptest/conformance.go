@@ -16,10 +16,7 @@ import (
 // Conformance tests what open returns, a fresh and empty store of one account at a time, against the contract
 // of interop.Store. What e2ee.Store promises is tested by e2eetest.
 func Conformance(t *testing.T, open func(t *testing.T) interop.Store) {
-	for _, c := range []struct {
-		name string
-		run  func(s suite, t *testing.T)
-	}{
+	for _, c := range append([]contract{
 		{"an address has one person and one chat for ever", suite.people},
 		{"an inbound row comes back as it was stored", suite.inboundRoundTrip},
 		{"a second row of the same item is refused and changes nothing", suite.inboundExists},
@@ -43,13 +40,19 @@ func Conformance(t *testing.T, open func(t *testing.T) interop.Store) {
 		{"the last sequence number is that of the unfinished rows", suite.lastSeq},
 		{"prekeys are offered until they are marked, and ids are not used twice", suite.preKeys},
 		{"signed prekeys come newest first and the newest cannot be deleted", suite.signedPreKeys},
-	} {
+	}, conversation...) {
 		t.Run(c.name, func(t *testing.T) {
 			s := suite{interop.Store(nil), context.Background()}
 			s.Store = open(t)
 			c.run(s, t)
 		})
 	}
+}
+
+// contract is one sentence of the contract and its test.
+type contract struct {
+	name string
+	run  func(s suite, t *testing.T)
 }
 
 type suite struct {

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -166,7 +167,8 @@ func (s *MemStore) StoreSignedPreKey(ctx context.Context, key e2ee.SignedPreKey)
 func (s *MemStore) LastSeq(ctx context.Context) (last int64, err error) {
 	s.read(ctx, func(d *memData) {
 		for _, r := range d.in {
-			if r.State == interop.InPending || r.State == interop.InWaiting || r.Receipt == interop.ReceiptDue {
+			if r.State == interop.InPending || r.State == interop.InWaiting || r.State == interop.InHeld ||
+				r.Receipt == interop.ReceiptDue || dueRead(&r) {
 				last = max(last, r.Seq)
 			}
 		}
@@ -193,6 +195,19 @@ func (s *MemStore) PeerByJID(ctx context.Context, j jid.JID) (p interop.Peer, er
 		return nil
 	})
 	return p, err
+}
+
+// FindPeer implements interop.Directory.
+func (s *MemStore) FindPeer(ctx context.Context, j jid.JID) (interop.Peer, error) {
+	found, err := interop.Peer{}, interop.ErrNoChat
+	s.read(ctx, func(d *memData) {
+		for _, p := range d.peers {
+			if p.JID == j {
+				found, err = p, nil
+			}
+		}
+	})
+	return found, errors.Join(err, ctx.Err())
 }
 
 // PeerByChat implements interop.Directory.

@@ -86,6 +86,73 @@ func (s *MemStore) PendingInbound(ctx context.Context, chat string, after int64,
 	})
 }
 
+// HoldInbound implements interop.InQueue.
+func (s *MemStore) HoldInbound(ctx context.Context, row *interop.InRow) error {
+	return s.write(ctx, func(d *memData) error {
+		key := inKey{row.Chat, row.Class, row.ID}
+		if r, ok := d.in[key]; ok && r.Seq == row.Seq && r.State == interop.InPending {
+			r.State = interop.InHeld
+			d.in[key] = r
+		}
+		return nil
+	})
+}
+
+// HeldInbound implements interop.InQueue.
+func (s *MemStore) HeldInbound(ctx context.Context, chat string, after int64, limit int) ([]*interop.InRow, error) {
+	return s.listIn(ctx, limit, true, func(r *interop.InRow) bool {
+		return r.Chat == chat && r.State == interop.InHeld && r.Seq > after
+	})
+}
+
+// AllHeld implements interop.InQueue.
+func (s *MemStore) AllHeld(ctx context.Context) ([]*interop.InRow, error) {
+	return s.listIn(ctx, all, false, func(r *interop.InRow) bool { return r.State == interop.InHeld })
+}
+
+// MarkReadInbound implements interop.InQueue.
+func (s *MemStore) MarkReadInbound(ctx context.Context, chat, id string, state interop.ReceiptState, limit int) (n int, err error) {
+	err = s.write(ctx, func(d *memData) error {
+		target, ok := d.in[inKey{chat, interop.ClassMessage, id}]
+		if !ok {
+			return nil
+		}
+		for key, r := range d.in {
+			here := r.State == interop.InDone && r.Seq <= target.Seq || r.State == interop.InPending && r.ID == id
+			if here && n < limit && key.chat == chat && key.class == interop.ClassMessage && r.Kind == interop.KindMessage && r.Read == interop.ReceiptNone {
+				r.Read = state
+				d.in[key] = r
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// DueReads implements interop.InQueue.
+func (s *MemStore) DueReads(ctx context.Context, chat string, after int64, limit int) ([]*interop.InRow, error) {
+	return s.listIn(ctx, limit, false, func(r *interop.InRow) bool {
+		return dueRead(r) && r.Seq > after && (chat == "" || r.Chat == chat)
+	})
+}
+
+func dueRead(r *interop.InRow) bool { return r.Read == interop.ReceiptDue && r.State == interop.InDone }
+
+// SetReads implements interop.InQueue.
+func (s *MemStore) SetReads(ctx context.Context, chat string, ids []string, state interop.ReceiptState) error {
+	return s.write(ctx, func(d *memData) error {
+		for _, id := range ids {
+			key := inKey{chat, interop.ClassMessage, id}
+			if r, ok := d.in[key]; ok && r.Read == interop.ReceiptDue {
+				r.Read = state
+				d.in[key] = r
+			}
+		}
+		return nil
+	})
+}
+
 // InboundBacklog implements interop.InQueue.
 func (s *MemStore) InboundBacklog(ctx context.Context) (map[string]int, error) {
 	rows, err := s.listIn(ctx, all, false, func(r *interop.InRow) bool { return r.State == interop.InPending })
@@ -124,7 +191,7 @@ func (s *MemStore) ReceiptsDone(ctx context.Context, chat string, ids []string) 
 func (s *MemStore) PruneInbound(ctx context.Context, before int64, limit int) (n int, err error) {
 	err = s.write(ctx, func(d *memData) error {
 		for key, r := range d.in {
-			finished := (r.State == interop.InDone || r.State == interop.InDead) && r.Receipt != interop.ReceiptDue
+			finished := (r.State == interop.InDone || r.State == interop.InDead) && r.Receipt != interop.ReceiptDue && !dueRead(&r)
 			if finished && r.Received < before && n < limit {
 				delete(d.in, key)
 				n++
@@ -136,9 +203,9 @@ func (s *MemStore) PruneInbound(ctx context.Context, before int64, limit int) (n
 }
 
 func cloneOut(r interop.OutRow, complete bool) *interop.OutRow {
-	r.Plaintext, r.Stanza = bytes.Clone(r.Plaintext), bytes.Clone(r.Stanza)
+	r.Recipe, r.Plaintext, r.Fallback, r.Stanza = bytes.Clone(r.Recipe), bytes.Clone(r.Plaintext), bytes.Clone(r.Fallback), bytes.Clone(r.Stanza)
 	if !complete {
-		r.Plaintext, r.Stanza = nil, nil
+		r.Recipe, r.Plaintext, r.Fallback, r.Stanza = nil, nil, nil, nil
 	}
 	if r.Retry != nil {
 		req := *r.Retry
@@ -197,6 +264,36 @@ func (s *MemStore) change(ctx context.Context, stanzaID string, fn func(d *memDa
 	return changed, err
 }
 
+// SetPrepared implements interop.OutQueue.
+func (s *MemStore) SetPrepared(ctx context.Context, stanzaID string, p *interop.Prepared, now int64) (bool, error) {
+	return s.change(ctx, stanzaID, func(_ *memData, r *interop.OutRow) bool {
+		if r.State != interop.PartQueued || r.Recipe == nil {
+			return false
+		}
+		r.Recipe, r.Plaintext, r.Fallback, r.Changed = nil, bytes.Clone(p.Plaintext), bytes.Clone(p.Fallback), now
+		r.Type, r.MediaType = p.Type, p.MediaType
+		return true
+	})
+}
+
+// ReplaceOutbound implements interop.OutQueue.
+func (s *MemStore) ReplaceOutbound(ctx context.Context, stanzaID string, now int64) (bool, error) {
+	return s.change(ctx, stanzaID, func(_ *memData, r *interop.OutRow) bool {
+		if r.State == interop.PartQueued || r.State >= interop.PartRead {
+			return false
+		}
+		r.State, r.Changed = interop.PartReplaced, now
+		r.Recipe, r.Plaintext, r.Fallback, r.Stanza, r.Retry = nil, nil, nil, nil, nil
+		return true
+	})
+}
+
+// AnyReplaced implements interop.OutQueue.
+func (s *MemStore) AnyReplaced(ctx context.Context) (bool, error) {
+	rows, err := s.listOut(ctx, 1, false, func(_ *memData, r *interop.OutRow) bool { return r.State == interop.PartReplaced })
+	return len(rows) > 0, err
+}
+
 // SetStanza implements interop.OutQueue.
 func (s *MemStore) SetStanza(ctx context.Context, stanzaID string, stanza []byte, now int64) (bool, error) {
 	return s.change(ctx, stanzaID, func(_ *memData, r *interop.OutRow) bool {
@@ -227,7 +324,7 @@ func (s *MemStore) FailOutbound(ctx context.Context, stanzaID string, reason int
 			return false
 		}
 		r.State, r.Reason, r.Code, r.Changed, d.due[stanzaID] = interop.PartFailed, reason, code, now, true
-		r.Stanza, r.Retry = nil, nil
+		r.Recipe, r.Fallback, r.Stanza, r.Retry = nil, nil, nil, nil
 		return true
 	})
 }
@@ -235,6 +332,9 @@ func (s *MemStore) FailOutbound(ctx context.Context, stanzaID string, reason int
 // SetRetry implements interop.OutQueue.
 func (s *MemStore) SetRetry(ctx context.Context, stanzaID string, req *interop.RetryRequest, fingerprint string) error {
 	_, err := s.change(ctx, stanzaID, func(_ *memData, r *interop.OutRow) bool {
+		if r.State >= interop.PartReplaced {
+			return false
+		}
 		c := *req
 		r.Retry, r.RetryLast = &c, fingerprint
 		return true
@@ -245,7 +345,7 @@ func (s *MemStore) SetRetry(ctx context.Context, stanzaID string, req *interop.R
 // SetAnswer implements interop.OutQueue.
 func (s *MemStore) SetAnswer(ctx context.Context, stanzaID string, stanza []byte) (bool, error) {
 	return s.change(ctx, stanzaID, func(_ *memData, r *interop.OutRow) bool {
-		if r.State == interop.PartFailed {
+		if r.State >= interop.PartReplaced {
 			return false
 		}
 		r.Retry = nil
@@ -339,7 +439,7 @@ func (s *MemStore) PruneOutbound(ctx context.Context, window int64, keep int, cu
 				continue
 			}
 			if r.Plaintext != nil && (r.Created < window || r.Seq <= border) && erased < limit {
-				r.Plaintext = nil
+				r.Plaintext, r.Fallback = nil, nil
 				d.out[id] = r
 				erased++
 			}
