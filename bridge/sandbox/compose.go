@@ -14,14 +14,43 @@ import (
 const maxTextSent = 1 << 19 // bytes of any text a phone sends
 
 // draft makes the message a call describes, as the phone of an ordinary WhatsApp user would send it
-// (PROTOCOL.md 6.5).
-func (in *messageCall) draft(s *Server, p *phone, a *account) (draft, error) {
-	d := draft{typ: "text"}
-	var msg *waE2E.Message
-	var err error
+// (PROTOCOL.md 6.5). at is its media, if it has any.
+func (in *messageCall) draft(s *Server, p *phone, a *account, at *attached) (draft, error) {
+	if in.Kind == "raw" {
+		if len(in.Message) == 0 || len(in.Message) > maxTextSent {
+			return draft{}, refusal(400, "message is a protobuf in base64, at most %d bytes", maxTextSent)
+		}
+		return draft{typ: "text", content: in.Message}, nil
+	}
+	d, msg, err := in.content(s, p, a, at)
+	if err != nil {
+		return d, err
+	}
+	if in.ReplyTo != "" {
+		quote, err := p.quote(a, in.ReplyTo)
+		if err != nil {
+			return d, err
+		}
+		if err := asReply(msg, quote); err != nil {
+			return d, err
+		}
+	}
+	if at != nil {
+		msg = in.wrapped(msg)
+	}
+	d.content, err = marshal(msg)
+	return d, err
+}
+
+// content is the message without what makes it a reply, and the form of its stanza.
+func (in *messageCall) content(s *Server, p *phone, a *account, at *attached) (d draft, msg *waE2E.Message, err error) {
+	d = draft{typ: "text"}
+	if at != nil {
+		return draft{typ: "media", media: at.mediaType}, in.mediaMessage(s, at), nil
+	}
 	switch in.Kind {
 	case "", "text":
-		msg, err = in.text(p, a)
+		msg, err = in.text()
 	case "reaction":
 		d.typ, d.hide = "reaction", true
 		msg, err = in.reaction(s, p, a)
@@ -42,46 +71,17 @@ func (in *messageCall) draft(s *Server, p *phone, a *account) (draft, error) {
 		msg, err = in.poll()
 	case "timer":
 		msg, err = in.timer(s)
-	case "raw":
-		if len(in.Message) == 0 || len(in.Message) > maxTextSent {
-			return d, refusal(400, "message is a protobuf in base64, at most %d bytes", maxTextSent)
-		}
-		d.content = in.Message
-		return d, nil
-	case "image", "video", "video_note", "gif", "voice", "audio", "document", "sticker":
-		return d, refusal(501, "this sandbox cannot send media, so not %s", in.Kind)
 	default:
-		return d, refusal(400, "there is no message of kind %q", in.Kind)
+		err = refusal(400, "there is no message of kind %q", in.Kind)
 	}
-	if err != nil {
-		return d, err
-	}
-	d.content, err = marshal(msg)
-	return d, err
+	return d, msg, err
 }
 
-func (in *messageCall) text(p *phone, a *account) (*waE2E.Message, error) {
+func (in *messageCall) text() (*waE2E.Message, error) {
 	if in.Text == "" || len(in.Text) > maxTextSent {
 		return nil, refusal(400, "text is missing or too long")
 	}
-	if in.ReplyTo == "" {
-		return &waE2E.Message{Conversation: proto.String(in.Text)}, nil
-	}
-	target, byPartner := p.between(a, in.ReplyTo)
-	if target == nil {
-		return nil, refusal(404, "the phone shows no message %q in this chat", in.ReplyTo)
-	}
-	author := p.user.Address
-	if byPartner {
-		author = a.Address
-	}
-	quoted := &waE2E.Message{Conversation: proto.String(textOf(target))}
-	return &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{
-		Text: proto.String(in.Text),
-		ContextInfo: &waE2E.ContextInfo{
-			StanzaID: proto.String(in.ReplyTo), Participant: proto.String(author), QuotedMessage: quoted,
-		},
-	}}, nil
+	return &waE2E.Message{Conversation: proto.String(in.Text)}, nil
 }
 
 // between finds a message of the chat, whoever wrote it.

@@ -1,9 +1,7 @@
 package sandbox
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"unicode/utf16"
 
 	"google.golang.org/protobuf/proto"
@@ -13,14 +11,18 @@ import (
 	"go.mau.fi/whatsmeow/proto/waE2E"
 )
 
-const noMedia = "this sandbox does not fetch media"
-
 // looked is what a phone makes of a message it takes.
 type looked struct {
 	event     eventBody
 	typ       string // the type of stanza that fits
 	mediaType string
-	oddities  []string
+	attached  bool // there is media to fetch
+	oddities  []oddity
+}
+
+// odd notes something to complain about.
+func (l *looked) odd(section, text string) {
+	l.oddities = append(l.oddities, oddity{section: section, text: text})
 }
 
 // allowed lists what partners may send (PROTOCOL.md 6.4).
@@ -29,7 +31,7 @@ var allowed = []protoreflect.Name{
 }
 
 // look reads a partner's message; refused is "" or why the phone does not take it.
-func (p *phone) look(m *waE2E.Message, a *account) (l looked, refused string) {
+func (p *phone) look(s *Server, m *waE2E.Message, a *account) (l looked, refused string) {
 	kind, refused := onlyField(m)
 	if refused != "" {
 		return l, refused
@@ -52,7 +54,7 @@ func (p *phone) look(m *waE2E.Message, a *account) (l looked, refused string) {
 	case "reactionMessage":
 		refused = l.reaction(p, m.GetReactionMessage(), a)
 	default:
-		quote, refused = l.media(m)
+		quote, refused = l.media(m, s, a)
 	}
 	if refused == "" && quote != nil {
 		refused = l.reply(p, quote, a)
@@ -84,7 +86,7 @@ const maxTextUnits = 65536
 
 func (l *looked) text(text string) {
 	if units := utf16.Encode([]rune(text)); len(units) > maxTextUnits {
-		l.oddities = append(l.oddities, "text of more than 65,536 UTF-16 units")
+		l.odd("6.4", "text of more than 65,536 UTF-16 units")
 		text = string(utf16.Decode(units[:maxTextUnits]))
 	}
 	l.event.Text = text
@@ -98,7 +100,7 @@ func (l *looked) reaction(p *phone, r *waE2E.ReactionMessage, a *account) string
 	l.typ = "reaction"
 	l.event.Reaction = &eventReaction{Target: key.GetID(), FromMe: key.GetFromMe(), Emoji: r.GetText()}
 	if p.find(a, key) == nil {
-		l.oddities = append(l.oddities, "a reaction to a message that is not there")
+		l.odd("6.4", "a reaction to a message that is not there")
 	}
 	return ""
 }
@@ -143,72 +145,13 @@ func (l *looked) reply(p *phone, quote *waE2E.ContextInfo, a *account) string {
 	l.event.Quoted = textOf(quote.GetQuotedMessage())
 	byPartner := quote.GetParticipant() == a.Address
 	if !byPartner && quote.GetParticipant() != p.user.Address {
-		l.oddities = append(l.oddities, "a reply whose participant is neither of the two")
+		l.odd("6.4", "a reply whose participant is neither of the two")
 		return ""
 	}
 	if p.plain(a, quote.GetStanzaID(), byPartner) == nil {
-		l.oddities = append(l.oddities, "a reply to a message that is not there")
+		l.odd("6.4", "a reply to a message that is not there")
 	}
 	return ""
-}
-
-// described is what the media kinds have in common.
-type described interface {
-	GetMimetype() string
-	GetMediaKey() []byte
-	GetFileSHA256() []byte
-	GetFileEncSHA256() []byte
-	GetFileLength() uint64
-	GetDirectPath() string
-	GetURL() string
-	GetContextInfo() *waE2E.ContextInfo
-}
-
-func (l *looked) media(m *waE2E.Message) (*waE2E.ContextInfo, string) {
-	var d described
-	var types []string // nil: any
-	e := &eventMedia{Error: noMedia}
-	switch {
-	case m.ImageMessage != nil:
-		d, e.Kind, types = m.ImageMessage, "image", []string{"image/jpeg", "image/png"}
-		l.mediaType = "image"
-		l.event.Text = m.ImageMessage.GetCaption()
-	case m.DocumentMessage != nil:
-		d, e.Kind = m.DocumentMessage, "document"
-		l.mediaType = "document"
-		e.FileName = m.DocumentMessage.GetFileName()
-		l.event.Text = m.DocumentMessage.GetCaption()
-	case m.AudioMessage != nil:
-		d, e.Kind, types = m.AudioMessage, "audio", []string{"audio/aac", "audio/mp4", "audio/amr", "audio/mpeg"}
-		l.mediaType = "audio"
-		if m.AudioMessage.GetPTT() {
-			e.Kind, l.mediaType, types = "voice", "ptt", []string{"audio/ogg; codecs=opus"}
-		}
-		e.Seconds = m.AudioMessage.GetSeconds()
-	case m.VideoMessage != nil:
-		d, e.Kind, types = m.VideoMessage, "video", []string{"video/mp4", "video/3gpp"}
-		l.mediaType = "video"
-		if m.VideoMessage.GetGifPlayback() {
-			e.Kind, l.mediaType = "gif", "gif"
-		}
-		e.Seconds = m.VideoMessage.GetSeconds()
-		l.event.Text = m.VideoMessage.GetCaption()
-	}
-	switch {
-	case types != nil && !slices.Contains(types, d.GetMimetype()):
-		return nil, "a mimetype that phones do not take from partners"
-	case len(d.GetMediaKey()) != 32 || len(d.GetFileSHA256()) != 32 || len(d.GetFileEncSHA256()) != 32:
-		return nil, "a media key or hash that is not 32 bytes"
-	case !strings.HasPrefix(d.GetDirectPath(), "/"):
-		return nil, "media without directPath"
-	}
-	if d.GetURL() != "" {
-		l.oddities = append(l.oddities, "media with url")
-	}
-	l.typ = "media"
-	e.Mimetype, e.Bytes, e.SHA256 = d.GetMimetype(), d.GetFileLength(), fmt.Sprintf("%x", d.GetFileSHA256())
-	l.event.Media = e
-	return d.GetContextInfo(), ""
 }
 
 // textOf is what a message shows as text.

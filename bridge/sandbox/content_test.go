@@ -7,12 +7,15 @@ import (
 	"go.mau.fi/whatsmeow/proto/waCommon"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"google.golang.org/protobuf/proto"
+
+	"postern/connector/media"
 )
 
-// mediaFields are what every medium of a partner has.
+// hash32 is 32 bytes that are no hash of anything.
 var hash32 = make([]byte, 32)
 
-func image(mimetype string) *waE2E.ImageMessage {
+// picture is an image that is nowhere.
+func picture(mimetype string) *waE2E.ImageMessage {
 	return &waE2E.ImageMessage{
 		Mimetype: &mimetype, Caption: proto.String("look"), FileSHA256: hash32, FileEncSHA256: hash32, MediaKey: hash32,
 		FileLength: proto.Uint64(5), DirectPath: proto.String("/interop/whatsapp/download/1/x/"),
@@ -39,7 +42,7 @@ func TestPhonesTakeWhatTheProfileAllowsAndNackTheRest(t *testing.T) {
 		FileSHA256: hash32, FileEncSHA256: hash32, MediaKey: hash32, DirectPath: proto.String("/x")}
 	doc := &waE2E.DocumentMessage{Mimetype: proto.String("application/pdf"), FileName: proto.String("a.pdf"),
 		FileSHA256: hash32, FileEncSHA256: hash32, MediaKey: hash32, DirectPath: proto.String("/x")}
-	noKey, noPath := image("image/png"), image("image/png")
+	noKey, noPath := picture("image/png"), picture("image/png")
 	noKey.MediaKey, noPath.DirectPath = hash32[:31], nil
 	forwarded := context()
 	forwarded.IsForwarded = proto.Bool(true)
@@ -56,14 +59,14 @@ func TestPhonesTakeWhatTheProfileAllowsAndNackTheRest(t *testing.T) {
 		{"a reply", "text", "", &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{Text: proto.String("re"), ContextInfo: context()}}, ""},
 		{"a reaction", "reaction", "", &waE2E.Message{ReactionMessage: &waE2E.ReactionMessage{Key: key, Text: proto.String("x")}}, ""},
 		{"a reaction taken back", "reaction", "", &waE2E.Message{ReactionMessage: &waE2E.ReactionMessage{Key: key}}, ""},
-		{"an image", "media", "image", &waE2E.Message{ImageMessage: image("image/jpeg")}, ""},
+		{"an image", "media", "image", &waE2E.Message{ImageMessage: picture("image/jpeg")}, ""},
 		{"a voice message", "media", "ptt", &waE2E.Message{AudioMessage: voice}, ""},
 		{"a song", "media", "audio", &waE2E.Message{AudioMessage: song}, ""},
 		{"a gif", "media", "gif", &waE2E.Message{VideoMessage: gif}, ""},
 		{"a document", "media", "document", &waE2E.Message{DocumentMessage: doc}, ""},
 
 		{"nothing", "text", "", &waE2E.Message{}, "nothing in it"},
-		{"two things", "text", "", &waE2E.Message{Conversation: proto.String("x"), ImageMessage: image("image/png")}, "more than one"},
+		{"two things", "text", "", &waE2E.Message{Conversation: proto.String("x"), ImageMessage: picture("image/png")}, "more than one"},
 		{"a message secret beside text", "text", "", &waE2E.Message{Conversation: proto.String("x"), MessageContextInfo: &waE2E.MessageContextInfo{}}, "more than one"},
 		{"unknown fields", "text", "", unknown, "fields nobody knows"},
 		{"extended text that is no reply", "text", "", &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{Text: proto.String("x")}}, "reply"},
@@ -74,7 +77,7 @@ func TestPhonesTakeWhatTheProfileAllowsAndNackTheRest(t *testing.T) {
 		{"an edit", "text", "", &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_MESSAGE_EDIT.Enum()}}, "protocolMessage"},
 		{"a sticker", "media", "sticker", &waE2E.Message{StickerMessage: &waE2E.StickerMessage{}}, "stickerMessage"},
 		{"a location", "text", "", &waE2E.Message{LocationMessage: &waE2E.LocationMessage{}}, "locationMessage"},
-		{"a webp image", "media", "image", &waE2E.Message{ImageMessage: image("image/webp")}, "mimetype"},
+		{"a webp image", "media", "image", &waE2E.Message{ImageMessage: picture("image/webp")}, "mimetype"},
 		{"a wav file as audio", "media", "ptt", &waE2E.Message{AudioMessage: silent}, "mimetype"},
 		{"a short media key", "media", "image", &waE2E.Message{ImageMessage: noKey}, "32 bytes"},
 		{"media without a path", "media", "image", &waE2E.Message{ImageMessage: noPath}, "directPath"},
@@ -126,9 +129,12 @@ func TestRepliesReactionsAndMediaAreShownWithWhatTheyBelongTo(t *testing.T) {
 	if e.Reaction == nil || e.Reaction.Target != hers || e.Reaction.FromMe || e.Reaction.Emoji != "♥" {
 		t.Errorf("%+v", e)
 	}
-	e = show(&waE2E.Message{ImageMessage: image("image/png")}, "media", "image")
-	media, _ := e.Media.(map[string]any)
-	if e.Text != "look" || media["kind"] != "image" || media["bytes"] != float64(5) || media["error"] != noMedia || media["sha256"] != strings.Repeat("0", 64) {
+	photo := l.store([]byte("photo"), media.Image).picture()
+	photo.Caption, photo.ContextInfo = proto.String("look"), &waE2E.ContextInfo{
+		StanzaID: &hers, Participant: proto.String(to.String()), QuotedMessage: &waE2E.Message{Conversation: proto.String("hers")},
+	}
+	e = show(&waE2E.Message{ImageMessage: photo}, "media", "image")
+	if e.Text != "look" || e.Media.Kind != "image" || e.Media.Error != "" || e.ReplyTo != hers || e.Quoted != "hers" {
 		t.Errorf("%+v", e)
 	}
 	l.noComplaints()

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -28,43 +29,46 @@ type call struct {
 func (s *Server) controlHandler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, fn := range map[string]func(*call) (any, error){
-		"GET /v1/info":                        (*call).info,
-		"POST /v1/integrators":                (*call).addIntegrator,
-		"GET /v1/integrators":                 (*call).integrators,
-		"POST /v1/users":                      (*call).addUser,
-		"GET /v1/users":                       (*call).users,
-		"POST /v1/users/{phone}/messages":     (*call).sendMessage,
-		"POST /v1/users/{phone}/read":         (*call).read,
-		"POST /v1/users/{phone}/typing":       (*call).typing,
-		"POST /v1/users/{phone}/block":        (*call).block,
-		"POST /v1/users/{phone}/opt":          (*call).opt,
-		"POST /v1/users/{phone}/answer":       (*call).answer,
-		"POST /v1/users/{phone}/reinstall":    (*call).reinstall,
-		"POST /v1/users/{phone}/profile":      (*call).setProfile,
-		"GET /v1/users/{phone}/events":        (*call).events,
-		"GET /v1/users/{phone}/media/{id...}": (*call).media,
-		"GET /v1/partners":                    (*call).partners,
-		"POST /v1/partners/unenlist":          (*call).unenlist,
-		"POST /v1/partners/prekeys":           (*call).prekeys,
-		"POST /v1/faults":                     (*call).addFault,
-		"GET /v1/faults":                      (*call).faults,
-		"DELETE /v1/faults":                   (*call).deleteFaults,
-		"DELETE /v1/faults/{id}":              (*call).deleteFaults,
-		"GET /v1/complaints":                  (*call).complaints,
-		"GET /v1/pushes":                      (*call).pushes,
+		"GET /v1/info":                     (*call).info,
+		"POST /v1/integrators":             (*call).addIntegrator,
+		"GET /v1/integrators":              (*call).integrators,
+		"POST /v1/users":                   (*call).addUser,
+		"GET /v1/users":                    (*call).users,
+		"POST /v1/users/{phone}/messages":  (*call).sendMessage,
+		"POST /v1/users/{phone}/read":      (*call).read,
+		"POST /v1/users/{phone}/typing":    (*call).typing,
+		"POST /v1/users/{phone}/block":     (*call).block,
+		"POST /v1/users/{phone}/opt":       (*call).opt,
+		"POST /v1/users/{phone}/answer":    (*call).answer,
+		"POST /v1/users/{phone}/reinstall": (*call).reinstall,
+		"POST /v1/users/{phone}/profile":   (*call).setProfile,
+		"GET /v1/users/{phone}/events":     (*call).events,
+		"GET /v1/partners":                 (*call).partners,
+		"POST /v1/partners/unenlist":       (*call).unenlist,
+		"POST /v1/partners/prekeys":        (*call).prekeys,
+		"POST /v1/faults":                  (*call).addFault,
+		"GET /v1/faults":                   (*call).faults,
+		"DELETE /v1/faults":                (*call).deleteFaults,
+		"DELETE /v1/faults/{id}":           (*call).deleteFaults,
+		"GET /v1/complaints":               (*call).complaints,
+		"GET /v1/pushes":                   (*call).pushes,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.serveCall(w, r, fn) })
 	}
+	mux.HandleFunc("POST /v1/uploads", s.serveUpload)
+	mux.HandleFunc("GET /v1/users/{phone}/media/{id...}", s.serveReceived)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, map[string]string{"error": "the control API has no such call"})
 	})
 	return mux
 }
 
+// fromWebPage says whether a page of somebody else's asks: a browser on this machine is not who this is for.
+func fromWebPage(r *http.Request) bool { return r.Header.Get("Sec-Fetch-Site") == "cross-site" }
+
 // serveCall runs one call. Its answer leaves when everything it rests on is on disk.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, fn func(*call) (any, error)) {
-	if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
-		// A web page in a browser on this machine is not who this is for.
+	if fromWebPage(r) {
 		writeJSON(w, http.StatusForbidden, map[string]string{"error": "the control API is not for web pages"})
 		return
 	}
@@ -106,7 +110,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 
 // decode reads the body into v. An unknown field is most often a misspelt one, so it is an error.
 func (c *call) decode(v any) error {
-	dec := json.NewDecoder(strings.NewReader(string(c.body)))
+	dec := json.NewDecoder(bytes.NewReader(c.body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		return refusal(400, "the body is not the JSON this call takes: %s", err)
@@ -421,5 +425,3 @@ func readWait(text string) (time.Duration, error) {
 	}
 	return wait, nil
 }
-
-func (c *call) media() (any, error) { return nil, refusal(501, "%s", noMedia) }

@@ -17,26 +17,57 @@ func (c *call) sendMessage() (any, error) {
 	if c.s.prof.Message.EncVersion != 2 {
 		return nil, refusal(501, "the content of %s messages is not part of this sandbox", c.s.prof.DisplayName)
 	}
-	var id string
-	err := c.change(func(ch change) error {
-		u, a, err := c.both(ch, partner{To: in.To, Integrator: in.Integrator})
-		if err != nil {
-			return err
-		}
-		if err := ch.able(u, a); err != nil {
-			return err
-		}
-		d, err := in.draft(c.s, u.phone, a)
-		if err != nil {
-			return err
-		}
-		id, err = u.phone.send(ch, c.s, a, d)
-		return err
-	})
+	at, err := c.attach(&in)
 	if err != nil {
 		return nil, err
 	}
+	var id string
+	err = c.change(func(ch change) error {
+		u, a, err := c.sender(ch, &in)
+		if err != nil {
+			return err
+		}
+		d, err := in.draft(c.s, u.phone, a, at)
+		if err != nil {
+			return err
+		}
+		if id, err = u.phone.send(ch, c.s, a, d); err == nil && at != nil {
+			ch.keepFile(c.s, &mediaFile{
+				Name: at.name, Phone: u.Phone, Account: a.Address, ID: id, Path: at.directPath, Size: at.d.EncLength,
+			})
+		}
+		return err
+	})
+	if err != nil {
+		if at != nil {
+			c.s.depot.remove(at.name)
+		}
+		return nil, err
+	}
 	return map[string]string{"id": id}, nil
+}
+
+// sender finds who sends a message to whom, and says in words why it cannot be sent.
+func (c *call) sender(ch change, in *messageCall) (*user, *account, error) {
+	u, a, err := c.both(ch, partner{To: in.To, Integrator: in.Integrator})
+	if err == nil {
+		err = ch.able(u, a)
+	}
+	return u, a, err
+}
+
+// attach makes the media of a message ready; nil if it has none.
+func (c *call) attach(in *messageCall) (*attached, error) {
+	if _, ok := sendables[in.Kind]; !ok {
+		return nil, nil
+	}
+	if err := c.change(func(ch change) error { _, _, err := c.sender(ch, in); return err }); err != nil {
+		return nil, err
+	}
+	if err := in.checkAttachment(c.s); err != nil {
+		return nil, err
+	}
+	return in.attach(c.s)
 }
 
 // read is POST /v1/users/{phone}/read: the person has seen messages of a partner user.
@@ -68,7 +99,7 @@ func (c *call) read() (any, error) {
 			return err
 		}
 		for _, id := range in.IDs {
-			if h := u.phone.heard[heardKey{a.Address, id}]; h == nil || h.Plain == nil {
+			if h := u.phone.heard[heardKey{a.Address, id}]; h == nil || h.Plain == nil || u.phone.waits(a, id) {
 				return refusal(404, "the phone shows no message %q of this partner user", id)
 			}
 		}
@@ -407,13 +438,16 @@ type messageCall struct {
 	Seconds    uint32   `json:"seconds"`
 	Message    []byte   `json:"message"`
 
-	// of the media kinds, which are refused
-	Data     json.RawMessage `json:"data"`
-	Mimetype string          `json:"mimetype"`
-	FileName string          `json:"file_name"`
-	Caption  string          `json:"caption"`
-	Width    uint32          `json:"width"`
-	Height   uint32          `json:"height"`
-	Waveform json.RawMessage `json:"waveform"`
-	ViewOnce bool            `json:"view_once"`
+	// of the media kinds
+	Data      []byte          `json:"data"`
+	Upload    string          `json:"upload"`
+	Mimetype  string          `json:"mimetype"`
+	FileName  string          `json:"file_name"`
+	Caption   string          `json:"caption"`
+	Width     uint32          `json:"width"`
+	Height    uint32          `json:"height"`
+	Waveform  json.RawMessage `json:"waveform"`
+	Thumbnail []byte          `json:"thumbnail"`
+	Animated  bool            `json:"animated"`
+	ViewOnce  bool            `json:"view_once"`
 }

@@ -4,13 +4,16 @@
 // misbehave on request, and it writes down what a partner does that the profile does not allow.
 //
 // Layer: beside the connector, never inside it. It shares the codecs with the bridge (jid, binxml, noise,
-// profile) and e2ee for the phones, and nothing else: it must not import interop, gatekeeper, the connector
+// profile), e2ee and media for the phones, and nothing else: it must not import interop, gatekeeper, the connector
 // root or database, and a test reads the import graph. Stanzas it reads and writes by itself, element by
 // element, so that a mistake in the bridge's typed stanzas is not made twice and thereby hidden.
 //
-// It implements PROTOCOL.md section 9 and the gatekeeper's half of sections 1 to 8, but for media (7), which
-// it refuses in words. The control API is in docs/SANDBOX.md.
+// It implements PROTOCOL.md section 9 and the gatekeeper's half of sections 1 to 8. The control API is in
+// docs/SANDBOX.md.
 //
 // How it keeps promise 1: all state changes inside state.update, one numbered change at a time; the journal
-// writes changes in order and syncs them; a frame that rests on change n leaves only when n is on disk.
+// writes changes in order and syncs them; a frame that rests on change n leaves only when n is on disk. Media
+// lies in files beside the journal (depot), which names a file only when all of it is on disk; media on its way
+// from a partner is fetched again after a restart (waiting). It is never held in memory, but for the body of the
+// control call that brings it.
 package sandbox

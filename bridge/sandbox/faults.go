@@ -33,7 +33,6 @@ type faultKind struct {
 	delay    bool // needs delay_ms
 	reason   bool // needs reason
 	fromWire bool // acts on stanzas from the partner
-	media    bool // refused: there is no media
 }
 
 var faultKinds = map[string]faultKind{
@@ -53,8 +52,10 @@ var faultKinds = map[string]faultKind{
 	"enlist_fail":   {reason: true},
 	"prekeys_gone":  {},
 	"push_off":      {},
-	"media_404":     {media: true},
-	"media_slow":    {media: true},
+	"media_404":     {},
+	"media_slow":    {delay: true},
+	"media_cut":     {},
+	"media_corrupt": {},
 }
 
 const (
@@ -94,8 +95,6 @@ func (c change) checkFault(f *fault) error {
 	switch {
 	case !ok:
 		return refusal(400, "there is no fault of kind %q", f.Kind)
-	case kind.media:
-		return refusal(501, "this sandbox serves and fetches no media, so media cannot fail")
 	case kind.code && f.Code == 0:
 		return refusal(400, "a fault of kind %s needs a code", f.Kind)
 	case kind.reason && f.Reason == "":
@@ -104,8 +103,8 @@ func (c change) checkFault(f *fault) error {
 		return refusal(400, "a fault of kind %s needs delay_ms, at most a day", f.Kind)
 	case f.Code < 0 || f.Code > 999 || f.Expire < 0:
 		return refusal(400, "code is at most 999, and neither code nor expire is negative")
-	case f.Kind == "nack" && f.Match != "" && f.Match != "message":
-		return refusal(400, "only messages are nacked")
+	case f.Kind == "nack" && !slices.Contains([]string{"", "message", "reply", "media", "reaction"}, f.Match):
+		return refusal(400, "only messages are nacked: match is message, reply, media or reaction")
 	}
 	return nil
 }
@@ -134,6 +133,22 @@ func (c change) takeFault(kind string, in uint16, identifier, tag string) *fault
 		}
 		c.spend(f)
 		return f
+	}
+	return nil
+}
+
+// contentFault finds a nack that is only for messages with such content.
+func (c change) contentFault(a *account, l *looked) *fault {
+	for _, of := range []struct {
+		is  bool
+		tag string
+	}{{l.event.ReplyTo != "", "reply"}, {l.attached, "media"}, {l.event.Reaction != nil, "reaction"}} {
+		if !of.is {
+			continue
+		}
+		if f := c.takeFault("nack", a.Integrator, a.Identifier, of.tag); f != nil {
+			return f
+		}
 	}
 	return nil
 }

@@ -115,6 +115,8 @@ func (w *fuzzWorld) reset(c change, situation byte) {
 	u.NextPreKey, u.Events, u.events = 0, 0, nil
 	u.contacts = map[*account]*contact{}
 	clear(p.heard)
+	clear(p.waiting)
+	c.fetches.list = nil
 	clear(p.rows)
 	for key, row := range w.rows {
 		p.rows[key] = &row

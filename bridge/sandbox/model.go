@@ -326,6 +326,15 @@ var loaders = []loader{
 		u.phone.heard[heardKey{m.Account, m.ID}] = m
 		return nil
 	}),
+	load("waiting", (*state).placeWaiting),
+	load("file", func(s *state, f *mediaFile) error {
+		u := s.users[f.Phone]
+		if u == nil {
+			return errState("media file", "user")
+		}
+		s.placeFile(u, f)
+		return nil
+	}),
 	load("event", func(s *state, e *event) error {
 		u := s.users[e.Phone]
 		if u == nil {

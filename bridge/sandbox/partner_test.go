@@ -65,6 +65,7 @@ type publicFace struct {
 	status int
 	pushes chan *http.Request
 	bodies chan string
+	media  *mediaFace
 }
 
 var testKey = sync.OnceValue(func() *rsa.PrivateKey {
@@ -76,7 +77,7 @@ var testKey = sync.OnceValue(func() *rsa.PrivateKey {
 })
 
 func newPublicFace(t testing.TB) *publicFace {
-	p := &publicFace{key: testKey(), kid: "k1", status: 200, pushes: make(chan *http.Request, 100), bodies: make(chan string, 100)}
+	p := &publicFace{key: testKey(), kid: "k1", status: 200, pushes: make(chan *http.Request, 100), bodies: make(chan string, 100), media: &mediaFace{blobs: map[string][]byte{}}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/oauth/openid/jwks", func(w http.ResponseWriter, _ *http.Request) {
 		p.mu.Lock()
@@ -88,6 +89,7 @@ func newPublicFace(t testing.TB) *publicFace {
 		}
 		json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: p.kid, Algorithm: "RS256", Use: "sig"}}})
 	})
+	mux.Handle("/media/{ref}", p.media)
 	mux.HandleFunc("POST /push", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		p.mu.Lock()

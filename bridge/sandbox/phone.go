@@ -21,6 +21,9 @@ type phone struct {
 	rows   map[string]*signalRow
 	sent   map[string]*sentMessage
 	heard  map[heardKey]*heardMessage
+	got    map[heardKey]*mediaFile // media it has fetched, by message
+
+	waiting map[string][]*waiting // events that wait, by partner user, in order
 }
 
 type heardKey struct{ account, id string }
@@ -33,6 +36,7 @@ func newPhone(s *state, u *user) (*phone, error) {
 	p := &phone{
 		state: s, user: u, device: device,
 		rows: map[string]*signalRow{}, sent: map[string]*sentMessage{}, heard: map[heardKey]*heardMessage{},
+		got: map[heardKey]*mediaFile{}, waiting: map[string][]*waiting{},
 	}
 	p.signal = e2ee.New(device, p)
 	return p, nil
@@ -66,7 +70,7 @@ func (p *phone) reinstall(c change) error {
 		return err
 	}
 	// What a person sees of old chats comes back from a backup; the keys do not.
-	next.heard, next.sent = p.heard, map[string]*sentMessage{}
+	next.heard, next.got, next.waiting, next.sent = p.heard, p.got, p.waiting, map[string]*sentMessage{}
 	for _, m := range p.sent {
 		m.Plain = nil // a new phone has no plaintexts to answer retries with
 		next.sent[m.ID] = m

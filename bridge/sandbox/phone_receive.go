@@ -78,13 +78,13 @@ func (p *phone) read(c change, s *Server, a *account, h *heardMessage, n, enc *b
 		p.refuse(c, s, a, h, "content that cannot be read")
 		return
 	}
-	seen, refused := p.look(msg, a)
+	seen, refused := p.look(s, msg, a)
 	if refused != "" {
 		p.refuse(c, s, a, h, refused)
 		return
 	}
 	for _, odd := range seen.oddities {
-		c.complain(s, a, "6.4", odd)
+		c.complain(s, a, odd.section, odd.text)
 	}
 	if seen.typ != n.Attr("type") {
 		c.complain(s, a, "6.1", "a message whose type is not that of its content")
@@ -92,19 +92,25 @@ func (p *phone) read(c change, s *Server, a *account, h *heardMessage, n, enc *b
 	if seen.mediaType != enc.Attr("mediatype") && seen.typ == "media" {
 		c.complain(s, a, "6.1", "a mediatype that is not that of the content")
 	}
+	if ft := c.contentFault(a, &seen); ft != nil {
+		h.Done = true
+		c.put(h)
+		c.phoneNack(s, p.user, a, h.ID, ft.Code)
+		return
+	}
 	h.Done, h.Plain = true, plain
 	c.put(h)
 	e := seen.event
 	e.Kind, e.From, e.Integrator = "message", a.Identifier, a.Integrator
 	e.ID, e.Type, e.DisplayName, e.Retried = h.ID, n.Attr("type"), n.Attr("display_name"), h.Retries > 0
-	p.user.add(c, s, e)
+	p.show(c, s, a, e, seen.attached)
 	p.sendReceipt(c, s, a, "", []string{h.ID})
 }
 
 // refuse is nack 491: this content will never be shown.
 func (p *phone) refuse(c change, s *Server, a *account, h *heardMessage, why string) {
 	c.complain(s, a, "6.4", "a message with content a phone does not take: "+why)
-	p.user.add(c, s, eventBody{Kind: "undecryptable", From: a.Identifier, Integrator: a.Integrator, ID: h.ID, Reason: why})
+	p.show(c, s, a, eventBody{Kind: "undecryptable", From: a.Identifier, Integrator: a.Integrator, ID: h.ID, Reason: why}, false)
 	h.Done = true
 	c.put(h)
 	c.phoneNack(s, p.user, a, h.ID, nackUnreadable)
@@ -121,7 +127,7 @@ func (p *phone) unreadable(c change, s *Server, a *account, h *heardMessage, n *
 	if word == "" {
 		word = retryWords[0]
 	}
-	p.user.add(c, s, eventBody{Kind: "undecryptable", From: a.Identifier, Integrator: a.Integrator, ID: h.ID, Reason: word})
+	p.show(c, s, a, eventBody{Kind: "undecryptable", From: a.Identifier, Integrator: a.Integrator, ID: h.ID, Reason: word}, false)
 	if h.Retries >= maxRetries {
 		return
 	}

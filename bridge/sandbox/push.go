@@ -153,15 +153,12 @@ func (s *Server) handleJWKS(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(set) // fails only when the asker has gone
 }
 
-// publicHandler is the HTTP listener: enlistment, key set, and the media paths, which are refused in words.
+// publicHandler is the HTTP listener: enlistment, key set, media of phones and, relayed, media of partners.
 func (s *Server) publicHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(s.prof.Paths.Enlist, s.handleEnlist)
 	mux.HandleFunc("GET "+s.prof.Paths.JWKS, s.handleJWKS)
-	noMedia := func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "this sandbox serves no media", http.StatusNotImplemented)
-	}
-	mux.HandleFunc("/v/", noMedia)
-	mux.HandleFunc("/interop/", noMedia)
+	mux.HandleFunc("/v/", s.handleMedia)
+	mux.HandleFunc("/interop/", s.handleRelay)
 	return mux
 }

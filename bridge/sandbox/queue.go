@@ -109,6 +109,7 @@ func (c change) sweep(s *Server) {
 	for _, a := range c.accounts {
 		c.sweepAccount(s, a)
 	}
+	c.sweepFiles(s, limit)
 	for _, u := range c.users {
 		u.phone.forget(c, limit)
 		u.phone.forgetPlain(c, unix(s.now().Add(-keepPlain)))

@@ -201,7 +201,7 @@ func TestTypingPassesBothWaysAndIsNotQueued(t *testing.T) {
 	p, to := l.connected()
 	p.send(&stanza.ChatState{To: to, State: stanza.Composing, Media: "audio"})
 	e := l.event(ada, 0, "typing", kindIs("typing"))
-	if e.State != "composing" || e.Media != "audio" {
+	if e.State != "composing" || e.Media == nil || e.Media.Typing != "audio" {
 		t.Fatalf("%+v", e)
 	}
 	p.send(&stanza.ChatState{To: to, State: stanza.Paused})

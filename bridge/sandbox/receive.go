@@ -364,9 +364,9 @@ func (c change) accountByNumber(in uint16, number uint64) *account {
 }
 
 // voice is the media of a typing event, absent for text.
-func voice(media string) any {
+func voice(media string) *eventMedia {
 	if media == "" {
 		return nil
 	}
-	return media
+	return &eventMedia{Typing: media}
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"postern/connector/binxml"
+	"postern/connector/media"
 	"postern/connector/profile"
 	"postern/connector/stanza"
 )
@@ -306,6 +307,13 @@ func TestEveryKindOfValueSurvivesARestart(t *testing.T) {
 	delAttr(odd, "display_name")
 	p.sendNode(odd)
 	p.want("ack", isAck("message", odd.Attr("id")))
+	stored := l.store([]byte("x"), media.Document)
+	p.sendFile(stored.document("kept"))
+	l.event(ada, 0, "media", func(e eventBody) bool { return e.Media != nil })
+	l.gateOn(stored.reference)
+	p.sendFile(stored.document("on its way"))
+	p.send(&stanza.ChatState{To: to, State: stanza.Composing, Media: "audio"})
+	l.event(ada, 0, "typing", kindIs("typing"))
 	p.hangUp()
 	l.until("the stream's end", func() bool { return !l.partner(matilda).Connected })
 	p.l.post("/v1/users", map[string]any{"phone": bob, "opted_in": []int{1}}, nil)

@@ -39,7 +39,8 @@ type Config struct {
 	// Strict selects the strict Noise transcript whatever the profile says (PROTOCOL.md 4.2).
 	Strict bool
 	// Now is the clock for everything that is dated; nil means time.Now.
-	Now func() time.Time
+	Now   func() time.Time
+	fetch *fetchRules // nil: a gatekeeper's
 	// Log gets what goes wrong inside; it never gets anything about a person.
 	Log zerolog.Logger
 }
@@ -72,6 +73,9 @@ type Server struct {
 	state    *state
 	verifier *verifier
 	pusher   *pusher
+	depot    *depot
+	uploads  uploads
+	fetch    fetchRules
 	keys     serverKeys
 	now      func() time.Time
 	log      zerolog.Logger
@@ -83,6 +87,7 @@ type Server struct {
 
 	control, chat, chatWS, http net.Listener
 	servers                     []*http.Server
+	mediaClient                 *http.Client
 
 	runMu   sync.Mutex // guards closing and conns, and keeps run from starting after Close
 	closing bool
@@ -125,6 +130,11 @@ func New(cfg Config) (*Server, error) {
 		unlock:   func() {},
 	}
 	s.pusher = newPusher(s)
+	s.depot, s.mediaClient = &depot{state: cfg.Dir}, newMediaClient()
+	s.fetch = defaultFetchRules()
+	if cfg.fetch != nil {
+		s.fetch = *cfg.fetch
+	}
 	if cfg.Reads != nil {
 		s.codec.Read = *cfg.Reads
 	}
@@ -154,6 +164,9 @@ func (s *Server) openState() error {
 		}
 	}
 	s.state.finishLoading()
+	if err := s.sweepDepot(); err != nil {
+		return fmt.Errorf("start sandbox: %w", err)
+	}
 	var failure error
 	n := s.state.update(func(c change) { failure = s.makeKeys(c) })
 	if failure != nil {
@@ -176,6 +189,10 @@ func (s *Server) Start(ctx context.Context) error {
 	s.serve("http", s.http, s.publicHandler())
 	s.serve("control", s.control, s.controlHandler())
 	s.run("sweep", s.sweepLoop)
+	s.state.update(func(c change) {
+		c.fetches.on = true
+		c.startFetches(s)
+	})
 	context.AfterFunc(ctx, func() { s.Close() })
 	return nil
 }
@@ -276,6 +293,8 @@ func (s *Server) Close() error {
 		}
 		s.runMu.Unlock()
 		s.wg.Wait()
+		s.mediaClient.CloseIdleConnections()
+		s.depot.close()
 		if s.state.journal != nil {
 			s.closeErr = s.state.journal.close()
 		}

@@ -32,6 +32,10 @@ type state struct {
 	faults      []*fault
 	complaints  []*complaint
 	pushes      []*pushed
+	files       []*mediaFile          // in order
+	hosted      map[string]*mediaFile // by path
+	fileBytes   int64
+	fetches     fetchQueue
 }
 
 // change is the view of the state that code inside update has.
@@ -50,6 +54,8 @@ func newState() *state {
 		users:       map[string]*user{},
 		usersByJID:  map[jid.JID]*user{},
 		accounts:    map[jid.JID]*account{},
+		hosted:      map[string]*mediaFile{},
+		fetches:     fetchQueue{of: map[string]int{}},
 	}
 }
 

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -26,7 +27,7 @@ type eventBody struct {
 	Text        string         `json:"text,omitempty"`
 	ReplyTo     string         `json:"reply_to,omitempty"`
 	Quoted      string         `json:"quoted,omitempty"`
-	Media       any            `json:"media,omitempty"`
+	Media       *eventMedia    `json:"media,omitempty"`
 	Retried     bool           `json:"retried,omitempty"`
 	Reaction    *eventReaction `json:"reaction,omitempty"`
 	DisplayName string         `json:"display_name,omitempty"`
@@ -35,15 +36,42 @@ type eventBody struct {
 	Code        int            `json:"code,omitempty"`
 }
 
-// eventMedia describes the media of a message.
+// eventMedia describes the media of a message. In a typing event it is only a word.
 type eventMedia struct {
-	Kind     string `json:"kind"`
-	Mimetype string `json:"mimetype"`
-	Bytes    uint64 `json:"bytes"`
-	SHA256   string `json:"sha256"`
-	FileName string `json:"file_name,omitempty"`
-	Seconds  uint32 `json:"seconds,omitempty"`
-	Error    string `json:"error,omitempty"`
+	Kind       string `json:"kind"`
+	Mimetype   string `json:"mimetype"`
+	Bytes      uint64 `json:"bytes"`
+	SHA256     string `json:"sha256"`
+	FileName   string `json:"file_name,omitempty"`
+	Seconds    uint32 `json:"seconds,omitempty"`
+	Width      uint32 `json:"width,omitempty"`
+	Height     uint32 `json:"height,omitempty"`
+	Waveform   []int  `json:"waveform,omitempty"`
+	Thumbnail  int    `json:"thumbnail,omitempty"` // bytes
+	DirectPath string `json:"direct_path,omitempty"`
+	Key        string `json:"media_key,omitempty"`  // hex
+	EncSHA256  string `json:"enc_sha256,omitempty"` // hex
+	Error      string `json:"error,omitempty"`
+
+	Typing string `json:"-"` // the word; the rest is empty then
+}
+
+// MarshalJSON writes the word, or the description.
+func (m *eventMedia) MarshalJSON() ([]byte, error) {
+	if m.Typing != "" {
+		return json.Marshal(m.Typing)
+	}
+	type plain eventMedia
+	return json.Marshal((*plain)(m))
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (m *eventMedia) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &m.Typing)
+	}
+	type plain eventMedia
+	return json.Unmarshal(b, (*plain)(m))
 }
 
 // eventReaction says what was reacted to; from_me is as the reactor wrote it.
@@ -109,4 +137,5 @@ func (s *state) finishLoading() {
 	for _, a := range s.accounts {
 		a.sortPreKeys()
 	}
+	s.fetches.sort()
 }
