@@ -145,13 +145,16 @@ func (e *ControlError) Error() string {
 
 // Call makes one request to the control API; in and out may be nil.
 func (g *Gatekeeper) Call(ctx context.Context, method, path string, in, out any) error {
-	return call(ctx, method, g.Control+path, "", in, out, func(status int, body []byte) error {
-		var e struct {
-			Error string `json:"error"`
-		}
-		_ = json.Unmarshal(body, &e) // without a sentence the status alone has to do
-		return &ControlError{Status: status, Message: e.Error}
-	})
+	return call(ctx, method, g.Control+path, "", in, out, controlError)
+}
+
+// controlError reads an error answer.
+func controlError(status int, body []byte) error {
+	var e struct {
+		Error string `json:"error"`
+	}
+	_ = json.Unmarshal(body, &e) // without a sentence the status alone has to do
+	return &ControlError{Status: status, Message: e.Error}
 }
 
 // Integrator is an agreement with a partner, as POST /v1/integrators takes it.
@@ -186,11 +189,7 @@ func (g *Gatekeeper) AddUser(ctx context.Context, p Phone) (Phone, error) {
 // Say makes a WhatsApp user write text to a partner user, and returns the
 // message's id.
 func (g *Gatekeeper) Say(ctx context.Context, phone, to, text string) (string, error) {
-	var out struct {
-		ID string `json:"id"`
-	}
-	err := g.Call(ctx, http.MethodPost, "/v1/users/"+url.PathEscape(phone)+"/messages", map[string]any{"to": to, "text": text}, &out)
-	return out.ID, err
+	return g.Send(ctx, phone, Content{To: to, Text: text})
 }
 
 // PhoneEvent is one entry of GET /v1/users/{phone}/events.
@@ -208,6 +207,12 @@ type PhoneEvent struct {
 	Reason      string   `json:"reason"`
 	Code        int      `json:"code"`
 	Retried     bool     `json:"retried"`
+	State       string   `json:"state"`    // of typing
+	ReplyTo     string   `json:"reply_to"` // id of the message replied to
+	Quoted      string   `json:"quoted"`   // text of the message replied to, as the reply says
+
+	Media    *PhoneMedia    `json:"media"`
+	Reaction *PhoneReaction `json:"reaction"`
 }
 
 // Events reads what a WhatsApp user has seen after sequence number after,
