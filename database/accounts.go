@@ -117,9 +117,13 @@ func (s AccountStore) All(ctx context.Context) ([]*Account, error) {
 	return s.many(ctx, "1=1")
 }
 
-// Delete removes the account and everything that belongs to it: chats, Signal state and queues.
+// Delete removes the account and everything that belongs to it: chats, Signal state and queues. Its attachments in the media
+// store expire: their rows are needed to find the files.
 func (s AccountStore) Delete(ctx context.Context, id string) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
+		if err := s.db.Media().ExpireOwner(ctx, id); err != nil {
+			return err
+		}
 		return execOne(ctx, s.db.raw, "delete account", "DELETE FROM postern_account WHERE id=$1", id)
 	})
 }
