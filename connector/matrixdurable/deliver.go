@@ -31,15 +31,10 @@ func Deliver(ctx context.Context, login *bridgev2.UserLogin, evt bridgev2.Remote
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	switch {
-	case len(missing) == 0:
+	if len(missing) == 0 {
 		return nil
-	case result.Error != nil && !errors.Is(result.Error, bridgev2.ErrHandlerBackgrounded):
-		return fmt.Errorf("matrixdurable: deliver: %w", result.Error)
-	case result.Error == nil && result.Success && result.Ignored:
-		return ErrIgnored
 	}
-	return ErrUnknown
+	return outcome(result)
 }
 
 // Missing returns those of a remote message's parts that Matrix does not have according to the framework's table.
@@ -64,17 +59,24 @@ func Missing(ctx context.Context, login *bridgev2.UserLogin, portal networkid.Po
 // Permanent says whether an error is a refusal by the homeserver that repeating does not change: the event is too large or malformed, or the
 // sender may not write to the room.
 func Permanent(err error) bool {
-	var refusal mautrix.HTTPError
-	if !errors.As(err, &refusal) || refusal.RespError == nil {
+	switch codeOf(err) {
+	case "":
 		return false
-	}
-	switch refusal.RespError.ErrCode {
 	case "M_FORBIDDEN", "M_TOO_LARGE", "M_BAD_JSON", "M_NOT_JSON", "M_INVALID_PARAM", "M_MISSING_PARAM",
 		"M_NOT_FOUND", "M_GUEST_ACCESS_FORBIDDEN", "M_UNSUPPORTED_ROOM_VERSION", "M_INCOMPATIBLE_ROOM_VERSION",
 		"M_BAD_STATE", "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM":
 		return true
 	}
 	return statusOf(err) == http.StatusRequestEntityTooLarge
+}
+
+// codeOf returns the homeserver's error code behind an error, "" if there is none.
+func codeOf(err error) string {
+	var refusal mautrix.HTTPError
+	if errors.As(err, &refusal) && refusal.RespError != nil {
+		return refusal.RespError.ErrCode
+	}
+	return ""
 }
 
 // statusOf returns the HTTP status behind an error, 0 if there is none.
