@@ -62,7 +62,13 @@ venv() {
 }
 
 setup_synapse() { venv synapse "$SYNAPSE_VERSION" matrix-synapse; }
-setup_nio() { venv nio "$NIO_VERSION" matrix-nio; }
+
+# With encryption: python-olm, which comes as a wheel for the usual machines and is
+# compiled on others.
+setup_nio() {
+  (venv nio-e2e "$NIO_VERSION" 'matrix-nio[e2e]') ||
+    say "NOTE: matrix-nio with encryption cannot be installed; its tests will be skipped (Python 3.10 or newer; where python-olm is compiled also cmake, make and a C++ compiler)"
+}
 
 setup_dendrite() {
   local dir="$CACHE/dendrite-$DENDRITE_VERSION"
