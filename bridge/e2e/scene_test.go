@@ -53,6 +53,7 @@ type setting struct {
 	postgres   bool           // the bridge's database is PostgreSQL
 	sandbox    []string       // more flags for the sandbox
 	config     map[string]any // more settings of the bridge
+	puppets    bool           // the bridge may act as alice
 	noLogin    bool           // alice does not log in yet
 }
 
@@ -87,7 +88,7 @@ func open(t *testing.T, s setting) *scene {
 	}
 	world, err := parts.StartWorld(ctx, parts.WorldConfig{
 		Dir: worldDir(t), Postern: postern, Homeserver: s.homeserver, Gatekeeper: os.Getenv("POSTERN_GATEKEEPER"),
-		Sandbox: s.sandbox, Settings: settings,
+		Sandbox: s.sandbox, Settings: settings, Puppets: s.puppets,
 	})
 	if errors.Is(err, parts.ErrMissing) && os.Getenv("CI") != "true" {
 		t.Skipf("SKIPPED: %v", err)

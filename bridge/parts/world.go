@@ -24,6 +24,7 @@ type WorldConfig struct {
 	Gatekeeper string         // control address of a running gatekeeper; empty: the built-in sandbox
 	Sandbox    []string       // more flags for the sandbox
 	Settings   map[string]any // more settings of the bridge, by dotted path
+	Puppets    bool           // the bridge may act as the homeserver's users
 	Progress   func(string)   // told before each step; may be nil
 }
 
@@ -93,6 +94,13 @@ func (w *World) prepareBridge(cfg WorldConfig) (err error) {
 	settings := w.Gatekeeper.Settings()
 	settings["homeserver.domain"] = "postern.localhost"
 	settings["bridge.permissions"] = map[string]string{"postern.localhost": "user", "@admin:postern.localhost": "admin"}
+	if cfg.Puppets {
+		token, err := writePuppetRegistration(cfg.puppetRegistration())
+		if err != nil {
+			return err
+		}
+		settings["double_puppet.secrets"] = map[string]string{"postern.localhost": "as_token:" + token}
+	}
 	for path, value := range cfg.Settings {
 		settings[path] = value
 	}
@@ -146,6 +154,9 @@ func (w *World) readBot() error {
 
 func (w *World) startHomeserver(ctx context.Context, cfg WorldConfig) (err error) {
 	registrations := []string{w.Bridge.RegistrationPath()}
+	if cfg.Puppets {
+		registrations = append(registrations, cfg.puppetRegistration())
+	}
 	if cfg.Homeserver == "dendrite" {
 		cfg.Progress("starting Dendrite " + DendriteVersion)
 		w.Homeserver, err = StartDendrite(ctx, DendriteConfig{Dir: filepath.Join(cfg.Dir, "dendrite"), Registrations: registrations})
