@@ -51,7 +51,11 @@ type fakeGate struct {
 	// ackCode, if set, gives the error of the ack of a message (0: good, -1: none).
 	ackCode func(m *stanza.Message) int
 	// iqCode, if set, gives the error of an iq (0: none).
-	iqCode  func(r stanza.Request) int
+	iqCode func(r stanza.Request) int
+	// quiet keeps back the acks of receipts of a type.
+	quiet map[string]bool
+	// reads is what the last login said of read receipts.
+	reads   bool
 	logins  int
 	slow    time.Duration // how long a login takes
 	blunder []string      // what should not have come
@@ -87,6 +91,16 @@ type fakePhone struct {
 	silent bool
 	read   []string // receipts of the partner: type and ids
 	retry  []*stanza.Receipt
+	// receipts are those of read, one for each stanza; typing is what the partner's typing was.
+	receipts []*stanza.Receipt
+	typing   []typed
+	ids      []string // of texts, in the same order
+}
+
+// typed is a chat state and when it came.
+type typed struct {
+	state string
+	at    time.Time
 }
 
 func newFakeGate(t testing.TB) *fakeGate {
@@ -94,6 +108,7 @@ func newFakeGate(t testing.TB) *fakeGate {
 	return &fakeGate{
 		t: t, prof: p, codec: binxml.Codec{Read: p.WriteDialect, Write: p.ReadDialect},
 		phones: make(map[jid.JID]*fakePhone), seen: make(map[string]bool), bodies: make(map[string][]byte),
+		quiet: make(map[string]bool),
 	}
 }
 
@@ -252,7 +267,7 @@ func (g *fakeGate) read(p *fakePhone, m *stanza.Message) {
 		if err := proto.Unmarshal(plain[:len(plain)-int(plain[len(plain)-1])], msg); err != nil {
 			g.blunder = append(g.blunder, "content does not parse")
 		}
-		p.texts = append(p.texts, msg.GetConversation())
+		p.texts, p.ids = append(p.texts, msg.GetConversation()), append(p.ids, m.ID)
 		return nil
 	})
 	if err != nil && !p.got[m.ID] {
@@ -279,11 +294,14 @@ func (g *fakeGate) ask(p *fakePhone, id string, reason int) {
 // receipt takes a receipt of the partner; g.mu is held.
 func (g *fakeGate) receipt(r *stanza.Receipt) {
 	p := g.phones[r.To]
-	g.push(&stanza.Ack{Class: "receipt", ID: r.ID, From: r.To, Type: r.Type})
+	if !g.quiet[r.Type] {
+		g.push(&stanza.Ack{Class: "receipt", ID: r.ID, From: r.To, Type: r.Type})
+	}
 	if p == nil {
 		return
 	}
 	if r.Type != stanza.ReceiptRetry {
+		p.receipts = append(p.receipts, r)
 		for _, id := range r.IDs {
 			p.read = append(p.read, r.Type+id)
 			g.drop(stanza.Key{Class: "message", ID: id})
@@ -317,6 +335,10 @@ func (g *fakeGate) take(s stanza.Stanza, frame []byte) {
 		g.message(s, frame)
 	case *stanza.Receipt:
 		g.receipt(s)
+	case *stanza.ChatState:
+		if p := g.phones[s.To]; p != nil {
+			p.typing = append(p.typing, typed{s.State + s.Media, time.Now()})
+		}
 	case *stanza.Ack:
 		g.acks = append(g.acks, s)
 		if s.Error == 500 || s.Error == 491 {
@@ -372,8 +394,9 @@ func (g *fakeGate) iq(q *stanza.IQ) *stanza.IQ {
 
 // fakeStream is an interop.Stream to a fakeGate.
 type fakeStream struct {
-	g *fakeGate
-	h gatekeeper.Handler
+	g     *fakeGate
+	h     gatekeeper.Handler
+	reads bool
 
 	mu   sync.Mutex
 	in   []*queued
@@ -383,7 +406,7 @@ type fakeStream struct {
 }
 
 func (g *fakeGate) newStream(c gatekeeper.Config) interop.Stream {
-	return &fakeStream{g: g, h: c.Handler, more: make(chan struct{}, 1)}
+	return &fakeStream{g: g, h: c.Handler, reads: c.ReadReceipts, more: make(chan struct{}, 1)}
 }
 
 // hand gives a stanza to the reader; g.mu is held.
@@ -437,6 +460,7 @@ func (s *fakeStream) login(parent context.Context) error {
 	}
 	s.g.mu.Lock()
 	s.g.logins++
+	s.g.reads = s.reads
 	s.g.stream = s
 	backlog := slices.Clone(s.g.queue)
 	s.mu.Lock()

@@ -400,7 +400,8 @@ func (o *outbox) finish(stanzaID, chat string, seq int64, forward bool) {
 			delete(c.asked, seq)
 			c.resend = true // there may be more than were read
 		}
-		if forward {
+		// What could not be made has held up those behind it by no fault of theirs.
+		if forward || c.head == seq && c.tries > 0 {
 			c.forward(clock)
 		}
 	}

@@ -1,0 +1,330 @@
+package interop_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/connector/interop"
+	"postern/connector/stanza"
+)
+
+func (b *bench) markRead(p *fakePhone, id string) {
+	b.t.Helper()
+	if err := b.a.MarkRead(context.Background(), b.chatWith(p), id); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// wantReads checks which messages the phone knows to be read, one string for each receipt.
+func (b *bench) wantReads(p *fakePhone, want ...string) {
+	b.t.Helper()
+	b.sees(func() {
+		var got []string
+		for _, r := range p.receipts {
+			if r.Type == stanza.ReceiptRead {
+				got = append(got, strings.Join(r.IDs, " "))
+			}
+		}
+		if !slices.Equal(got, want) {
+			b.t.Errorf("read receipts %q, want %q", got, want)
+		}
+	})
+}
+
+// says makes a phone say so many texts, with ids that begin with a letter.
+func (b *bench) says(p *fakePhone, letter string, n int) {
+	for i := range n {
+		b.g.says(p, fmt.Sprint(letter, i), fmt.Sprint("text ", letter, i))
+	}
+}
+
+func TestOneReadReceiptNamesAllThatWasReadAndComesAfterTheDelivery(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p, q := b.g.phone("1"), b.g.phone("2")
+		b.says(p, "A", 4)
+		b.says(q, "Q", 1)
+		settle()
+		b.wantReads(p)
+		b.markRead(p, "A2")
+		settle()
+		b.wantReads(p, "A0 A1 A2")
+		b.wantReads(q)
+		b.wantReceipts(p, "A0", "A1", "A2", "A3", "readA0", "readA1", "readA2")
+		b.markRead(p, "A2")
+		b.markRead(p, "A0")
+		b.markRead(p, "unknown")
+		b.markRead(p, "Q0")
+		settle()
+		b.wantReads(p, "A0 A1 A2")
+		b.markRead(p, "A3")
+		settle()
+		b.wantReads(p, "A0 A1 A2", "A3")
+		pass(time.Minute)
+		b.g.breaks(errors.New("cut"))
+		pass(time.Minute)
+		b.wantReads(p, "A0 A1 A2", "A3")
+		if err := b.a.MarkRead(context.Background(), "nowhere", "A3"); !errors.Is(err, interop.ErrNoChat) {
+			t.Errorf("in a chat that is none: %v", err)
+		}
+	})
+}
+
+func TestReadReceiptsAreSentAgainAfterEachLoginUntilTheyAreAcked(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.g.quiet[stanza.ReceiptRead] = true
+		b.says(p, "A", 2)
+		settle()
+		b.markRead(p, "A1")
+		pass(time.Minute)
+		b.wantReads(p, "A0 A1")
+		b.says(p, "B", 1)
+		settle()
+		b.markRead(p, "B0")
+		settle()
+		b.wantReads(p, "A0 A1", "B0") // what is on the wire is not repeated on the same stream
+		b.g.breaks(errors.New("cut"))
+		pass(5 * time.Second)
+		b.wantReads(p, "A0 A1", "B0", "A0 A1 B0")
+		b.end()
+		b.run()
+		settle()
+		b.wantReads(p, "A0 A1", "B0", "A0 A1 B0", "A0 A1 B0")
+		b.g.mu.Lock()
+		clear(b.g.quiet)
+		b.g.mu.Unlock()
+		b.g.breaks(errors.New("cut"))
+		pass(5 * time.Second)
+		b.g.breaks(errors.New("cut"))
+		pass(5 * time.Second)
+		b.wantReads(p, "A0 A1", "B0", "A0 A1 B0", "A0 A1 B0", "A0 A1 B0")
+		if rows := must(b.store.DueReads(context.Background(), "", 0, 10)); len(rows) != 0 {
+			t.Errorf("%d are due after the ack", len(rows))
+		}
+	})
+}
+
+func TestWhatIsReadWithoutAStreamIsToldAfterTheNextLogin(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.says(p, "A", 2)
+		settle()
+		b.end()
+		b.markRead(p, "A1")
+		b.wantReads(p)
+		b.run()
+		settle()
+		b.wantReads(p, "A0 A1")
+	})
+}
+
+func TestADeliveryReceiptThatWasLostGoesBeforeTheReadReceipt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.g.quiet[stanza.ReceiptDelivered] = true
+		b.says(p, "A", 2)
+		settle()
+		b.end()
+		b.markRead(p, "A1")
+		b.g.mu.Lock()
+		clear(b.g.quiet)
+		p.read, p.receipts = nil, nil
+		b.g.mu.Unlock()
+		b.run()
+		settle()
+		b.wantReceipts(p, "A0", "A1", "readA0", "readA1")
+	})
+}
+
+func TestWithoutReadReceiptsNothingIsSentNorEverMadeUpFor(t *testing.T) {
+	inBubbleWith(t, func(b *bench) {
+		b.edit = func(c *interop.Config) { c.ReadReceipts = false }
+	}, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.says(p, "A", 2)
+		settle()
+		b.markRead(p, "A1")
+		b.sees(func() {
+			if b.g.reads {
+				t.Error("the gatekeeper was told that read receipts are on")
+			}
+		})
+		b.a.SetReadReceipts(true)
+		pass(5 * time.Second)
+		b.sees(func() {
+			if !b.g.reads || b.g.logins != 2 {
+				t.Errorf("after %d logins the gatekeeper was told %v, want 2 and true", b.g.logins, b.g.reads)
+			}
+		})
+		b.wantReads(p)
+		b.says(p, "B", 1)
+		settle()
+		b.markRead(p, "B0")
+		settle()
+		b.wantReads(p, "B0")
+		b.a.SetReadReceipts(true)
+		pass(5 * time.Second)
+		b.sees(func() {
+			if b.g.logins != 2 {
+				t.Errorf("%d logins, want none for what does not change", b.g.logins)
+			}
+		})
+	})
+}
+
+func TestReadReceiptsThatAreDueWhenTheyAreSwitchedOffAreDropped(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.says(p, "A", 3)
+		settle()
+		b.g.mu.Lock()
+		b.g.quiet[stanza.ReceiptRead] = true
+		b.g.mu.Unlock()
+		b.markRead(p, "A1")
+		settle()
+		b.wantReads(p, "A0 A1")
+		b.a.SetReadReceipts(false)
+		pass(5 * time.Second)
+		b.markRead(p, "A2")
+		b.a.SetReadReceipts(true)
+		pass(5 * time.Second)
+		b.wantReads(p, "A0 A1")
+		for _, id := range []string{"A0", "A1", "A2"} {
+			if row := must(b.store.Inbound(context.Background(), b.chatWith(p), interop.ClassMessage, id)); row.Read != interop.ReceiptUnwanted {
+				t.Errorf("%s is in state %d", id, row.Read)
+			}
+		}
+	})
+}
+
+func TestAGatekeeperWithoutReadReceiptsGetsNone(t *testing.T) {
+	inBubbleWith(t, func(b *bench) { b.g.prof.Features.ReadReceipts = false }, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.says(p, "A", 1)
+		settle()
+		b.markRead(p, "A0")
+		settle()
+		b.wantReads(p)
+	})
+}
+
+func TestNoReadReceiptForWhatIsNotShown(t *testing.T) {
+	inBubbleWith(t, func(b *bench) { b.limits.Resend = time.Minute }, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.m.deliver = func(in *interop.Inbound) error {
+			if in.MessageID == "A1" {
+				return &interop.Rejected{Reason: "too_large"}
+			}
+			return nil
+		}
+		b.says(p, "A", 2)
+		settle()
+		b.g.mu.Lock()
+		p.sent["B"] = "" // it is never sent again
+		b.g.push(mangled(b.g.seal(p, "B", "unreadable", 0)))
+		b.g.mu.Unlock()
+		pass(5 * time.Minute)
+		b.says(p, "C", 1)
+		settle()
+		b.wantTexts("text A0", "undecryptable:"+interop.ReasonNotResent, "text C0")
+		b.markRead(p, "B")
+		settle()
+		b.wantReads(p, "A0")
+		b.markRead(p, "C0")
+		settle()
+		b.wantReads(p, "A0", "C0")
+	})
+}
+
+func TestAMessageMayBeReadBeforeItIsSettled(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.m.deliver = func(in *interop.Inbound) error {
+			if in.MessageID == "A1" {
+				return b.a.MarkRead(context.Background(), in.Chat, "A1") // it is in the room while Deliver runs
+			}
+			return nil
+		}
+		b.says(p, "A", 3)
+		settle()
+		b.sees(func() {
+			var read []string
+			for _, id := range p.read {
+				if after, ok := strings.CutPrefix(id, "read"); ok {
+					read = append(read, after)
+					if !slices.Contains(p.read[:slices.Index(p.read, id)], after) {
+						t.Errorf("%s is read before it is delivered: %q", after, p.read)
+					}
+				}
+			}
+			slices.Sort(read)
+			if !slices.Equal(read, []string{"A0", "A1"}) {
+				t.Errorf("read are %q, want A0 and A1", read)
+			}
+		})
+	})
+}
+
+func TestManyReadReceiptsGoInLotsAndThoseWithAMarkAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.says(p, "A", 450)
+		for _, sts := range []string{"7", "8"} {
+			b.g.mu.Lock()
+			m := b.g.seal(p, "B"+sts, "marked", 0)
+			m.STS = sts
+			b.g.push(m)
+			b.g.mu.Unlock()
+		}
+		settle()
+		b.markRead(p, "B8")
+		pass(5 * time.Second)
+		b.sees(func() {
+			lots := 0
+			read := map[string]bool{}
+			for _, r := range p.receipts {
+				if r.Type != stanza.ReceiptRead {
+					continue
+				}
+				lots++
+				for _, id := range r.IDs {
+					if read[id] {
+						t.Errorf("%s is told twice", id)
+					}
+					read[id] = true
+					if want := strings.TrimPrefix(id, "B"); strings.HasPrefix(id, "B") && r.STS != want || len(r.IDs) > 50 {
+						t.Errorf("a lot of %d with mark %q has %s", len(r.IDs), r.STS, id)
+					}
+				}
+			}
+			if len(read) != 452 || lots < 11 || lots > 14 {
+				t.Errorf("%d in %d lots, want 452 in a dozen or so", len(read), lots)
+			}
+		})
+	})
+}
+
+func TestWhatTheOtherSideHasPlayedCountsAsRead(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.prepares(func(_ context.Context, in *interop.Preparing) (*interop.Prepared, error) {
+			return &interop.Prepared{Plaintext: textOf(t, "la la"), Type: "media", MediaType: "ptt"}, nil
+		})
+		ids := b.recipe(b.chatWith(p), "$1", "a song")
+		settle()
+		b.wantLast("$1", interop.OutDelivered)
+		b.push(&stanza.Receipt{ID: ids[0], From: p.jid, Type: stanza.ReceiptPlayed})
+		settle()
+		b.wantLast("$1", interop.OutRead)
+		b.sees(func() {
+			if last := b.m.status[len(b.m.status)-1]; last.MediaType != "ptt" {
+				t.Errorf("told with mediatype %q", last.MediaType)
+			}
+		})
+	})
+}
