@@ -45,7 +45,7 @@ func BenchmarkToInterop(b *testing.B) {
 	})
 }
 
-func BenchmarkToMatrix(b *testing.B) {
+func BenchmarkRead(b *testing.B) {
 	for _, bench := range []struct{ name, text string }{
 		{"plain", "Hello Anna, see you at eight"},
 		{"marked", benchText},
@@ -56,7 +56,7 @@ func BenchmarkToMatrix(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(bench.text)))
 			for b.Loop() {
-				if contents, _ := ToMatrix(msg, Options{}); len(contents) == 0 {
+				if in := Read(msg, Options{}); len(in.Parts) == 0 {
 					b.Fatal("no content")
 				}
 			}

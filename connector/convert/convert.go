@@ -4,12 +4,19 @@
 //
 // Layer: beside the core and below package connector, which is its only
 // product caller. It is the one package under connector that knows Matrix
-// (its event types, nothing of the bridge framework), and it must not import
-// interop, gatekeeper, database, connector or anything under bridge.
+// (its event types, nothing of the bridge framework). Of this module it imports
+// media, whose descriptors it writes and reads, and it must not import interop,
+// gatekeeper, database, connector or anything under bridge.
 //
-// It implements PROTOCOL.md 6.4 (what we send) and 6.5 (what we accept), for
-// text; every other kind is refused in words on the way out and named in words
-// on the way in.
+// It implements PROTOCOL.md 6.4 (what we send) and 6.5 (what we accept): text
+// with its formats, the description of attachments (never their bytes, which
+// package connector moves and package media encrypts), answers, reactions,
+// edits and deletions. What has no form on the other side becomes readable
+// text, is refused in words on the way out, or is named in words on the way in.
+//
+// What comes in was written by strangers. Numbers are bounded or dropped,
+// names and ids are checked before anybody uses them, a file's address must be
+// a path on its host, and nobody can change or delete what another wrote.
 //
 // # Policy for literal marks
 //
@@ -24,10 +31,7 @@
 package convert
 
 import (
-	"strings"
-
 	"go.mau.fi/whatsmeow/proto/waE2E"
-	"google.golang.org/protobuf/proto"
 	"maunium.net/go/mautrix/event"
 )
 
@@ -43,9 +47,9 @@ const (
 	// have. Half of Matrix's limit for an event: encryption adds a third, and
 	// the homeserver adds fields of its own.
 	DefaultMaxEventBytes = 32 << 10
-	// MinEventBytes is the smallest budget ToMatrix works with; smaller ones
-	// are raised to it.
-	MinEventBytes = 1 << 10
+	// MinEventBytes is the smallest budget Read works with; smaller ones are
+	// raised to it, so that a file's metadata and a place always fit.
+	MinEventBytes = 8 << 10
 	// MaxHTMLBytes is the most HTML that is looked at for formats; above it the
 	// plain body is sent. No Matrix event can hold more.
 	MaxHTMLBytes = 64 << 10
@@ -67,21 +71,46 @@ type Limits struct {
 	MaxTextUnits int
 }
 
-// Options bounds what ToMatrix produces. The zero value means the defaults.
+// Options says how Read shows what it reads. The zero value means the defaults.
 type Options struct {
 	// MaxEventBytes is the most bytes one content may have as JSON, counted
 	// with '<', '>' and '&' escaped; 0 means DefaultMaxEventBytes.
 	MaxEventBytes int
+	// ShowViewOnce lets what is to be seen only once through like everything
+	// else; without it there is a notice in its place.
+	ShowViewOnce bool
+	// Name gives the name for people that belongs to an address, "" if there is
+	// none. It is asked for those whom a text mentions, who otherwise stand
+	// there with a number. nil means no names.
+	Name func(address string) string
+}
+
+// budget settles the most bytes of a content.
+func (o Options) budget() int {
+	if o.MaxEventBytes == 0 {
+		return DefaultMaxEventBytes
+	}
+	return max(o.MaxEventBytes, MinEventBytes)
+}
+
+// units settles the limit of a text.
+func (l Limits) units() int {
+	if l.MaxTextUnits == 0 {
+		return DefaultMaxTextUnits
+	}
+	return max(l.MaxTextUnits, MinTextUnits)
 }
 
 // ToInterop converts a Matrix message into payloads for a WhatsApp user, one
 // or several in the order in which they are to be sent: text longer than the
 // limit is split at words (PROTOCOL.md 6.4). HTML becomes WhatsApp's marks,
-// the fallback of a reply is removed, and content itself is not changed.
+// the fallback of a reply is removed, a location becomes text, and content
+// itself is not changed. What has a file in it is for ReadAttachment, an edit
+// for EditText.
 //
 // The error is ErrEmptyText when there is nothing to send and *Unsupported for
-// every kind of content other than text; Explain puts either into words for
-// the person who wrote the message.
+// every kind of content other than text and location; Explain puts either into
+// words for the person who wrote the message.
 func ToInterop(content *event.MessageEventContent, limits Limits) ([]*waE2E.Message, error) {
 	if content == nil {
 		return nil, ErrEmptyText
@@ -89,38 +118,41 @@ func ToInterop(content *event.MessageEventContent, limits Limits) ([]*waE2E.Mess
 	if kind := unsupportedContent(content); kind != "" {
 		return nil, &Unsupported{Kind: kind}
 	}
-	maxUnits := limits.MaxTextUnits
-	if maxUnits == 0 {
-		maxUnits = DefaultMaxTextUnits
-	}
-	parts := interopText(content, max(maxUnits, MinTextUnits))
-	messages := make([]*waE2E.Message, 0, len(parts))
-	for _, part := range parts {
-		// A part of nothing but spaces would be an empty bubble.
-		if strings.TrimSpace(part) == "" {
-			continue
+	if content.MsgType == event.MsgLocation {
+		text := locationText(content)
+		if text == "" {
+			return nil, &Unsupported{Kind: KindLocation}
 		}
-		messages = append(messages, &waE2E.Message{Conversation: proto.String(part)})
+		return textMessages(splitText(text, limits.units()))
 	}
-	if len(messages) == 0 {
-		return nil, ErrEmptyText
-	}
-	return messages, nil
+	return textMessages(interopText(content, limits.units()))
 }
 
-// ToMatrix converts a payload from a WhatsApp user into Matrix content, one or
-// several in the order in which they are to be sent. Text keeps its words
-// unchanged in the body; marks become a formatted_body, which is left out when
-// there is nothing to format. Whatever else a person sent becomes an m.notice
-// that names it (PROTOCOL.md 6.5), followed by its caption, if it has one, as
-// text. Text above the budget is split at words.
+// ToMatrix is Read for callers that have no place for anything but text: every
+// other kind becomes an m.notice that names it, followed by its words.
 //
-// The content is empty exactly when the reason is not Shown: the payload has
-// nothing in it for a person, and the caller may drop it knowingly.
+// The content is empty exactly when the reason is not Shown.
 func ToMatrix(msg *waE2E.Message, options Options) ([]*event.MessageEventContent, Reason) {
-	budget := options.MaxEventBytes
-	if budget == 0 {
-		budget = DefaultMaxEventBytes
+	in := Read(msg, options)
+	parts := in.Parts
+	switch {
+	case in.Media != nil:
+		parts = append(notice("Sent "+in.Media.Role.Noun()+later, options.budget()), texts(in.Media.Caption, options)...)
+	case in.Reaction != nil:
+		parts = notice(lineOf("Reacted to a message"+later, in.Reaction.Emoji), options.budget())
+	case in.Edit != nil:
+		parts = append(notice(editedTo, options.budget()), in.Edit.Parts...)
+	case in.Revoke != nil:
+		parts = notice("Deleted an earlier message"+later, options.budget())
+	case in.Timer != nil:
+		parts = notice("Changed the setting for disappearing messages"+later, options.budget())
 	}
-	return matrixContent(msg, max(budget, MinEventBytes))
+	var contents []*event.MessageEventContent
+	for _, part := range parts {
+		if part.Inline != nil {
+			part = notice("Sent a small file"+later, options.budget())[0]
+		}
+		contents = append(contents, part.Content)
+	}
+	return contents, in.Reason
 }

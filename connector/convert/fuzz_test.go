@@ -9,11 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"go.mau.fi/whatsmeow/proto/waE2E"
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"maunium.net/go/mautrix/event"
 )
 
@@ -194,7 +191,7 @@ func FuzzHTML(f *testing.F) {
 // of ours and the same words as its body (an outside parser says so), no character is lost, and what is allocated is
 // bounded by 96 KiB and 640 bytes for each byte of the text.
 //
-// decoder: document.go marks.go render.go matrix.go:matrixContent,matrixText,nextPart split.go:jsonBytes,runeJSON,cut,joins,isFlag,clean
+// decoder: document.go marks.go render.go matrix.go:matrixText,nextPart split.go:jsonBytes,runeJSON,cut,joins,isFlag,clean
 func FuzzMarks(f *testing.F) {
 	for _, seed := range []string{
 		"*bold* _it_ ~s~ `c` ```f```", "> q\n- b\n1. n\n* c", "```\na\n``` b ```c", "*a _b* c_", "https://x.org/_a_ *b*",
@@ -205,21 +202,13 @@ func FuzzMarks(f *testing.F) {
 		f.Add(strings.Repeat(seed+" ", 60), uint16(1100))
 	}
 	f.Fuzz(func(t *testing.T, text string, budget uint16) {
-		msg := textMessage(text)
+		most := max(int(budget), 1<<10)
 		checkAllocation(t, "text", allocBase+allocFactor*len(text), func() {
-			_, _ = ToMatrix(msg, Options{MaxEventBytes: int(budget)})
+			_ = matrixText(clean(text), most)
 		})
-		contents, reason := ToMatrix(msg, Options{MaxEventBytes: int(budget)})
-		if (len(contents) == 0) != (reason != Shown) {
-			t.Fatalf("%d contents, reason %q", len(contents), reason)
-		}
-		most := int(budget)
-		if most == 0 {
-			most = DefaultMaxEventBytes
-		}
-		most = max(most, MinEventBytes)
+		all := matrixText(clean(text), most)
 		var bodies strings.Builder
-		for _, c := range contents {
+		for _, c := range all {
 			encoded, err := json.Marshal(c)
 			if err != nil || len(encoded) > most {
 				t.Fatalf("%d bytes of JSON, the budget is %d (%v)", len(encoded), most, err)
@@ -245,88 +234,9 @@ func FuzzMarks(f *testing.F) {
 		}
 		checkSpans(t, clean(text))
 		// What has been read can be written and read again.
-		if len(contents) == 1 && contents[0].FormattedBody != "" {
-			if _, err := ToInterop(contents[0], Limits{}); err != nil {
+		if len(all) == 1 && all[0].FormattedBody != "" {
+			if _, err := ToInterop(all[0], Limits{}); err != nil {
 				t.Fatalf("back again: %v", err)
-			}
-		}
-	})
-}
-
-// FuzzPayload turns any payload of WhatsApp into Matrix contents: text, or a notice that names what cannot be shown, then
-// its words. Every content fits the budget as JSON and has words to show, HTML has only elements of ours, and what is
-// allocated is bounded by 96 KiB and 640 bytes for each byte of the payload.
-//
-// decoder: matrix.go kinds.go
-func FuzzPayload(f *testing.F) {
-	add := func(msg *waE2E.Message) {
-		encoded, err := proto.Marshal(msg)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(encoded, uint16(0))
-	}
-	fields := (&waE2E.Message{}).ProtoReflect().Descriptor().Fields()
-	for i := range fields.Len() {
-		if field := fields.Get(i); field.Kind() == protoreflect.MessageKind {
-			msg := &waE2E.Message{}
-			msg.ProtoReflect().Set(field, msg.ProtoReflect().NewField(field))
-			add(msg)
-		}
-	}
-	for number := range waE2E.ProtocolMessage_Type_name {
-		add(&waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_Type(number).Enum(), EditedMessage: textMessage("*e*")}})
-	}
-	long := strings.Repeat("*word* ", 300)
-	deep := textMessage("deep")
-	for range MaxWrappers + 2 {
-		deep = wrap("ephemeralMessage", deep)
-		add(deep)
-	}
-	for _, msg := range []*waE2E.Message{
-		{}, textMessage(long), {ExtendedTextMessage: &waE2E.ExtendedTextMessage{Text: proto.String("> q\n```c```")}},
-		{ImageMessage: &waE2E.ImageMessage{Caption: &long}}, {AudioMessage: &waE2E.AudioMessage{PTT: proto.Bool(true)}},
-		{VideoMessage: &waE2E.VideoMessage{GifPlayback: proto.Bool(true), Caption: proto.String("c")}},
-		{DocumentMessage: &waE2E.DocumentMessage{FileName: proto.String("a.pdf"), Caption: proto.String("c")}},
-		{LocationMessage: &waE2E.LocationMessage{Name: proto.String("Here"), DegreesLatitude: proto.Float64(52.5), DegreesLongitude: proto.Float64(-13)}},
-		{PollCreationMessageV3: &waE2E.PollCreationMessage{
-			Name: proto.String("When?"), Options: []*waE2E.PollCreationMessage_Option{{OptionName: proto.String("now")}, {}},
-		}},
-		{ReactionMessage: &waE2E.ReactionMessage{Text: proto.String("👍")}}, {ReactionMessage: &waE2E.ReactionMessage{Text: proto.String("")}},
-		{ReactionMessage: &waE2E.ReactionMessage{Text: &long}}, wrap("viewOnceMessageV2", &waE2E.Message{ImageMessage: &waE2E.ImageMessage{}}),
-		{DeviceSentMessage: &waE2E.DeviceSentMessage{Message: textMessage("x")}}, {CommentMessage: &waE2E.CommentMessage{Message: textMessage("x")}},
-		{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_EPHEMERAL_SETTING.Enum(), EphemeralExpiration: proto.Uint32(86400)}},
-	} {
-		add(msg)
-	}
-	f.Add([]byte{0xfa, 0x3f, 1, 'x'}, uint16(0)) // field 1023
-	f.Fuzz(func(t *testing.T, encoded []byte, budget uint16) {
-		msg := &waE2E.Message{}
-		if proto.Unmarshal(encoded, msg) != nil {
-			return
-		}
-		checkAllocation(t, "a payload", allocBase+allocFactor*len(encoded), func() {
-			_, _ = ToMatrix(msg, Options{MaxEventBytes: int(budget)})
-		})
-		contents, reason := ToMatrix(msg, Options{MaxEventBytes: int(budget)})
-		if (len(contents) == 0) != (reason != Shown) {
-			t.Fatalf("%d contents, reason %q", len(contents), reason)
-		}
-		most := int(budget)
-		if most == 0 {
-			most = DefaultMaxEventBytes
-		}
-		most = max(most, MinEventBytes)
-		for i, c := range contents {
-			encoded, err := json.Marshal(c)
-			if err != nil || len(encoded) > most {
-				t.Fatalf("%d bytes of JSON, the budget is %d (%v)", len(encoded), most, err)
-			}
-			if c.MsgType != event.MsgText && (c.MsgType != event.MsgNotice || i > 0) || strings.TrimSpace(c.Body) == "" {
-				t.Fatalf("a content that must not be sent: %+v", c)
-			}
-			if c.FormattedBody != "" {
-				checkHTML(t, c.Body, c.FormattedBody)
 			}
 		}
 	})

@@ -98,9 +98,8 @@ func TestHostileTextCostsNoMoreThanItsLength(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			msg := textMessage(strings.Repeat(piece, hostileSize()/len(piece)))
 			checkAllocation(t, name, allocBase+allocFactor*hostileSize(), func() {
-				contents, _ := ToMatrix(msg, Options{})
-				if len(contents) > 200 {
-					t.Errorf("%d parts", len(contents))
+				if in := Read(msg, Options{}); len(in.Parts) > 200 {
+					t.Errorf("%d parts", len(in.Parts))
 				}
 			})
 			// The same text the other way, typed by a Matrix user.

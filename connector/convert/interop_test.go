@@ -191,20 +191,24 @@ func TestTheFallbackOfAReplyIsRemoved(t *testing.T) {
 func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
 	edit := &event.MessageEventContent{MsgType: event.MsgText, Body: "* a", NewContent: &event.MessageEventContent{}}
 	bareEdit := &event.MessageEventContent{MsgType: event.MsgText, Body: "* a", RelatesTo: (&event.RelatesTo{}).SetReplace("$a")}
+	const uri = "mxc://a/b"
 	seen := map[string]Kind{}
 	for _, tc := range []struct {
 		content *event.MessageEventContent
 		want    Kind
 	}{
-		{&event.MessageEventContent{MsgType: event.MsgImage}, KindImage},
-		{&event.MessageEventContent{MsgType: event.MsgVideo}, KindVideo},
-		{&event.MessageEventContent{MsgType: event.MsgAudio}, KindAudio},
-		{&event.MessageEventContent{MsgType: event.MsgAudio, MSC3245Voice: &event.MSC3245Voice{}}, KindVoice},
-		{&event.MessageEventContent{MsgType: event.MsgFile}, KindFile},
+		{&event.MessageEventContent{MsgType: event.MsgImage}, KindNoFile},
+		{&event.MessageEventContent{MsgType: event.MsgFile, URL: "https://x.org"}, KindNoFile},
+		{&event.MessageEventContent{MsgType: event.MsgImage, URL: uri}, KindImage},
+		{&event.MessageEventContent{MsgType: event.MsgVideo, URL: uri}, KindVideo},
+		{&event.MessageEventContent{MsgType: event.MsgAudio, URL: uri}, KindAudio},
+		{&event.MessageEventContent{MsgType: event.MsgAudio, URL: uri, MSC3245Voice: &event.MSC3245Voice{}}, KindVoice},
+		{&event.MessageEventContent{MsgType: event.MsgFile, URL: uri}, KindFile},
 		{&event.MessageEventContent{MsgType: event.MsgLocation}, KindLocation},
 		{&event.MessageEventContent{MsgType: event.MsgBeeperGallery}, KindGallery},
 		{&event.MessageEventContent{MsgType: event.MsgVerificationRequest}, KindVerification},
-		{&event.MessageEventContent{URL: "mxc://a/b"}, KindSticker},
+		{&event.MessageEventContent{URL: uri}, KindSticker},
+		{&event.MessageEventContent{MsgType: event.CapMsgSticker, URL: uri}, KindSticker},
 		{&event.MessageEventContent{MsgType: "org.example.new", Body: "x"}, KindOther},
 		{&event.MessageEventContent{Body: "no type"}, KindOther},
 		{edit, KindEdit},
@@ -235,7 +239,7 @@ func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
 func TestOtherEventsAreRefusedInWords(t *testing.T) {
 	for eventType, want := range map[string]Kind{
 		"m.reaction": KindReaction, "m.room.redaction": KindRedaction, "m.sticker": KindSticker,
-		"m.poll.start": KindPoll, "org.matrix.msc3381.poll.response": KindPollVote,
+		"m.poll.start": KindPoll, "org.matrix.msc3381.poll.response": KindPollVote, "m.poll.end": KindPollEnd,
 		"m.call.invite": KindCall, "org.example.x": KindOther, "": KindOther,
 	} {
 		if got := UnsupportedEvent(eventType); got.Kind != want || got.Sentence() == "" {
@@ -340,8 +344,8 @@ func TestMarksSurviveSplitting(t *testing.T) {
 				if n := units(part); n > MinTextUnits {
 					t.Errorf("part %d has %d units", i, n)
 				}
-				content, _ := ToMatrix(m, Options{})
-				if strings.HasPrefix(tc.name, "a ") && content[0].FormattedBody == "" {
+				in := Read(m, Options{})
+				if strings.HasPrefix(tc.name, "a ") && in.Parts[0].Content.FormattedBody == "" {
 					t.Errorf("part %d has lost its format: %q", i, part)
 				}
 			}

@@ -20,21 +20,27 @@ type payload struct {
 	caption func(*waE2E.Message) string
 }
 
-// later ends the sentence about something that could be shown but is not yet.
-const later = ", which this bridge cannot show yet."
+// later ends the sentence about something that has no form in Matrix.
+const later = ", which this bridge cannot show."
 
 // say gives the sentence that stands in a room for the payload.
-func (p payload) say(viewOnce bool) string {
+func (p payload) say() string {
 	switch {
 	case p.sentence != "":
 		return p.sentence
 	case p.noun == "":
 		return "Sent a message of a kind that this bridge does not know."
-	case viewOnce:
-		_, noun, _ := strings.Cut(p.noun, " ")
-		return "Sent a view-once " + noun + later
 	}
 	return "Sent " + p.noun + later
+}
+
+// viewOnce gives the sentence that stands in a room for a payload that is to be seen only once.
+func (p payload) viewOnce() string {
+	_, noun, _ := strings.Cut(p.noun, " ")
+	if noun == "" {
+		noun = "message"
+	}
+	return "Sent a view-once " + noun + ", which this bridge is set up not to show."
 }
 
 const (
@@ -45,47 +51,26 @@ const (
 // payloads has every field of waE2E.Message that is neither text nor a
 // wrapper, by name.
 var payloads = map[protoreflect.Name]payload{
-	"imageMessage": {noun: "an image", caption: func(m *waE2E.Message) string { return m.GetImageMessage().GetCaption() }},
-	"videoMessage": {noun: "a video", caption: func(m *waE2E.Message) string { return m.GetVideoMessage().GetCaption() }},
-	"ptvMessage":   {noun: "a video note", caption: func(m *waE2E.Message) string { return m.GetPtvMessage().GetCaption() }},
-	"audioMessage": {noun: "an audio file"},
-	"documentMessage": {noun: "a file", caption: func(m *waE2E.Message) string {
-		d := m.GetDocumentMessage()
-		name := d.GetFileName()
-		if name == "" {
-			name = d.GetTitle()
-		}
-		return lineOf(name, d.GetCaption())
-	}},
-	"stickerMessage":     {noun: "a sticker"},
-	"stickerPackMessage": {noun: "a pack of stickers"},
-	"albumMessage":       {noun: "an album"},
-	"contactMessage": {noun: "a contact card", caption: func(m *waE2E.Message) string {
-		return m.GetContactMessage().GetDisplayName()
-	}},
-	"contactsArrayMessage": {noun: "several contact cards", caption: func(m *waE2E.Message) string {
-		var names []string
-		for _, c := range m.GetContactsArrayMessage().GetContacts() {
-			names = append(names, c.GetDisplayName())
-		}
-		return lineOf(names...)
-	}},
-	"locationMessage": {noun: "a location", caption: func(m *waE2E.Message) string {
-		l := m.GetLocationMessage()
-		return lineOf(l.GetName(), l.GetAddress(), place(l.GetDegreesLatitude(), l.GetDegreesLongitude()), l.GetComment())
-	}},
-	"liveLocationMessage": {noun: "a live location", caption: func(m *waE2E.Message) string {
-		l := m.GetLiveLocationMessage()
-		return lineOf(place(l.GetDegreesLatitude(), l.GetDegreesLongitude()), l.GetCaption())
-	}},
+	"imageMessage":         {noun: "an image"},
+	"videoMessage":         {noun: "a video"},
+	"ptvMessage":           {noun: "a video note"},
+	"audioMessage":         {noun: "an audio file"},
+	"documentMessage":      {noun: "a file"},
+	"stickerMessage":       {noun: "a sticker"},
+	"stickerPackMessage":   {noun: "a pack of stickers"},
+	"albumMessage":         {noun: "an album"}, // the sentence is in describe
+	"contactMessage":       {noun: "a contact card without a name"},
+	"contactsArrayMessage": {noun: "contact cards without names"},
+	"locationMessage":      {noun: "a location"},
+	"liveLocationMessage":  {noun: "a live location"},
 
-	"reactionMessage":             {}, // in reaction
+	"reactionMessage":             {}, // in describe
 	"encReactionMessage":          {sentence: "Reacted to a message" + later},
-	"pollCreationMessage":         {noun: "a poll", caption: func(m *waE2E.Message) string { return poll(m.GetPollCreationMessage()) }},
-	"pollCreationMessageV2":       {noun: "a poll", caption: func(m *waE2E.Message) string { return poll(m.GetPollCreationMessageV2()) }},
-	"pollCreationMessageV3":       {noun: "a poll", caption: func(m *waE2E.Message) string { return poll(m.GetPollCreationMessageV3()) }},
-	"pollCreationMessageV5":       {noun: "a poll", caption: func(m *waE2E.Message) string { return poll(m.GetPollCreationMessageV5()) }},
-	"pollCreationMessageV6":       {noun: "a poll", caption: func(m *waE2E.Message) string { return poll(m.GetPollCreationMessageV6()) }},
+	"pollCreationMessage":         {noun: "a poll without a question"},
+	"pollCreationMessageV2":       {noun: "a poll without a question"},
+	"pollCreationMessageV3":       {noun: "a poll without a question"},
+	"pollCreationMessageV5":       {noun: "a poll without a question"},
+	"pollCreationMessageV6":       {noun: "a poll without a question"},
 	"pollUpdateMessage":           {sentence: "Voted in a poll" + later},
 	"pollAddOptionMessage":        {sentence: "Added an option to a poll" + later},
 	"pollResultSnapshotMessage":   {noun: "the result of a poll"},
@@ -154,7 +139,7 @@ var payloads = map[protoreflect.Name]payload{
 	}},
 	"interactiveResponseMessage": {noun: "a choice"},
 
-	"protocolMessage": {}, // in protocol
+	"protocolMessage": {}, // in describe
 
 	"senderKeyDistributionMessage":               {silent: KeyMaterial},
 	"fastRatchetKeySenderKeyDistributionMessage": {silent: KeyMaterial},
@@ -181,40 +166,55 @@ func lineOf(words ...string) string {
 	return b.String()
 }
 
-// place writes degrees of latitude and longitude.
-func place(latitude, longitude float64) string {
-	if !(latitude >= -90 && latitude <= 90 && longitude >= -180 && longitude <= 180) {
-		return ""
+// describe finds the words for a payload that is not text.
+func describe(u unwrapped) payload {
+	name := u.field.Name()
+	p := payloads[name] // nothing for a field not in it or an empty wrapper: an unknown kind
+	switch name {
+	case "conversation", "extendedTextMessage":
+		p.noun = "a message"
+	case "reactionMessage":
+		p.sentence = "Reacted to a message" + later
+		if strings.TrimSpace(u.msg.GetReactionMessage().GetText()) == "" {
+			p.sentence = "Took back a reaction, but did not say which."
+		}
+	case "protocolMessage":
+		return protocol(u.msg.GetProtocolMessage())
+	case "audioMessage":
+		if u.msg.GetAudioMessage().GetPTT() {
+			p.noun = "a voice message"
+		}
+	case "videoMessage":
+		if u.msg.GetVideoMessage().GetGifPlayback() {
+			p.noun = "a GIF"
+		}
+	case "albumMessage":
+		p.sentence = album(u.msg.GetAlbumMessage())
 	}
-	return fmt.Sprintf("%.6f, %.6f", latitude, longitude)
+	return p
 }
 
-// poll writes the question and the options of a poll.
-func poll(p *waE2E.PollCreationMessage) string {
-	var b strings.Builder
-	b.WriteString(p.GetName())
-	for _, o := range p.GetOptions() {
-		b.WriteString("\n- ")
-		b.WriteString(o.GetOptionName())
+// album says what will follow, each in a message of its own.
+func album(m *waE2E.AlbumMessage) string {
+	var words []string
+	for _, of := range []struct {
+		count     uint32
+		one, many string
+	}{{m.GetExpectedImageCount(), "1 image", "images"}, {m.GetExpectedVideoCount(), "1 video", "videos"}} {
+		switch {
+		case of.count == 1:
+			words = append(words, of.one)
+		case of.count > 1:
+			words = append(words, fmt.Sprintf("%d %s", of.count, of.many))
+		}
 	}
-	return b.String()
+	if len(words) == 0 {
+		return "Sent an album."
+	}
+	return "Sent an album: " + strings.Join(words, " and ") + "."
 }
 
-// reaction says how somebody reacted.
-func reaction(r *waE2E.ReactionMessage) payload {
-	const longest = 64 // bytes; an emoji has fewer
-	switch text := clean(strings.TrimSpace(r.GetText())); {
-	case text == "":
-		return payload{sentence: "Took back a reaction" + later}
-	case len(text) > longest:
-		return payload{sentence: "Reacted to a message" + later}
-	default:
-		return payload{sentence: "Reacted with " + text + " to a message" + later}
-	}
-}
-
-// protocol says what a protocol message means. An edit is not among them: its
-// text is shown.
+// protocol says what a protocol message means, as far as it is no deletion, edit or setting that can be followed.
 func protocol(p *waE2E.ProtocolMessage) payload {
 	switch p.GetType() {
 	case waE2E.ProtocolMessage_REVOKE:
@@ -222,10 +222,7 @@ func protocol(p *waE2E.ProtocolMessage) payload {
 	case waE2E.ProtocolMessage_MESSAGE_EDIT:
 		return payload{sentence: "Edited an earlier message" + later}
 	case waE2E.ProtocolMessage_EPHEMERAL_SETTING:
-		if p.GetEphemeralExpiration() == 0 {
-			return payload{sentence: "Turned disappearing messages off. This bridge does not follow that setting yet."}
-		}
-		return payload{sentence: "Turned disappearing messages on. This bridge does not follow that setting yet: messages stay here."}
+		return payload{sentence: "Changed the setting for disappearing messages" + later}
 	case waE2E.ProtocolMessage_SHARE_PHONE_NUMBER:
 		return payload{sentence: "Shared a phone number" + later}
 	case waE2E.ProtocolMessage_LIMIT_SHARING:

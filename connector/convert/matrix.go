@@ -13,7 +13,7 @@ type unwrapped struct {
 	msg      *waE2E.Message
 	field    protoreflect.FieldDescriptor // the field that counts, nil: none
 	viewOnce bool
-	edited   bool
+	edit     *waE2E.ProtocolMessage // the edit that it is the new form of
 	tooDeep  bool
 }
 
@@ -80,9 +80,13 @@ func unwrap(msg *waE2E.Message) unwrapped {
 		name := u.field.Name()
 		next, wrapper := inner(u.msg, u.field)
 		if name == "protocolMessage" && u.msg.GetProtocolMessage().GetType() == waE2E.ProtocolMessage_MESSAGE_EDIT {
-			next, wrapper, u.edited = u.msg.GetProtocolMessage().GetEditedMessage(), true, true
+			next, wrapper = u.msg.GetProtocolMessage().GetEditedMessage(), true
+			if u.edit == nil {
+				u.edit = u.msg.GetProtocolMessage()
+			}
 		}
 		if !wrapper || next == nil {
+			u.viewOnce = u.viewOnce || markedViewOnce(u.msg, u.field)
 			return u
 		}
 		if strings.HasPrefix(string(name), "viewOnce") {
@@ -94,81 +98,6 @@ func unwrap(msg *waE2E.Message) unwrapped {
 	return u
 }
 
-// matrixContent is ToMatrix with its budget settled.
-func matrixContent(msg *waE2E.Message, budget int) ([]*event.MessageEventContent, Reason) {
-	if msg == nil {
-		return nil, NoPayload
-	}
-	u := unwrap(msg)
-	switch {
-	case u.tooDeep:
-		return notice(anotherKind, budget), Shown
-	case u.field == nil:
-		if len(u.msg.ProtoReflect().GetUnknown()) > 0 {
-			return notice(payload{}.say(false), budget), Shown
-		}
-		return nil, NoPayload
-	}
-	var text string
-	var before []*event.MessageEventContent
-	switch u.field.Name() {
-	case "conversation":
-		text = u.msg.GetConversation()
-	case "extendedTextMessage":
-		text = u.msg.GetExtendedTextMessage().GetText()
-	default:
-		p := describe(u)
-		if p.silent != Shown {
-			return nil, p.silent
-		}
-		before = notice(p.say(u.viewOnce), budget)
-		if p.caption != nil {
-			text = p.caption(u.msg)
-		}
-	}
-	parts := matrixText(clean(text), budget)
-	if len(parts) == 0 && before == nil {
-		return nil, NoText
-	}
-	if u.edited && before == nil {
-		before = notice(editedTo, budget)
-	}
-	return append(before, parts...), Shown
-}
-
-// describe finds the words for a payload that is not text.
-func describe(u unwrapped) payload {
-	switch name := u.field.Name(); name {
-	case "reactionMessage":
-		return reaction(u.msg.GetReactionMessage())
-	case "protocolMessage":
-		return protocol(u.msg.GetProtocolMessage())
-	case "audioMessage":
-		if u.msg.GetAudioMessage().GetPTT() {
-			return payload{noun: "a voice message"}
-		}
-		return payloads[name]
-	case "videoMessage":
-		p := payloads[name]
-		if u.msg.GetVideoMessage().GetGifPlayback() {
-			p.noun = "a GIF"
-		}
-		return p
-	default:
-		return payloads[name] // a field not in it, or an empty wrapper, is an unknown kind
-	}
-}
-
-// notice is a placeholder in the room.
-func notice(text string, budget int) []*event.MessageEventContent {
-	parts := matrixText(text, budget)
-	for _, c := range parts {
-		c.MsgType = event.MsgNotice
-		c.Format, c.FormattedBody = "", ""
-	}
-	return parts
-}
-
 const (
 	// contentOverhead is the JSON around body and formatted_body, and room for
 	// what the connector adds to a content.
@@ -178,6 +107,28 @@ const (
 	// every letter cannot turn one message into a flood.
 	maxGrowth = 4
 )
+
+// markedViewOnce says whether a payload is to be seen once without being in a wrapper that says so.
+func markedViewOnce(msg *waE2E.Message, field protoreflect.FieldDescriptor) bool {
+	if field.Message() == nil {
+		return false
+	}
+	mark := field.Message().Fields().ByName("viewOnce")
+	return mark != nil && mark.Kind() == protoreflect.BoolKind && msg.ProtoReflect().Get(field).Message().Get(mark).Bool()
+}
+
+// contextOf gives what came with a payload: every rich kind has a place for it.
+func contextOf(u unwrapped) *waE2E.ContextInfo {
+	if u.field == nil || u.field.Message() == nil {
+		return nil
+	}
+	place := u.field.Message().Fields().ByName("contextInfo")
+	if place == nil {
+		return nil
+	}
+	context, _ := u.msg.ProtoReflect().Get(u.field).Message().Get(place).Message().Interface().(*waE2E.ContextInfo)
+	return context
+}
 
 // matrixText turns a text into message contents that fit the budget in bytes
 // of JSON. Together their bodies are the text, except for parts without a

@@ -16,14 +16,23 @@ func textMessage(text string) *waE2E.Message {
 	return &waE2E.Message{Conversation: proto.String(text)}
 }
 
+// contents gives what the parts of a payload say.
+func contents(in Incoming) []*event.MessageEventContent {
+	var out []*event.MessageEventContent
+	for _, part := range in.Parts {
+		out = append(out, part.Content)
+	}
+	return out
+}
+
 // receive converts a payload that is expected to become one content.
 func receive(t *testing.T, msg *waE2E.Message) *event.MessageEventContent {
 	t.Helper()
-	contents, reason := ToMatrix(msg, Options{})
-	if reason != Shown || len(contents) != 1 {
-		t.Fatalf("got %d contents, reason %q", len(contents), reason)
+	in := Read(msg, Options{ShowViewOnce: true})
+	if in.Reason != Shown || len(in.Parts) != 1 || in.Media != nil || in.Edit != nil {
+		t.Fatalf("got %+v", in)
 	}
-	return contents[0]
+	return in.Parts[0].Content
 }
 
 func TestWhatsAppMarksBecomeHTML(t *testing.T) {
@@ -106,10 +115,10 @@ func TestTextArrivesFromEveryFieldThatHoldsIt(t *testing.T) {
 	if got := receive(t, both); got.Body != "a" {
 		t.Errorf("text beside keys: %+v", got)
 	}
-	beside := &waE2E.Message{ImageMessage: &waE2E.ImageMessage{}, MessageContextInfo: &waE2E.MessageContextInfo{},
+	beside := &waE2E.Message{OrderMessage: &waE2E.OrderMessage{}, MessageContextInfo: &waE2E.MessageContextInfo{},
 		SenderKeyDistributionMessage: &waE2E.SenderKeyDistributionMessage{}}
-	if got := receive(t, beside); !strings.HasPrefix(got.Body, "Sent an image") {
-		t.Errorf("an image beside keys: %+v", got)
+	if got := receive(t, beside); !strings.HasPrefix(got.Body, "Sent an order") {
+		t.Errorf("an order beside keys: %+v", got)
 	}
 	broken := receive(t, textMessage("a\xff\x00*b*"))
 	if broken.Body != "a\uFFFD\uFFFD*b*" {
@@ -205,17 +214,17 @@ func TestEveryKindIsNamedInTheRoom(t *testing.T) {
 			continue
 		}
 		r.Set(field, r.NewField(field))
-		contents, reason := ToMatrix(msg, Options{})
+		in := Read(msg, Options{})
 		if p.silent != Shown {
-			if reason != p.silent || contents != nil {
-				t.Errorf("%s: got %v, %q", field.Name(), contents, reason)
+			if in.Reason != p.silent || in.Parts != nil {
+				t.Errorf("%s: got %+v", field.Name(), in)
 			}
 			continue
 		}
-		if reason != Shown || len(contents) == 0 {
-			t.Fatalf("%s: reason %q", field.Name(), reason)
+		if in.Reason != Shown || len(in.Parts) == 0 {
+			t.Fatalf("%s: reason %q", field.Name(), in.Reason)
 		}
-		c := contents[0]
+		c := in.Parts[0].Content
 		if c.MsgType != event.MsgNotice || len(c.Body) < 10 || !strings.HasSuffix(c.Body, ".") || c.FormattedBody != "" {
 			t.Errorf("%s: %+v", field.Name(), c)
 		}
@@ -231,47 +240,27 @@ func TestPlaceholdersSayWhatWasSent(t *testing.T) {
 		want []string
 	}{
 		{&waE2E.Message{ImageMessage: &waE2E.ImageMessage{Caption: proto.String("*nice*")}},
-			[]string{"Sent an image, which this bridge cannot show yet.", "*nice*"}},
+			[]string{"Sent an image that cannot be fetched: its address or its key is missing.", "*nice*"}},
 		{&waE2E.Message{AudioMessage: &waE2E.AudioMessage{PTT: proto.Bool(true)}},
-			[]string{"Sent a voice message, which this bridge cannot show yet."}},
-		{&waE2E.Message{AudioMessage: &waE2E.AudioMessage{}}, []string{"Sent an audio file, which this bridge cannot show yet."}},
-		{&waE2E.Message{VideoMessage: &waE2E.VideoMessage{GifPlayback: proto.Bool(true)}},
-			[]string{"Sent a GIF, which this bridge cannot show yet."}},
+			[]string{"Sent a voice message that cannot be fetched: its address or its key is missing."}},
 		{&waE2E.Message{DocumentMessage: &waE2E.DocumentMessage{FileName: proto.String("a.pdf"), Caption: proto.String("c")}},
-			[]string{"Sent a file, which this bridge cannot show yet.", "a.pdf\nc"}},
-		{&waE2E.Message{LocationMessage: &waE2E.LocationMessage{
-			Name: proto.String("Here"), DegreesLatitude: proto.Float64(52.5), DegreesLongitude: proto.Float64(13.25)}},
-			[]string{"Sent a location, which this bridge cannot show yet.", "Here\n52.500000, 13.250000"}},
-		{&waE2E.Message{PollCreationMessageV3: &waE2E.PollCreationMessage{Name: proto.String("When?"),
-			Options: []*waE2E.PollCreationMessage_Option{{OptionName: proto.String("now")}, {OptionName: proto.String("later")}}}},
-			[]string{"Sent a poll, which this bridge cannot show yet.", "When?\n- now\n- later"}},
-		{wrap("viewOnceMessageV2", &waE2E.Message{ImageMessage: &waE2E.ImageMessage{}}),
-			[]string{"Sent a view-once image, which this bridge cannot show yet."}},
-		{&waE2E.Message{ReactionMessage: &waE2E.ReactionMessage{Text: proto.String("👍")}},
-			[]string{"Reacted with 👍 to a message, which this bridge cannot show yet."}},
-		{&waE2E.Message{ReactionMessage: &waE2E.ReactionMessage{Text: proto.String("")}},
-			[]string{"Took back a reaction, which this bridge cannot show yet."}},
-		{&waE2E.Message{ReactionMessage: &waE2E.ReactionMessage{Text: proto.String(strings.Repeat("x", 1000))}},
-			[]string{"Reacted to a message, which this bridge cannot show yet."}},
-		{&waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{}},
-			[]string{"Deleted an earlier message, which this bridge cannot show yet."}},
-		{&waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
-			Type: waE2E.ProtocolMessage_MESSAGE_EDIT.Enum(), EditedMessage: textMessage("new *words*")}},
-			[]string{"Edited an earlier message. It now reads:", "new *words*"}},
-		{wrap("editedMessage", &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
-			Type: waE2E.ProtocolMessage_MESSAGE_EDIT.Enum(), EditedMessage: textMessage("new")}}),
-			[]string{"Edited an earlier message. It now reads:", "new"}},
-		{&waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_MESSAGE_EDIT.Enum()}},
-			[]string{"Edited an earlier message, which this bridge cannot show yet."}},
-		{&waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_EPHEMERAL_SETTING.Enum()}},
-			[]string{"Turned disappearing messages off. This bridge does not follow that setting yet."}},
+			[]string{"Sent a file that cannot be fetched: its address or its key is missing.", "a.pdf\nc"}},
+		{&waE2E.Message{AlbumMessage: &waE2E.AlbumMessage{ExpectedImageCount: proto.Uint32(3), ExpectedVideoCount: proto.Uint32(1)}},
+			[]string{"Sent an album: 3 images and 1 video."}},
+		{&waE2E.Message{AlbumMessage: &waE2E.AlbumMessage{}}, []string{"Sent an album."}},
+		{&waE2E.Message{EventMessage: &waE2E.EventMessage{Name: proto.String("Party"), Description: proto.String("at eight")}},
+			[]string{"Sent an invitation to an event, which this bridge cannot show.", "Party\nat eight"}},
+		{&waE2E.Message{CallLogMesssage: &waE2E.CallLogMessage{}}, []string{"Called. Calls are not possible in this chat."}},
+		{&waE2E.Message{PollUpdateMessage: &waE2E.PollUpdateMessage{}}, []string{"Voted in a poll, which this bridge cannot show."}},
+		{&waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_SHARE_PHONE_NUMBER.Enum()}},
+			[]string{"Shared a phone number, which this bridge cannot show."}},
 	} {
-		contents, reason := ToMatrix(tc.msg, Options{})
-		if reason != Shown || len(contents) != len(tc.want) {
-			t.Errorf("%v: %d contents, reason %q", tc.msg, len(contents), reason)
+		in := Read(tc.msg, Options{})
+		if in.Reason != Shown || len(in.Parts) != len(tc.want) {
+			t.Errorf("%v: %d parts, reason %q", tc.msg, len(in.Parts), in.Reason)
 			continue
 		}
-		for i, c := range contents {
+		for i, c := range contents(in) {
 			kind := event.MsgText
 			if i == 0 {
 				kind = event.MsgNotice
@@ -314,9 +303,9 @@ func TestWhatHasNothingForAPersonGivesAReason(t *testing.T) {
 		{"history", &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_HISTORY_SYNC_NOTIFICATION.Enum()}}, Housekeeping},
 		{"an unknown field", unknown, Shown},
 	} {
-		contents, reason := ToMatrix(tc.msg, Options{})
-		if reason != tc.want || (len(contents) == 0) != (reason != Shown) {
-			t.Errorf("%s: got %d contents, %q, want %q", tc.name, len(contents), reason, tc.want)
+		in := Read(tc.msg, Options{})
+		if in.Reason != tc.want || (len(in.Parts) == 0) != (in.Reason != Shown) {
+			t.Errorf("%s: got %d parts, %q, want %q", tc.name, len(in.Parts), in.Reason, tc.want)
 		}
 	}
 }
@@ -335,14 +324,14 @@ func TestLongTextFitsIntoEvents(t *testing.T) {
 	} {
 		for _, budget := range []int{0, 1, 4096, 60000} {
 			t.Run(fmt.Sprintf("%s in %d", tc.name, budget), func(t *testing.T) {
-				contents, _ := ToMatrix(textMessage(tc.text), Options{MaxEventBytes: budget})
+				in := Read(textMessage(tc.text), Options{MaxEventBytes: budget})
 				limit := budget
 				if limit == 0 {
 					limit = DefaultMaxEventBytes
 				}
 				limit = max(limit, MinEventBytes)
 				var all strings.Builder
-				for i, c := range contents {
+				for i, c := range contents(in) {
 					encoded, err := json.Marshal(c)
 					if err != nil {
 						t.Fatal(err)
@@ -355,8 +344,8 @@ func TestLongTextFitsIntoEvents(t *testing.T) {
 				if all.String() != tc.text {
 					t.Error("the parts are not the text")
 				}
-				if most := 2 + 6*(jsonBytes(tc.text))/(limit-contentOverhead); len(contents) > most {
-					t.Errorf("%d parts, more than %d", len(contents), most)
+				if most := 2 + 6*(jsonBytes(tc.text))/(limit-contentOverhead); len(in.Parts) > most {
+					t.Errorf("%d parts, more than %d", len(in.Parts), most)
 				}
 			})
 		}
@@ -364,11 +353,11 @@ func TestLongTextFitsIntoEvents(t *testing.T) {
 }
 
 func TestMarksThatReachOverACutStillShow(t *testing.T) {
-	contents, _ := ToMatrix(textMessage("*"+strings.Repeat("bold ", 12000)+"x*"), Options{})
-	if len(contents) < 2 {
+	in := Read(textMessage("*"+strings.Repeat("bold ", 12000)+"x*"), Options{})
+	if len(in.Parts) < 2 {
 		t.Fatal("nothing was split")
 	}
-	for i, c := range contents {
+	for i, c := range contents(in) {
 		if !strings.HasPrefix(c.FormattedBody, "<strong>bold") || !strings.HasSuffix(c.FormattedBody, "</strong>") {
 			t.Errorf("part %d: %.30q", i, c.FormattedBody)
 		}

@@ -216,11 +216,7 @@ func TestNoTextIsLostInFormatting(t *testing.T) {
 	formatted := 0
 	for seed := range rounds(3000) {
 		text := soup(rand.New(rand.NewPCG(seed, 2)), 30)
-		contents, reason := ToMatrix(textMessage(text), Options{})
-		if reason != Shown {
-			continue
-		}
-		for _, c := range contents {
+		for _, c := range contents(Read(textMessage(text), Options{})) {
 			if c.FormattedBody != "" {
 				formatted++
 				checkHTML(t, c.Body, c.FormattedBody)
@@ -321,10 +317,10 @@ func TestNothingChangesItsInput(t *testing.T) {
 	text := msg.String()
 	receive(t, msg)
 	if msg.String() != text {
-		t.Error("ToMatrix changed its input")
+		t.Error("Read changed its input")
 	}
 	var none *waE2E.Message
-	if _, reason := ToMatrix(none, Options{}); reason != NoPayload {
+	if in := Read(none, Options{}); in.Reason != NoPayload {
 		t.Error("nil is a payload")
 	}
 }
