@@ -109,14 +109,17 @@ func (e *APIError) Error() string {
 // Call makes one client API request; in and out are JSON and may be nil. A
 // Matrix error comes back as *APIError.
 func (h *Homeserver) Call(ctx context.Context, method, path, token string, in, out any) error {
-	return call(ctx, method, h.URL+path, token, in, out, func(status int, body []byte) error {
-		var fields struct {
-			Code    string `json:"errcode"`
-			Message string `json:"error"`
-		}
-		_ = json.Unmarshal(body, &fields) // without them the status alone has to do
-		return &APIError{Status: status, Code: fields.Code, Message: fields.Message}
-	})
+	return call(ctx, method, h.URL+path, token, in, out, apiError)
+}
+
+// apiError reads an error answer.
+func apiError(status int, body []byte) error {
+	var fields struct {
+		Code    string `json:"errcode"`
+		Message string `json:"error"`
+	}
+	_ = json.Unmarshal(body, &fields) // without them the status alone has to do
+	return &APIError{Status: status, Code: fields.Code, Message: fields.Message}
 }
 
 // homeserverState is what has to survive a restart on the same folder. Dendrite

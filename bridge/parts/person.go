@@ -22,6 +22,7 @@ type Event struct {
 	StateKey *string         `json:"state_key"`
 	TS       int64           `json:"origin_server_ts"` // Unix milliseconds
 	Content  json.RawMessage `json:"content"`
+	Redacts  string          `json:"redacts"` // of redactions in older rooms; see Removes
 	Unsigned struct {
 		TransactionID string `json:"transaction_id"`
 	} `json:"unsigned"`
@@ -59,7 +60,8 @@ func (i Invite) Shows(names ...string) bool {
 }
 
 // Person is a Matrix user with a client of their own: unencrypted, and small
-// enough to read. It keeps everything that /sync has shown, in order.
+// enough to read. It keeps everything that /sync has shown, in order; what is
+// ephemeral (typing and receipts) has neither id nor sender.
 type Person struct {
 	HS       *Homeserver
 	UserID   string
@@ -106,8 +108,9 @@ type syncAnswer struct {
 	NextBatch string `json:"next_batch"`
 	Rooms     struct {
 		Join map[string]struct {
-			State    struct{ Events []Event }
-			Timeline struct{ Events []Event }
+			State     struct{ Events []Event }
+			Timeline  struct{ Events []Event }
+			Ephemeral struct{ Events []Event }
 		}
 		Invite map[string]struct {
 			InviteState struct{ Events []Event } `json:"invite_state"`
@@ -143,7 +146,7 @@ func (p *Person) take(answer *syncAnswer) {
 	defer p.mu.Unlock()
 	for room, joined := range answer.Rooms.Join {
 		delete(p.invites, room)
-		for _, evt := range slices.Concat(joined.State.Events, joined.Timeline.Events) {
+		for _, evt := range slices.Concat(joined.State.Events, joined.Timeline.Events, joined.Ephemeral.Events) {
 			evt.RoomID = room
 			p.events = append(p.events, evt)
 		}
