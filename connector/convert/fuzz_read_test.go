@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -282,8 +283,14 @@ func readAll(t *testing.T, content *event.MessageEventContent, source []byte, st
 	case a.Waveform != nil && len(a.Waveform) != WaveformSamples, a.URI == "" || len(a.URI) > maxURI:
 		t.Fatalf("a file out of bounds: %+v", a)
 	}
-	if _, err := json.Marshal(a); err != nil {
-		t.Fatal(err)
+	var again Attachment
+	stored, err := json.Marshal(a)
+	if err == nil {
+		err = json.Unmarshal(stored, &again)
+	}
+	restored, secondErr := json.Marshal(&again)
+	if err != nil || secondErr != nil || !bytes.Equal(stored, restored) {
+		t.Fatalf("%s was stored, %s read (%v, %v)", stored, restored, err, secondErr)
 	}
 	made, _ := MediaMessage(Made{
 		Role: a.Role, DirectPath: "/x", Mimetype: a.Mimetype, Name: a.Name, Caption: a.Caption, Width: a.Width, Height: a.Height, Duration: a.Duration,
