@@ -28,6 +28,7 @@ type Content struct {
 	Options    []string `json:"options,omitempty"`
 	Seconds    uint32   `json:"seconds,omitempty"` // of a recording, or of a timer
 	Message    []byte   `json:"message,omitempty"` // a waE2E.Message, of kind raw
+	Wrap       []string `json:"wrap,omitempty"`    // fields of waE2E.Message to wrap it in, the first innermost
 
 	Data      []byte `json:"data,omitempty"`   // the file of a kind with media
 	Upload    string `json:"upload,omitempty"` // or its name, from Upload

@@ -269,6 +269,10 @@ func TestFaultsOfTheMediaHostActOnWhatThePartnerDownloads(t *testing.T) {
 	if got, status := fetchURL(t, at); status != 200 || !bytes.Equal(got, whole) || time.Since(start) < 80*time.Millisecond {
 		t.Errorf("%d after %v", status, time.Since(start)) // before the answer, and before three further pieces
 	}
+	l.fault(map[string]any{"kind": "media_slow", "delay_ms": 1})
+	if got, status := fetchURL(t, at, "Range", "bytes=5-9"); status != 206 || !bytes.Equal(got, whole[5:10]) {
+		t.Errorf("a range: %d, %d bytes", status, len(got))
+	}
 	if got, status := fetchURL(t, at); status != 200 || !bytes.Equal(got, whole) {
 		t.Errorf("afterwards: %d", status)
 	}
@@ -415,5 +419,24 @@ func TestOnlySoManyUploadsAreKeptAndNotForLong(t *testing.T) {
 	f.Close()
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || len(u.list) != 1 {
 		t.Errorf("%d files, %v", len(left), err)
+	}
+}
+
+func TestAnyMessageCanBeWrapped(t *testing.T) {
+	l := newLab(t)
+	p := l.ready()
+	_, m, _, mediaType := l.sendMedia(p, map[string]any{"kind": "sticker", "data": []byte("x"), "wrap": []string{"lottieStickerMessage", "ephemeralMessage"}})
+	s := m.GetEphemeralMessage().GetMessage().GetLottieStickerMessage().GetMessage().GetStickerMessage()
+	if s == nil || mediaType != "sticker" || string(l.fetchFrom(s, media.Image)) != "x" {
+		t.Errorf("%v", m)
+	}
+	_, m, _, _ = l.sendMedia(p, map[string]any{"text": "x", "wrap": []string{"groupMentionedMessage"}})
+	if m.GetGroupMentionedMessage().GetMessage().GetConversation() != "x" {
+		t.Errorf("%v", m)
+	}
+	for _, wrap := range [][]string{{"imageMessage"}, {"conversation"}, {"nothing"}, make([]string, maxWrappers+1)} {
+		if status := l.do("POST", "/v1/users/"+ada+"/messages", map[string]any{"to": matilda, "text": "x", "wrap": wrap}, nil); status != 400 {
+			t.Errorf("%v: %d", wrap, status)
+		}
 	}
 }

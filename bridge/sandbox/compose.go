@@ -38,6 +38,9 @@ func (in *messageCall) draft(s *Server, p *phone, a *account, at *attached) (dra
 	if at != nil {
 		msg = in.wrapped(msg)
 	}
+	if msg, err = wrapIn(msg, in.Wrap); err != nil {
+		return d, err
+	}
 	d.content, err = marshal(msg)
 	return d, err
 }

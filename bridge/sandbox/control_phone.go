@@ -437,6 +437,7 @@ type messageCall struct {
 	Options    []string `json:"options"`
 	Seconds    uint32   `json:"seconds"`
 	Message    []byte   `json:"message"`
+	Wrap       []string `json:"wrap"`
 
 	// of the media kinds
 	Data      []byte          `json:"data"`

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/netip"
 	"net/url"
@@ -305,7 +306,7 @@ func partnerSeeds(f *testing.F, to jid.JID) (seeds []partnerSeed) {
 // FuzzContent gives a phone any content of a message that it could decrypt. Whatever is allocated is bounded by 1 MiB and
 // 400 bytes for each byte of it.
 //
-// decoder: content.go content_media.go phone_receive.go:phone.read,phone.refuse phone_send.go:unpad
+// decoder: content.go content_media.go reply.go:phone.quote,quotable,unwrap phone_receive.go:phone.read,phone.refuse phone_send.go:unpad
 func FuzzContent(f *testing.F) {
 	w := newFuzzWorld(f)
 	for _, m := range contentSeeds(w.to) {
@@ -334,6 +335,14 @@ func FuzzContent(f *testing.F) {
 			}
 			if limit := uint64(1<<20 + 400*len(padded)); bytes > limit {
 				t.Fatalf("%d bytes allocated for content of %d", bytes, len(padded))
+			}
+			if h.Plain == nil {
+				return
+			}
+			w.u.phone.heard[heardKey{h.Account, h.ID}] = h
+			quote, err := w.u.phone.quote(w.a, h.ID)
+			if err != nil || quote.GetQuotedMessage() == nil || quote.GetParticipant() != w.a.Address {
+				t.Fatalf("cannot be replied to: %v", err)
 			}
 		})
 	})
@@ -367,4 +376,27 @@ func contentSeeds(to jid.JID) []*waE2E.Message {
 		{ReactionMessage: &waE2E.ReactionMessage{Key: key, Text: proto.String("y")}}, {ReactionMessage: &waE2E.ReactionMessage{Key: mine}}, {ReactionMessage: &waE2E.ReactionMessage{}},
 		{ImageMessage: picture("image/png")}, {ImageMessage: picture("image/x")}, {VideoMessage: film}, {VideoMessage: gif}, {AudioMessage: voice}, {DocumentMessage: doc},
 	}
+}
+
+// FuzzRelayPath reads the path of any message or request. What it takes is written in one way only, and the allocation is
+// bounded by 64 KiB.
+//
+// decoder: relay.go:relayPath,goodReference
+func FuzzRelayPath(f *testing.F) {
+	good := "/interop/whatsapp/download/12/" + strings.Repeat("aZ-_0", 8) + "aZ9/"
+	for _, path := range []string{good, good[:len(good)-1], good + "/", strings.Replace(good, "12", "012", 1), strings.Replace(good, "a", ".", 1), "/interop/whatsapp/download//"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		var in uint16
+		var reference string
+		var ok bool
+		bounded(t, 64<<10, func() { in, reference, ok = relayPath("whatsapp", path) })
+		if !ok {
+			return
+		}
+		if again := fmt.Sprintf("/interop/whatsapp/download/%d/%s/", in, reference); again != path || len(reference) != referenceSize || in < 1 || in > 999 {
+			t.Fatalf("%q is read as integrator %d and %q", path, in, reference)
+		}
+	})
 }

@@ -108,7 +108,9 @@ func (b *faultyBody) pause() bool {
 	if b.slow == 0 {
 		return true
 	}
-	_ = http.NewResponseController(b.ResponseWriter).Flush() // what was written leaves before the pause
+	if b.since > 0 {
+		_ = http.NewResponseController(b.ResponseWriter).Flush() // what was written leaves before the pause
+	}
 	t := time.NewTimer(b.slow)
 	defer t.Stop()
 	select {
@@ -131,10 +133,10 @@ func (b *faultyBody) Write(p []byte) (int, error) {
 		piece := p[written:]
 		if b.slow > 0 {
 			if b.since >= slowPiece {
-				b.since = 0
 				if !b.pause() {
 					return written, errBodyCut
 				}
+				b.since = 0
 			}
 			piece = piece[:min(int64(len(piece)), slowPiece-b.since)]
 		}

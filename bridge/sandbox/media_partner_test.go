@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"image"
 	"image/jpeg"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,14 +23,14 @@ import (
 type mediaFace struct {
 	mu    sync.Mutex
 	blobs map[string][]byte
-	asked []string // method and Range of each request
+	asked []string // method, Range and If-Range of each request
 	// odd answers in place of an honest host, if it is set.
 	odd func(w http.ResponseWriter, r *http.Request, blob []byte)
 }
 
 func (f *mediaFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
-	f.asked = append(f.asked, r.Method+" "+r.Header.Get("Range"))
+	f.asked = append(f.asked, strings.TrimSpace(r.Method+" "+r.Header.Get("Range")+" "+r.Header.Get("If-Range")))
 	blob, ok := f.blobs[r.PathValue("ref")]
 	odd := f.odd
 	f.mu.Unlock()
@@ -54,8 +54,10 @@ func honest(w http.ResponseWriter, r *http.Request, blob []byte) {
 func goodHeaders(w http.ResponseWriter, blob []byte) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "private, immutable")
-	w.Header().Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(blob)))
+	w.Header().Set("ETag", tagOf(blob))
 }
+
+func tagOf(blob []byte) string { return `"` + hexOf(blob) + `"` }
 
 func (f *mediaFace) behave(odd func(w http.ResponseWriter, r *http.Request, blob []byte)) {
 	f.mu.Lock()

@@ -131,7 +131,7 @@ func (s *Server) mediaBase(integrator uint16) (base string) {
 // passedOn are the headers the proxy passes on to the partner, and back.
 var (
 	passedOn   = []string{"Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"}
-	passedBack = []string{"Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Cache-Control"}
+	passedBack = []string{"Content-Type", "Content-Encoding", "Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Cache-Control"}
 )
 
 // handleRelay answers the path under which phones ask for partners' media, by asking the partner.

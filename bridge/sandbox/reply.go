@@ -7,6 +7,9 @@ import (
 	"go.mau.fi/whatsmeow/proto/waE2E"
 )
 
+// maxWrappers is how deep a call may wrap a message; partners take off 8 (PROTOCOL.md 6.5).
+const maxWrappers = 32
+
 // quote is the context of a reply to message id of the chat with a: whose it was, and a copy of it without its own
 // context and without what ordinary phones wrap messages in (PROTOCOL.md 6.4).
 func (p *phone) quote(a *account, id string) (*waE2E.ContextInfo, error) {
@@ -79,4 +82,22 @@ func asReply(m *waE2E.Message, quote *waE2E.ContextInfo) error {
 		return refusal(400, "a message of this kind cannot be a reply")
 	}
 	return nil
+}
+
+// wrapIn puts a message into wrappers, named by their fields of waE2E.Message, the first innermost.
+func wrapIn(m *waE2E.Message, names []string) (*waE2E.Message, error) {
+	if len(names) > maxWrappers {
+		return nil, refusal(400, "a message is in at most %d wrappers", maxWrappers)
+	}
+	around := (&waE2E.FutureProofMessage{}).ProtoReflect().Descriptor()
+	for _, name := range names {
+		f := m.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name))
+		if f == nil || f.Message() != around || f.IsList() {
+			return nil, refusal(400, "there is no wrapper %q", name)
+		}
+		out := &waE2E.Message{}
+		out.ProtoReflect().Set(f, protoreflect.ValueOfMessage((&waE2E.FutureProofMessage{Message: m}).ProtoReflect()))
+		m = out
+	}
+	return m, nil
 }
