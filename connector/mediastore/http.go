@@ -41,6 +41,12 @@ func (s *Store) serve(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusMethodNotAllowed)
 		return
 	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		// A body has no meaning here, and two readings of where it ends are how requests hide in others.
+		head.Set("Connection", "close")
+		plain(w, http.StatusBadRequest)
+		return
+	}
 	ref, valid := reference(r)
 	row, err := s.cfg.Index.Get(r.Context(), NameOf(ref))
 	if err != nil {
@@ -262,13 +268,15 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // that the system copies them.
 func (a *answer) copy(blob io.Reader, length int64) {
 	control := http.NewResponseController(a.w)
-	_ = control.SetReadDeadline(time.Time{}) // there is nothing more to read; a writer without deadlines has none to be moved
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
 	piece := int64(firstPiece)
+	if length > piece {
+		_ = control.SetReadDeadline(time.Time{}) // there is nothing more to read, and the server's own would end the request
+	}
 	for length > 0 {
 		begin := time.Now()
-		_ = control.SetWriteDeadline(begin.Add(stall))
+		_ = control.SetWriteDeadline(begin.Add(stall)) // a writer without deadlines has none to be moved
 		n, err := io.CopyBuffer(a.w, io.LimitReader(blob, min(piece, length)), buffer[:])
 		length -= n
 		if err != nil || n == 0 {

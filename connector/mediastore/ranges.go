@@ -32,7 +32,7 @@ func parseRange(header string, size int64) (spans []span, ok bool) {
 	if !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
 		return nil, true // another unit is to be ignored
 	}
-	var total int64
+	left, over := size, false // what the spans leave of the blob's length
 	for elements := 0; list != ""; elements++ {
 		if elements == maxElements {
 			return nil, false
@@ -48,10 +48,11 @@ func parseRange(header string, size int64) (spans []span, ok bool) {
 		}
 		if s.length > 0 {
 			spans = append(spans, s)
-			total += s.length // each is at most size: 16 of them cannot overflow what a file can have
+			over = over || s.length > left
+			left -= min(left, s.length)
 		}
 	}
-	if len(spans) > 1 && total > size {
+	if over {
 		return nil, true // overlapping pieces: all of it once is less
 	}
 	return spans, len(spans) > 0
