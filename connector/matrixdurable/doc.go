@@ -11,5 +11,6 @@
 // framework, one worker for each room, and marks them finished. CatchUp asks
 // the homeserver what it has not pushed. ToDevice fetches room keys. Transport gives requests fixed transaction
 // ids, looks into the room before it repeats one whose outcome is unknown, and makes room creation
-// repeatable. Deliver hands a remote event to the framework and finds out what became of it.
+// repeatable. Deliver hands a remote message to the framework and finds out what became of it; React, Edit and Remove do so
+// for what happens to a message later. Uploads brings files into the homeserver as streams.
 package matrixdurable

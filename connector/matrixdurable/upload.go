@@ -36,7 +36,7 @@ type Uploads struct {
 
 // Upload limits.
 const (
-	uploadStall = 60 * time.Second
+	uploadStall = 2 * time.Minute
 	// maxUploadAnswer bounds the homeserver's answer, in bytes.
 	maxUploadAnswer = 64 << 10
 )
