@@ -22,7 +22,8 @@ import (
 // life is one process of the bridge, which dies at a point: before or after the nth thing it does to the world, be it a
 // commit, a frame, or a call to Matrix. A dead process does nothing any more; what it had done stays.
 type life struct {
-	at    int64 // the point at which it dies, 0: never
+	at    int64  // the point at which it dies, 0: never
+	only  string // if set, points of this name alone count
 	count atomic.Int64
 	dead  atomic.Bool
 	once  sync.Once
@@ -37,7 +38,7 @@ func newLife(at int64) *life { return &life{at: at, died: make(chan struct{})} }
 
 // point is one of those at which it may die.
 func (l *life) point(where string) error {
-	if l.count.Add(1) == l.at {
+	if (l.only == "" || l.only == where) && l.count.Add(1) == l.at {
 		l.mu.Lock()
 		l.where = where
 		l.mu.Unlock()
@@ -97,6 +98,18 @@ func (s mortalStore) UpdateInbound(ctx context.Context, row *interop.InRow) erro
 
 func (s mortalStore) FinishInbound(ctx context.Context, row *interop.InRow, state interop.InState, r interop.ReceiptState) error {
 	return s.tx(ctx, func(ctx context.Context) error { return s.Store.FinishInbound(ctx, row, state, r) })
+}
+
+func (s mortalStore) HoldInbound(ctx context.Context, row *interop.InRow) error {
+	return s.tx(ctx, func(ctx context.Context) error { return s.Store.HoldInbound(ctx, row) })
+}
+
+func (s mortalStore) MarkReadInbound(ctx context.Context, chat, id string, state interop.ReceiptState, limit int) (n int, err error) {
+	err = s.tx(ctx, func(ctx context.Context) error {
+		n, err = s.Store.MarkReadInbound(ctx, chat, id, state, limit)
+		return err
+	})
+	return n, err
 }
 
 func (s mortalStore) SetReported(ctx context.Context, parts []*interop.OutRow, state interop.OutState) error {
@@ -161,22 +174,40 @@ func (m mortalMatrix) Deliver(ctx context.Context, in *interop.Inbound) error {
 	return m.l.act("deliver", func() error { return m.matrix.Deliver(ctx, in) })
 }
 
+func (m mortalMatrix) Prepare(ctx context.Context, in *interop.Preparing) (p *interop.Prepared, err error) {
+	err = m.l.act("prepare", func() error { p, err = m.matrix.Prepare(ctx, in); return err })
+	return p, err
+}
+
 func (m mortalMatrix) Status(ctx context.Context, s interop.OutStatus) error {
 	return m.l.act("status", func() error { return m.matrix.Status(ctx, s) })
 }
 
 // story is what happens in every crash test: two chats, both ways, parts, a message that cannot be read, one that the
-// phone asks for again, a cut, a phone's nack.
+// phone asks for again, one that is made of a recipe, one that the phone takes in its other form only, one that comes
+// before what it is about, messages that are read, a cut.
 type story struct {
 	b    *bench
 	p, q *fakePhone
 	sent map[string]bool
 	said bool
+	read bool
 }
 
 func newStory(t *testing.T) *story {
 	b := newBench(t, interoptest.NewMemStore())
-	return &story{b: b, p: b.g.phone("1"), q: b.g.phone("2"), sent: map[string]bool{}}
+	s := &story{b: b, p: b.g.phone("1"), q: b.g.phone("2"), sent: map[string]bool{}}
+	s.p.deaf[idOf("$3", 1)] = -1 // asks for it once more
+	// It is the first answer to it: nobody acks an ack, so one that follows a good one is lost with the process.
+	b.ackWith(func(m *stanza.Message) int {
+		if m.ID == idOf("$8", 0) {
+			return 491
+		}
+		return 0
+	})
+	b.prepares(func(_ context.Context, in *interop.Preparing) (*interop.Prepared, error) { return madeOf(t, in), nil })
+	b.targets()
+	return s
 }
 
 // begin starts a process.
@@ -190,9 +221,12 @@ func (s *story) begin(l *life) {
 	b.run()
 }
 
-// events are what Matrix wants sent, in the order of their chats.
-var events = []struct{ chat, event, text string }{
-	{"p", "$1", "one"}, {"q", "$2", "uno"}, {"p", "$3", "two"}, {"p", "$4", "three"}, {"q", "$5", "due"}, {"p", "$6", "four"},
+// events are what Matrix wants sent, in the order of their chats. One has a recipe instead of a text, one another form of
+// its only part; the others have two parts.
+var events = []struct{ chat, event, text, recipe, instead string }{
+	{chat: "p", event: "$1", text: "one"}, {chat: "q", event: "$2", text: "uno"}, {chat: "p", event: "$3", text: "two"},
+	{chat: "p", event: "$4", text: "three"}, {chat: "q", event: "$5", text: "due"}, {chat: "p", event: "$6", text: "four"},
+	{chat: "q", event: "$7", recipe: "tre"}, {chat: "q", event: "$8", text: "quattro", instead: "> quattro"},
 }
 
 // act plays one round of the story: each side says what it has not said yet. Matrix hands an event over again until it
@@ -209,6 +243,12 @@ func (s *story) act() {
 			continue
 		}
 		out := interop.Outgoing{EventID: ev.event, Chat: chats[ev.chat], Type: "text", Parts: [][]byte{textOf(b.t, ev.text), textOf(b.t, ev.text+"+")}}
+		switch {
+		case ev.recipe != "":
+			out.Type, out.Parts, out.Recipe = "", nil, []byte(ev.recipe)
+		case ev.instead != "":
+			out.Parts, out.Fallbacks = out.Parts[:1], [][]byte{textOf(b.t, ev.instead)}
+		}
 		if _, err := b.a.Send(context.Background(), out, nil); err != nil {
 			return
 		}
@@ -216,9 +256,21 @@ func (s *story) act() {
 	}
 }
 
+// reads is the person reading what is there. Matrix hands that over again until it knows that it is stored.
+func (s *story) reads() {
+	there := false
+	s.b.sees(func() {
+		there = slices.ContainsFunc(s.b.m.in, func(in *interop.Inbound) bool { return in.MessageID == "P2" })
+	})
+	if there && !s.read {
+		s.read = s.b.a.MarkRead(context.Background(), s.b.chatWith(s.p), "P2") == nil
+	}
+}
+
 // phonesSay is what comes from the other side.
 func (s *story) phonesSay() {
 	g := s.b.g
+	g.says(s.p, "PL", "like about ziel")
 	for i, text := range []string{"eins", "zwei", "drei"} {
 		g.says(s.p, fmt.Sprint("P", i), text)
 		g.says(s.q, fmt.Sprint("Q", i), text)
@@ -228,6 +280,7 @@ func (s *story) phonesSay() {
 	g.push(mangled(g.seal(s.q, "Q9", "kaputt", 0)))
 	g.mu.Unlock()
 	g.says(s.q, "Q3", "vier")
+	g.says(s.p, "PZ", "ziel")
 }
 
 func (s *story) check(t *testing.T, where string) {
@@ -245,7 +298,7 @@ func (s *story) check(t *testing.T, where string) {
 		if !slices.Equal(gotP, wantP) || len(s.p.texts) != len(wantP)+1 || s.p.count[again] != 1 {
 			bad("phone p has %q after %d requests", s.p.texts, s.p.count[again])
 		}
-		if want := []string{"uno", "uno+", "due", "due+"}; !slices.Equal(s.q.texts, want) {
+		if want := []string{"uno", "uno+", "due", "due+", "made of tre", "> quattro"}; !slices.Equal(s.q.texts, want) {
 			bad("phone q has %q", s.q.texts)
 		}
 		// Deliver may be repeated after a crash, with the same id: Matrix knows it by that.
@@ -261,7 +314,7 @@ func (s *story) check(t *testing.T, where string) {
 				bad("Matrix got a %s", in.Kind)
 			}
 		}
-		if want := []string{"eins", "zwei", "drei"}; !slices.Equal(got[b.chatWith2(s.p)], want) {
+		if want := []string{"eins", "zwei", "drei", "ziel", "like about ziel"}; !slices.Equal(got[b.chatWith2(s.p)], want) {
 			bad("Matrix has of p %q", got[b.chatWith2(s.p)])
 		}
 		if want := []string{"eins", "zwei", "drei", "vier"}; !slices.Equal(got[b.chatWith2(s.q)], want) || !known[b.chatWith2(s.q)+"/message/Q9"] {
@@ -272,7 +325,7 @@ func (s *story) check(t *testing.T, where string) {
 		if len(b.g.queue) != 0 {
 			bad("%d stanzas are not acked", len(b.g.queue))
 		}
-		for _, id := range []string{"P0", "P1", "P2"} {
+		for _, id := range []string{"P0", "P1", "P2", "PL", "PZ", "readP0", "readP1", "readP2"} {
 			if !slices.Contains(s.p.read, id) {
 				bad("no receipt for %s", id)
 			}
@@ -282,8 +335,18 @@ func (s *story) check(t *testing.T, where string) {
 				bad("no receipt for %s", id)
 			}
 		}
-		if due := must(b.store.DueReceipts(context.Background(), 0, 10)); len(due) != 0 {
-			bad("%d receipts stay due", len(due))
+		for _, due := range [][]*interop.InRow{
+			must(b.store.DueReceipts(context.Background(), 0, 10)), must(b.store.DueReads(context.Background(), "", 0, 10)),
+			must(b.store.AllHeld(context.Background())),
+		} {
+			if len(due) != 0 {
+				bad("%d rows stay undone", len(due))
+			}
+		}
+		for _, id := range []string{idOf("$7", 0), idOf("$8", 0), idOf("$8", interop.MaxParts)} {
+			if row := must(b.store.OutboundStanza(context.Background(), id)); row == nil || row.Recipe != nil || row.Fallback != nil {
+				bad("at the end a row is %+v", row)
+			}
 		}
 		for _, what := range b.g.blunder {
 			bad("the gate saw %s", what)
@@ -320,15 +383,17 @@ func (s *story) checkStatus(bad func(string, ...any)) {
 
 // play runs the story with a process that dies at a point, and another one after it that lives. It says how many points
 // the first one passed, and where it died.
-func play(t *testing.T, at int64) (points int64, where string) {
+func play(t *testing.T, at int64, only string) (points int64, where string) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStory(t)
-		s.p.deaf[interop.StanzaID([32]byte{9}, "$3", 1)] = -1 // asks for it once more
 		first := newLife(at)
+		first.only = only
 		s.begin(first)
 		settle()
 		s.act()
 		pass(20 * time.Second)
+		s.reads()
+		pass(5 * time.Second)
 		s.b.g.breaks(errors.New("cut"))
 		pass(20 * time.Second)
 		points = first.count.Load()
@@ -342,6 +407,8 @@ func play(t *testing.T, at int64) (points int64, where string) {
 		t.Cleanup(func() { s.b.end() })
 		settle()
 		s.act()
+		pass(time.Minute)
+		s.reads()
 		pass(5 * time.Minute)
 		s.check(t, fmt.Sprintf("at point %d, %s", at, where))
 	})
@@ -349,7 +416,7 @@ func play(t *testing.T, at int64) (points int64, where string) {
 }
 
 func TestCrashAtEveryPointLosesNothingAndDoublesNothing(t *testing.T) {
-	points, _ := play(t, 0)
+	points, _ := play(t, 0, "")
 	if points < 200 {
 		t.Fatalf("the story has only %d points", points)
 	}
@@ -362,13 +429,17 @@ func TestCrashAtEveryPointLosesNothingAndDoublesNothing(t *testing.T) {
 	}
 	seen := map[string]int{}
 	for at := int64(1); at <= points; at += step {
-		_, where := play(t, at)
+		_, where := play(t, at, "")
+		seen[where]++
+	}
+	for _, only := range []string{"before prepare", "after prepare"} { // which come once in a life
+		_, where := play(t, 1, only)
 		seen[where]++
 	}
 	for _, where := range []string{
 		"before ratchet commit", "after ratchet commit", "before commit", "after commit", "before send ack", "after send ack",
 		"before deliver", "after deliver", "before send message", "after send message", "before status", "after status",
-		"before send receipt", "after send receipt", "before request", "after request",
+		"before send receipt", "after send receipt", "before request", "after request", "before prepare", "after prepare",
 	} {
 		if seen[where] == 0 && step == 1 {
 			t.Errorf("no process died %s", where)
@@ -380,13 +451,13 @@ func TestCrashAtEveryPointLosesNothingAndDoublesNothing(t *testing.T) {
 func TestCrashAfterCrashLosesNothingAndDoublesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStory(t)
-		s.p.deaf[interop.StanzaID([32]byte{9}, "$3", 1)] = -1
 		for i := range 30 {
 			l := newLife(int64(15 + i*7%40))
 			s.begin(l)
 			pass(2 * time.Second)
 			s.act()
 			pass(2 * time.Second)
+			s.reads()
 			l.dead.Store(true)
 			l.once.Do(func() { close(l.died) })
 			s.b.end()
@@ -395,6 +466,8 @@ func TestCrashAfterCrashLosesNothingAndDoublesNothing(t *testing.T) {
 		t.Cleanup(func() { s.b.end() })
 		settle()
 		s.act()
+		pass(time.Minute)
+		s.reads()
 		pass(5 * time.Minute)
 		s.check(t, "thirty times")
 	})

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,10 +61,25 @@ func (b *inbox) stop() {
 	clear(b.queue)
 }
 
-// turned begins a new turn: what was refused comes again.
+// turned begins a new turn: what was refused comes again. What stood behind it in the
+// queue must not be stored before it, and comes again too. All else that is left over
+// from an earlier turn is stored: the gatekeeper that has forgotten the account in
+// between sends nothing again.
 func (b *inbox) turned() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for key, jobs := range b.queue {
+		if b.refuseAll || b.refuse[key] {
+			b.queue[key] = slices.DeleteFunc(jobs, func(j job) bool {
+				_, isAck := j.s.(*stanza.Ack)
+				if j.do != nil || isAck {
+					return false
+				}
+				<-b.slots
+				return true
+			})
+		}
+	}
 	clear(b.refuse)
 	b.refuseAll, b.paused = false, false
 }
@@ -184,7 +200,7 @@ func (b *inbox) one(ctx context.Context, j job, refuse bool) {
 		b.settle(ctx, b.a.outbox.acked(ctx, ack))
 		return
 	}
-	if _, turn, _ := b.a.link.current(); refuse || turn != j.turn {
+	if refuse {
 		return // it comes again
 	}
 	var err error

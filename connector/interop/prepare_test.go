@@ -275,15 +275,15 @@ func TestAnEventThatWasBeingPreparedIsPreparedAgainAfterARestart(t *testing.T) {
 	})
 }
 
-// doubtStore commits, and says that it did not, while it is told to.
+// doubtStore commits, and says that it did not, once when it is told to.
 type doubtStore struct {
 	interop.Store
-	doubt bool
+	doubt atomic.Bool
 }
 
 func (s *doubtStore) Do(ctx context.Context, fn func(ctx context.Context) error) error {
 	err := s.Store.Do(ctx, fn)
-	if s.doubt && err == nil {
+	if err == nil && s.doubt.Swap(false) {
 		return errDisk
 	}
 	return err
@@ -300,9 +300,7 @@ func TestAMessageThatWasStoredInASilentCommitIsNotMadeAgain(t *testing.T) {
 		b.prepares(func(_ context.Context, in *interop.Preparing) (*interop.Prepared, error) {
 			tries++
 			made := madeOf(t, in)
-			store.doubt = true
-			made.Also = func(context.Context) error { return nil }
-			time.AfterFunc(time.Millisecond, func() { store.doubt = false })
+			made.Also = func(context.Context) error { store.doubt.Store(true); return nil }
 			return made, nil
 		})
 		b.recipe(b.chatWith(p), "$1", "it")
