@@ -82,7 +82,7 @@ func TestAnEncryptedFileTellsTheHomeserverNothing(t *testing.T) {
 			t.Errorf("told: %s %v", seen.URL, seen.Header)
 		}
 		var told event.EncryptedFileInfo // as a client reads it
-		if raw, err := json.Marshal(up.File); err != nil || json.Unmarshal(raw, &told) != nil {
+		if raw, err := json.Marshal(up.File); err != nil || json.Unmarshal(raw, &told) != nil || told.PrepareForDecryption() != nil {
 			t.Fatal(err)
 		}
 		stream := told.DecryptStream(bytes.NewReader(got))
