@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -300,6 +303,9 @@ func TestPartnersWhoseMediaIsNotAsItMustBe(t *testing.T) {
 			p := l.ready()
 			data := someBytes(c.size)
 			s := l.store(data, media.Document)
+			l.post("/v1/integrators", map[string]any{ // for the path that names it
+				"id": 2, "identifier_type": "pn", "public_base": "http://other.example", "media_base": l.public.server.URL + "/media",
+			}, nil)
 			l.public.media.behave(c.odd)
 			m := s.document("a")
 			c.edit(m)
@@ -482,4 +488,40 @@ func TestOnlyTimeWithoutAByteEndsARequest(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestMediaIsNeverHeldInMemory(t *testing.T) {
+	const size = 64 << 20
+	l := newLab(t, quickRules(nil))
+	p := l.ready()
+	blob, err := os.Create(filepath.Join(t.TempDir(), "blob"))
+	must(t, err)
+	defer blob.Close()
+	d, err := media.Encrypt(blob, io.LimitReader(zeros{}, size), media.Document, media.NewKey())
+	must(t, err)
+	s := stored{d: d, reference: newID("", 22)[:referenceSize]}
+	s.path = "/interop/whatsapp/download/1/" + s.reference + "/"
+	l.public.media.behave(func(w http.ResponseWriter, r *http.Request, _ []byte) {
+		goodHeaders(w, nil)
+		http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(blob, 0, d.EncLength))
+	})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	id := p.sendFile(s.document("large"))
+	if e := l.event(ada, 0, "the file", messageIs(id)); e.Media.Error != "" || e.Media.Bytes != size {
+		t.Fatalf("%+v", e.Media)
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > size/8 {
+		t.Errorf("%d bytes allocated for a file of %d, both sides together", got, size)
+	}
+	l.noComplaints()
+}
+
+// zeros is as many zeros as anyone reads.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

@@ -20,7 +20,6 @@ type waiting struct {
 	Body    eventBody
 	Fetch   bool // its own media is not there yet
 
-	busy bool // on its way
 	gone bool // given up
 }
 
