@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -16,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"postern/connector/interop"
 	"postern/connector/matrixdurable"
 	"postern/connector/profile"
 	"postern/database"
@@ -37,10 +39,75 @@ type chat struct {
 	mu sync.Mutex
 	// begun is the room that begins with the notice on encryption.
 	begun id.RoomID
-	// settled says that everything handed over in this process has come to a known end, so that nothing of the next
-	// item can be in the room already. It is false at first: the process before this one may have been cut off in the middle of
-	// one item, which is the first to come again, since a chat's items come in order.
+	// settled says that an item of its own (not one about another) has come to a known end in this process. Until then the next one is
+	// uncertain: the process before this one may have been cut off in the middle of it, and of no later one, since a chat's items come in order.
 	settled bool
+	// open are the items whose last attempt in this process had no known end, waiting those that nothing was sent of.
+	open, waiting map[itemKey]bool
+	// delivered and read are the times of the newest messages that receipts were shown on.
+	delivered, read time.Time
+}
+
+// forward says whether a receipt on a message of that time goes forward, and notes it. One that is shown again does.
+func (ch *chat) forward(state interop.OutState, at time.Time) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	last := &ch.delivered
+	if state == interop.OutRead {
+		last = &ch.read
+	}
+	if at.Before(*last) {
+		return false
+	}
+	*last = at
+	return true
+}
+
+// itemKey names an item of a chat.
+type itemKey struct {
+	kind interop.Kind
+	id   string
+}
+
+// heldBefore is more than the time for which items about others are set aside (interop.Limits.Hold).
+const heldBefore = 15 * time.Minute
+
+// begin says whether an item that is handed over may be in the room already. aside: it is about another message, so it may have been set
+// aside, and tried by the process before this one, which began at the given time, though others have come in between.
+func (ch *chat) begin(in *interop.Inbound, aside bool, began time.Time) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	key := itemKey{in.Kind, in.MessageID}
+	again := ch.open[key]
+	ch.open[key] = true
+	switch {
+	case again:
+		return true
+	case aside:
+		// The gatekeeper's clock may go before ours.
+		return !ch.waiting[key] && in.Timestamp.Before(began.Add(5*time.Minute))
+	}
+	return !ch.settled
+}
+
+// end notes what has come of it.
+func (ch *chat) end(in *interop.Inbound, aside bool, err error) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	key := itemKey{in.Kind, in.MessageID}
+	var rejected *interop.Rejected
+	delete(ch.waiting, key)
+	delete(ch.open, key)
+	switch {
+	case err == nil || errors.As(err, &rejected):
+		ch.settled = ch.settled || !aside
+	case errors.Is(err, interop.ErrNoTarget):
+		if !in.Final {
+			ch.waiting[key] = true
+		}
+	default:
+		ch.open[key] = true
+	}
 }
 
 func newChats(c *client) *chats { return &chats{client: c, byID: map[string]*chat{}} }
@@ -50,7 +117,7 @@ func (c *chats) get(chatID string) *chat {
 	defer c.mu.Unlock()
 	ch := c.byID[chatID]
 	if ch == nil {
-		ch = &chat{id: chatID}
+		ch = &chat{id: chatID, open: map[itemKey]bool{}, waiting: map[itemKey]bool{}}
 		c.byID[chatID] = ch
 	}
 	return ch

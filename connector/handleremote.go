@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/networkid"
-	"maunium.net/go/mautrix/bridgev2/simplevent"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
@@ -17,41 +17,90 @@ import (
 	"postern/connector/matrixdurable"
 )
 
+// handing is one item on its way to Matrix.
+type handing struct {
+	*interop.Inbound
+	// uncertain: an earlier attempt may have reached the room.
+	uncertain bool
+}
+
 // Deliver implements interop.Upcalls.
 func (c *client) Deliver(ctx context.Context, in *interop.Inbound) error {
+	what := c.read(in)
 	ch := c.chats.get(in.Chat)
-	ch.mu.Lock()
-	uncertain := !ch.settled
-	ch.settled = false
-	ch.mu.Unlock()
-	err := c.deliver(ctx, in, uncertain)
-	var rejected *interop.Rejected
-	if err == nil || errors.As(err, &rejected) {
-		ch.mu.Lock()
-		ch.settled = true
-		ch.mu.Unlock()
-	}
+	h := &handing{Inbound: in, uncertain: ch.begin(in, what.aside(), c.connector.began)}
+	err := c.deliver(ctx, h, what)
+	ch.end(in, what.aside(), err)
 	return err
 }
 
-func (c *client) deliver(ctx context.Context, in *interop.Inbound, uncertain bool) error {
+// content is what an item says; empty for what is not a message.
+type content struct{ convert.Incoming }
+
+// read reads an item.
+func (c *client) read(in *interop.Inbound) *content {
 	if in.Kind != interop.KindMessage {
-		return c.deliverNews(ctx, in, uncertain)
+		return &content{}
 	}
-	if err := c.learnName(ctx, in.Contact, in.Notify); err != nil {
+	return &content{convert.Read(in.Message, c.readOptions())}
+}
+
+// readOptions says how messages are read.
+func (c *client) readOptions() convert.Options {
+	return convert.Options{ShowViewOnce: c.connector.Config.Media.ViewOnce == viewOnceShow}
+}
+
+// aside says whether an item is about another one, which may not be there yet (interop.ErrNoTarget).
+func (c *content) aside() bool { return c.Reaction != nil || c.Edit != nil || c.Revoke != nil }
+
+func (c *client) deliver(ctx context.Context, h *handing, what *content) error {
+	if h.Kind != interop.KindMessage {
+		return c.deliverNews(ctx, h)
+	}
+	if err := c.learnName(ctx, h.Contact, h.Notify); err != nil {
 		return err
 	}
-	contents, reason := convert.ToMatrix(in.Message, convert.Options{})
-	if len(contents) == 0 {
-		c.log.Debug().Str("chat", in.Chat).Str("reason", fmt.Sprint(reason)).Msg("Message has nothing in it for a person")
+	var err error
+	switch {
+	case what.Reason != convert.Shown:
+		c.log.Debug().Str("chat", h.Chat).Str("reason", fmt.Sprint(what.Reason)).Msg("Message has nothing in it for a person")
 		return nil
+	case what.Reaction != nil:
+		err = c.deliverReaction(ctx, h, what.Reaction)
+	case what.Edit != nil:
+		err = c.deliverEdit(ctx, h, what.Edit)
+	case what.Revoke != nil:
+		err = c.deliverRevoke(ctx, h, what.Revoke)
+	default:
+		return c.deliverMessage(ctx, h, what)
 	}
-	portal, err := c.chats.open(ctx, in.Chat, in.Contact)
+	if errors.Is(err, matrixdurable.ErrNoTarget) {
+		return fmt.Errorf("%w: %w", interop.ErrNoTarget, err)
+	} else if err != nil {
+		return c.refused(ctx, h.Inbound, "", err)
+	}
+	return nil
+}
+
+// deliverMessage shows what is a message of its own.
+func (c *client) deliverMessage(ctx context.Context, h *handing, what *content) error {
+	portal, err := c.chats.open(ctx, h.Chat, h.Contact)
 	if err != nil {
-		return c.refused(ctx, in, "", err)
+		return c.refused(ctx, h.Inbound, "", err)
 	}
-	if err = c.deliverParts(ctx, portal, in, contents, uncertain); err != nil {
-		return c.refused(ctx, in, portal.MXID, err)
+	switch {
+	case what.Timer != nil:
+		err = c.deliverTimer(ctx, portal, h, what.Timer.After)
+	case what.Media != nil:
+		err = c.deliverMedia(ctx, portal, h, what)
+	default:
+		var d *delivery
+		if d, err = c.newDelivery(ctx, portal, h, what); err == nil {
+			err = c.send(ctx, d, what.Parts...)
+		}
+	}
+	if err != nil {
+		return c.refused(ctx, h.Inbound, portal.MXID, err)
 	}
 	return nil
 }
@@ -64,50 +113,22 @@ func partID(i int) networkid.PartID {
 	return networkid.PartID(strconv.Itoa(i))
 }
 
-// deliverParts sends those parts of a message that Matrix does not have yet.
-func (c *client) deliverParts(ctx context.Context, portal *bridgev2.Portal, in *interop.Inbound, contents []*event.MessageEventContent, uncertain bool) error {
-	messageID := incomingID(in.Chat, in.MessageID)
-	all := make([]networkid.PartID, len(contents))
-	content := make(map[networkid.PartID]*event.MessageEventContent, len(contents))
-	for i, part := range contents {
-		all[i] = partID(i)
-		content[all[i]] = part
-	}
-	missing, err := matrixdurable.Missing(ctx, c.login, portal.PortalKey, messageID, all)
-	if err != nil {
-		return err
-	} else if len(missing) == 0 {
-		return nil
-	}
-	sending := &matrixdurable.Sending{Uncertain: uncertain, Settled: c.known}
-	converted := &bridgev2.ConvertedMessage{}
-	for _, part := range missing {
-		sending.Parts = append(sending.Parts, matrixdurable.Identity("message", string(c.login.ID), string(messageID), string(part)))
-		converted.Parts = append(converted.Parts, &bridgev2.ConvertedMessagePart{ID: part, Type: event.EventMessage, Content: content[part]})
-	}
-	return matrixdurable.Deliver(ctx, c.login, &simplevent.PreConvertedMessage{
-		EventMeta: simplevent.EventMeta{
-			// An upsert, so that a message of which only some parts were sent is not taken for a duplicate.
-			Type:      bridgev2.RemoteEventMessageUpsert,
-			PortalKey: portal.PortalKey, CreatePortal: true, Timestamp: in.Timestamp,
-			Sender: bridgev2.EventSender{Sender: ghostID(c.profile, in.Contact)},
-			MutateContextFunc: func(ctx context.Context) context.Context {
-				return matrixdurable.WithSending(ctx, sending)
-			},
-		},
-		Data: converted, ID: messageID, HandleExistingFunc: goOn,
-	}, missing)
+// sender is the other side of a chat, for the framework.
+func (c *client) sender(contact string) bridgev2.EventSender {
+	return bridgev2.EventSender{Sender: ghostID(c.profile, contact)}
 }
 
-// goOn lets the framework send the parts it is given although the message has others.
-func goOn(context.Context, *bridgev2.Portal, bridgev2.MatrixAPI, []*frameworkMessage) (bridgev2.UpsertResult, error) {
-	return bridgev2.UpsertResult{ContinueMessageHandling: true}, nil
-}
-
-// known says whether an event is one of the framework's messages. What is older than it was settled before it.
-func (c *client) known(ctx context.Context, evt id.EventID) bool {
-	row, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, evt)
-	return err == nil && row != nil
+// settledBefore says of events whether they are messages that were delivered before an item of that time: the search for an
+// uncertain event ends there. Messages that were shown out of order say nothing.
+func (c *client) settledBefore(at time.Time) func(ctx context.Context, evt id.EventID) bool {
+	return func(ctx context.Context, evt id.EventID) bool {
+		row, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, evt)
+		if err != nil || row == nil {
+			return false
+		}
+		meta, ok := row.Metadata.(*MessageMetadata)
+		return (!ok || !meta.OutOfOrder) && (at.IsZero() || row.Timestamp.Before(at))
+	}
 }
 
 // refused turns what Matrix refuses for good into a dead letter that the person is told of. All other errors go back as they are,
@@ -132,7 +153,8 @@ func (c *client) refused(ctx context.Context, in *interop.Inbound, room id.RoomI
 }
 
 // deliverNews says in the room what is not a message.
-func (c *client) deliverNews(ctx context.Context, in *interop.Inbound, uncertain bool) error {
+func (c *client) deliverNews(ctx context.Context, h *handing) error {
+	in := h.Inbound
 	words, opens := newsWords(in, c.profile.DisplayName)
 	if words == "" {
 		c.log.Debug().Str("chat", in.Chat).Str("kind", string(in.Kind)).Msg("Nothing to say of it")
@@ -153,7 +175,7 @@ func (c *client) deliverNews(ctx context.Context, in *interop.Inbound, uncertain
 		MsgType: event.MsgNotice, Body: words, Mentions: &event.Mentions{UserIDs: []id.UserID{c.login.UserMXID}},
 	}
 	identity := matrixdurable.Identity("news", string(c.login.ID), in.Chat, string(in.Kind), in.MessageID)
-	if err = c.say(ctx, portal.MXID, content, identity, uncertain); err != nil {
+	if err = c.say(ctx, portal.MXID, content, identity, h.uncertain); err != nil {
 		return c.refused(ctx, in, "", err)
 	}
 	return nil

@@ -21,6 +21,9 @@ func (c *client) Status(ctx context.Context, s interop.OutStatus) error {
 	room, evt := id.RoomID(s.RoomID), id.EventID(s.EventID)
 	info := &bridgev2.MessageStatusEventInfo{RoomID: room, SourceEventID: evt, EventType: event.EventMessage, Sender: c.login.UserMXID}
 	state := bridgev2.MessageStatus{Status: event.MessageStatusSuccess}
+	if err := c.learnStanzaIDs(ctx, s); err != nil {
+		return err
+	}
 	switch s.State {
 	case interop.OutSent:
 	case interop.OutDelivered, interop.OutRead:
@@ -35,7 +38,7 @@ func (c *client) Status(ctx context.Context, s interop.OutStatus) error {
 	case interop.OutFailed:
 		state = bridgev2.MessageStatus{
 			Status: event.MessageStatusFail, ErrorReason: event.MessageStatusNetworkError,
-			Message: failureWords(s.Reason, c.profile.DisplayName), IsCertain: true,
+			Message: c.failed(ctx, s), IsCertain: true,
 		}
 		if err := c.sayFailed(ctx, room, evt, state.Message); err != nil {
 			return err
@@ -59,8 +62,16 @@ func (c *client) chatGhost(ctx context.Context, chatID string) (*bridgev2.Ghost,
 
 // showReceipt shows delivery and reading in the way that every client knows: the bot has read what the phone has, and the ghost what the
 // person has read.
+//
+// A receipt stands for everything before it, and some homeservers let one be put back: what is older than the last one that was shown is
+// not shown, and what is no message is not either.
 func (c *client) showReceipt(ctx context.Context, ghost *bridgev2.Ghost, room id.RoomID, evt id.EventID, s interop.OutStatus) error {
-	var err error
+	row, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, evt)
+	if err != nil {
+		return err
+	} else if row == nil || !c.chats.get(s.Chat).forward(s.State, row.Timestamp) {
+		return nil
+	}
 	switch {
 	case s.State == interop.OutRead:
 		err = ghost.Intent.MarkRead(ctx, room, evt, s.At)
@@ -92,32 +103,4 @@ func (c *client) bearable(err error, s interop.OutStatus) error {
 // sayFailed stores the notice that a message was not sent. Matrix gets it sooner or later.
 func (c *client) sayFailed(ctx context.Context, room id.RoomID, evt id.EventID, words string) error {
 	return c.connector.stack.Notices.Reply(ctx, "failed", room, evt, c.login.UserMXID, "⚠️ Your message was not delivered: "+words)
-}
-
-// failureWords says to a person why a message failed.
-func failureWords(reason interop.Reason, gatekeeper string) string {
-	switch reason {
-	case interop.ReasonBlocked:
-		return "the other person has blocked you, or has switched off third-party chats."
-	case interop.ReasonGone:
-		return "the other person is not on " + gatekeeper + " any more."
-	case interop.ReasonMayNotStart:
-		return gatekeeper + " does not let you start this chat. The other person has to write first, or to accept."
-	case interop.ReasonChatCap:
-		return gatekeeper + " does not let you start more new chats for now."
-	case interop.ReasonUnreadable:
-		return "the other person's phone could not read it."
-	case interop.ReasonRateLimited:
-		return gatekeeper + " asked for fewer messages, for too long."
-	case interop.ReasonServer:
-		return gatekeeper + " had a fault of its own, for too long."
-	case interop.ReasonNoAnswer:
-		return gatekeeper + " did not answer in time. It may still have arrived."
-	case interop.ReasonNoKeys:
-		return gatekeeper + " has no keys of the other person to encrypt it with."
-	case interop.ReasonAccount:
-		return "you have logged out."
-	case interop.ReasonBadStanza, interop.ReasonInternal:
-	}
-	return "the bridge made a mistake with it. Please tell whoever runs the bridge."
 }

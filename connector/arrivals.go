@@ -1,0 +1,327 @@
+package connector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"postern/connector/convert"
+	"postern/connector/matrixdurable"
+	"postern/database"
+)
+
+const (
+	// mediaPatience is how long a chat waits for an attachment before it goes on without it.
+	mediaPatience = time.Minute
+	// mediaSlots is how many attachments of one login are fetched at a time.
+	mediaSlots = 3
+	// showMin and showMax bound the pauses between attempts to put an attachment in the place of its placeholder.
+	showMin, showMax = 2 * time.Second, 5 * time.Minute
+)
+
+// arrivals fetches the attachments of one login. Each one is fetched in a goroutine of its own; who waits for it may give up, and then it
+// takes the place of its placeholder when it comes.
+type arrivals struct {
+	client *client
+	slots  chan struct{}
+	// patience and pause are mediaPatience and showMin, but for tests.
+	patience, pause time.Duration
+
+	mu     sync.Mutex
+	ctx    context.Context // while the login is connected
+	cancel context.CancelFunc
+	jobs   map[string]*arrival
+	work   sync.WaitGroup
+}
+
+// arrival is one attachment on its way.
+type arrival struct {
+	key string
+	// done is closed when it has come or was given up; nobody should wait after deadline.
+	done     chan struct{}
+	deadline time.Time
+	followed bool // something waits to replace its placeholder; of the arrivals
+
+	mu      sync.Mutex
+	ended   bool
+	content *event.MessageEventContent
+	err     error
+}
+
+func newArrivals(c *client) *arrivals {
+	return &arrivals{client: c, slots: make(chan struct{}, mediaSlots), jobs: map[string]*arrival{}, patience: mediaPatience, pause: showMin}
+}
+
+// open lets attachments be fetched until close, and goes on with what an earlier process has left.
+func (a *arrivals) open(ctx context.Context) {
+	a.mu.Lock()
+	a.ctx, a.cancel = context.WithCancel(ctx)
+	ctx = a.ctx
+	a.mu.Unlock()
+	a.work.Go(func() { a.takeUp(ctx) })
+}
+
+// close ends all fetching and waits for it. What was not done is done after the next start.
+func (a *arrivals) close() {
+	a.mu.Lock()
+	cancel := a.cancel
+	a.ctx, a.cancel = nil, nil
+	a.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+	a.work.Wait()
+	a.mu.Lock()
+	clear(a.jobs)
+	a.mu.Unlock()
+}
+
+// takeUp goes on with what is to be fetched according to the database.
+func (a *arrivals) takeUp(ctx context.Context) {
+	for pause := a.pause; ; pause = min(pause*2, showMax) {
+		rows, err := a.client.connector.db.IncomingMedia().Wanted(ctx, string(a.client.login.ID))
+		if err == nil {
+			for _, row := range rows {
+				a.resume(row)
+			}
+			return
+		}
+		a.client.log.Err(err).Msg("Could not look for attachments to fetch")
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// errClosed: the login is not connected.
+var errArrivalsClosed = fmt.Errorf("connector: attachment: not connected: %w", context.Canceled)
+
+// start begins to fetch an attachment, or returns what was begun before.
+func (a *arrivals) start(row *database.IncomingMedia, m *convert.IncomingMedia, room id.RoomID, ghost id.UserID) *arrival {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := row.ChatID + "/" + row.MessageID
+	if job := a.jobs[key]; job != nil {
+		return job
+	}
+	job := &arrival{key: key, done: make(chan struct{}), deadline: time.Now().Add(a.patience)}
+	if a.ctx == nil {
+		job.end(nil, errArrivalsClosed)
+		return job
+	}
+	a.jobs[key] = job
+	ctx := a.client.log.With().Str("chat", row.ChatID).Logger().WithContext(a.ctx)
+	a.work.Go(func() { job.end(a.fetch(ctx, m, room, ghost)) })
+	return job
+}
+
+// fetch fetches when it is its turn. A panic in it is this attachment's trouble alone.
+func (a *arrivals) fetch(ctx context.Context, m *convert.IncomingMedia, room id.RoomID, ghost id.UserID) (content *event.MessageEventContent, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			zerolog.Ctx(ctx).Error().Str("panic", fmt.Sprintf("%T", v)).Msg("Panic while an attachment was fetched")
+			content, err = nil, errMediaPanic
+		}
+	}()
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return nil, context.Canceled
+	}
+	content, err = a.client.fetchMedia(ctx, m, room, ghost)
+	if err != nil && ctx.Err() != nil {
+		err = context.Canceled
+	}
+	return content, err
+}
+
+// end notes what an attachment has come to.
+func (j *arrival) end(content *event.MessageEventContent, err error) {
+	j.mu.Lock()
+	j.content, j.err, j.ended = content, err, true
+	j.mu.Unlock()
+	close(j.done)
+}
+
+// result is the content with the attachment or why there is none, if that is known yet.
+func (j *arrival) result() (content *event.MessageEventContent, err error, known bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.content, j.err, j.ended
+}
+
+// forget lets the attachment be fetched anew.
+func (a *arrivals) forget(job *arrival) {
+	if job == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.jobs[job.key] == job {
+		delete(a.jobs, job.key)
+	}
+}
+
+// later puts an attachment in the place of its placeholder when it has come.
+func (a *arrivals) later(job *arrival, row *database.IncomingMedia) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ctx == nil || job.followed {
+		return
+	}
+	job.followed = true
+	ctx := a.ctx
+	a.work.Go(func() {
+		select {
+		case <-job.done:
+		case <-ctx.Done():
+			return
+		}
+		a.forget(job) // before a person can ask for it again
+		if content, err, _ := job.result(); !errors.Is(err, context.Canceled) {
+			a.replace(ctx, row.ChatID, row.MessageID, content, err)
+		}
+	})
+}
+
+// await waits until an attachment has come, was given up, or nobody should wait for it any more.
+func (j *arrival) await(ctx context.Context) error {
+	patience := time.NewTimer(time.Until(j.deadline))
+	defer patience.Stop()
+	select {
+	case <-j.done:
+	case <-patience.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// resume sees to it that the attachment of a row whose placeholder is in the room is fetched and takes that place.
+func (a *arrivals) resume(row *database.IncomingMedia) {
+	a.mu.Lock()
+	ctx, job := a.ctx, a.jobs[row.ChatID+"/"+row.MessageID]
+	a.mu.Unlock()
+	if job != nil {
+		a.later(job, row)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ctx == nil || a.ctx != ctx {
+		return
+	}
+	a.work.Go(func() {
+		if err := a.resumed(ctx, row); err != nil && ctx.Err() == nil {
+			a.replace(ctx, row.ChatID, row.MessageID, nil, err)
+		}
+	})
+}
+
+func (a *arrivals) resumed(ctx context.Context, row *database.IncomingMedia) error {
+	bridge, key := a.client.connector.bridge, portalKey(string(a.client.login.ID), row.ChatID)
+	placeholder, err := bridge.DB.Message.GetFirstPartByID(ctx, key.Receiver, incomingID(row.ChatID, row.MessageID))
+	if err != nil {
+		return err
+	} else if placeholder == nil {
+		return nil // it is not in the room yet: the message itself comes again
+	}
+	portal, err := bridge.GetExistingPortalByKey(ctx, key)
+	if err != nil || portal == nil || portal.MXID == "" {
+		return err
+	}
+	k, err := readKept(row)
+	if err != nil {
+		return err
+	}
+	m, err := k.media(a.client)
+	if err != nil {
+		return err
+	}
+	a.later(a.start(row, m, portal.MXID, placeholder.SenderMXID), row)
+	return nil
+}
+
+// replace makes the placeholder of an attachment say what has become of it, and does not stop before Matrix has that.
+func (a *arrivals) replace(ctx context.Context, chat, message string, content *event.MessageEventContent, cause error) {
+	for pause := a.pause; ; pause = min(pause*2, showMax) {
+		err := a.replaceOnce(ctx, chat, message, content, cause)
+		switch {
+		case err == nil:
+			return
+		case matrixdurable.Permanent(err):
+			a.client.log.Warn().Str("chat", chat).Err(err).Msg("Matrix refuses an attachment for good")
+			if err = a.client.connector.db.IncomingMedia().Delete(ctx, chat, message); err == nil {
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		a.client.log.Warn().Str("chat", chat).Err(err).Msg("Could not show an attachment yet")
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (a *arrivals) replaceOnce(ctx context.Context, chat, message string, content *event.MessageEventContent, cause error) error {
+	c := a.client
+	// The row as it is now: the caption may have been changed meanwhile.
+	row, err := c.connector.db.IncomingMedia().Get(ctx, chat, message)
+	if err != nil || row == nil || row.State != database.IncomingMediaWanted {
+		return err // the message was taken back, or this was done
+	}
+	owner, err := c.connector.db.Chats().Get(ctx, chat)
+	if err != nil || owner == nil {
+		return err
+	}
+	k, err := readKept(row)
+	if err != nil {
+		return err
+	}
+	m, mediaErr := k.media(c)
+	if cause == nil {
+		cause = mediaErr
+	}
+	var shown *event.MessageEventContent
+	if cause == nil {
+		shown = clone(content)
+		setCaption(shown, captionWords{m.Content.Body, m.Content.Format, m.Content.FormattedBody})
+		row.State, row.Reason, row.Expires = database.IncomingMediaShown, "", time.Now().Add(keepShown).UnixMilli()
+		if row.Payload, err = json.Marshal(kept{Shown: shown}); err != nil {
+			return err
+		}
+	} else {
+		c.missed(row, cause)
+		if mediaErr != nil {
+			return c.connector.db.IncomingMedia().Delete(ctx, chat, message) // nothing can come of it, and the placeholder says what it was
+		}
+		shown = c.placeholder(m, row)
+	}
+	change := matrixdurable.Change{
+		Portal: portalKey(string(c.login.ID), chat), Sender: c.sender(owner.ContactID), Target: incomingID(chat, message),
+		Timestamp: time.Now(), Uncertain: true, Settled: c.settledBefore(time.UnixMilli(row.Timestamp).Add(-heldBefore)),
+		Identity: matrixdurable.Identity("media", string(c.login.ID), chat, message, fmt.Sprint(row.Tries), row.Reason),
+	}
+	part := &convert.Part{Type: event.EventMessage, Content: clone(shown)}
+	err = matrixdurable.Edit(ctx, c.login, change, editParts([]*convert.Part{part}), true)
+	if errors.Is(err, matrixdurable.ErrNoTarget) {
+		return c.connector.db.IncomingMedia().Delete(ctx, chat, message) // the message was taken back
+	} else if err != nil {
+		return err
+	}
+	return c.connector.db.IncomingMedia().Put(ctx, row)
+}

@@ -1,0 +1,122 @@
+package connector
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"maunium.net/go/mautrix/bridgev2/commands"
+	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
+	"maunium.net/go/mautrix/id"
+
+	"postern/database"
+)
+
+// retryMediaName is the command that asks for attachments again.
+const retryMediaName = "retry-media"
+
+// retryMediaCommand asks for the attachment whose placeholder the command answers, or for all that are missing in the room.
+func retryMediaCommand() *commands.FullHandler {
+	return &commands.FullHandler{
+		Func: retryMedia, Name: retryMediaName,
+		Help: commands.HelpMeta{
+			Section:     commands.HelpSectionChats,
+			Description: "Fetch an attachment again that could not be shown: as an answer to what stands in its place, or alone for all in this room",
+		},
+		RequiresPortal: true,
+		RequiresLogin:  true,
+	}
+}
+
+func retryMedia(ce *commands.Event) {
+	login, _, err := ce.Portal.FindPreferredLogin(ce.Ctx, ce.User, false)
+	if err != nil || login == nil {
+		ce.Reply("This room belongs to a login that has ended or is not yours.")
+		return
+	}
+	c, ok := login.Client.(*client)
+	if !ok {
+		ce.Reply("This login cannot be used at the moment.")
+		return
+	}
+	n, err := c.retry(ce.Ctx, ce.Portal.Portal, ce.ReplyTo)
+	switch {
+	case err != nil:
+		c.log.Err(err).Msg("Could not ask for attachments again")
+		ce.Reply("Something went wrong in the bridge. Please try again later.")
+	case n == 0 && ce.ReplyTo != "":
+		ce.Reply("There is nothing to fetch for that message.")
+	case n == 0:
+		ce.Reply("No attachment is missing in this room.")
+	case n == 1:
+		ce.Reply("Trying again. It will be shown in its place.")
+	default:
+		ce.Reply("Trying again, %d attachments. They will be shown in their places.", n)
+	}
+}
+
+// retry asks again for the attachment of the message behind an event, or for all that are missing in a chat, and says how many.
+func (c *client) retry(ctx context.Context, portal *frameworkdb.Portal, evt id.EventID) (int, error) {
+	rows, err := c.missing(ctx, portal, evt)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, row := range rows {
+		if row.State != database.IncomingMediaMissing || row.Expires < time.Now().UnixMilli() {
+			continue
+		}
+		row.State = database.IncomingMediaWanted
+		if err := c.connector.db.IncomingMedia().Put(ctx, row); err != nil {
+			return n, err
+		}
+		c.arrivals.resume(row)
+		n++
+	}
+	return n, nil
+}
+
+// missing are the rows of the attachments that retry is to look at.
+func (c *client) missing(ctx context.Context, portal *frameworkdb.Portal, evt id.EventID) ([]*database.IncomingMedia, error) {
+	media := c.connector.db.IncomingMedia()
+	if evt == "" {
+		return media.Missing(ctx, string(portal.ID))
+	}
+	message, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, evt)
+	if err != nil || message == nil || message.Room != portal.PortalKey {
+		return nil, err
+	}
+	stanza, theirs := incomingStanza(string(portal.ID), message.ID)
+	if !theirs {
+		return nil, nil
+	}
+	row, err := media.Get(ctx, string(portal.ID), stanza)
+	if err != nil || row == nil {
+		return nil, err
+	}
+	return []*database.IncomingMedia{row}, nil
+}
+
+const (
+	pruneEvery = time.Hour
+	pruneBatch = 500
+)
+
+// pruneIncomingMedia forgets attachments that are too old, until the connector ends.
+func (c *Connector) pruneIncomingMedia() {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		for n := pruneBatch; n == pruneBatch; {
+			var err error
+			if n, err = c.db.IncomingMedia().Prune(c.ctx, time.Now().UnixMilli(), pruneBatch); err != nil && c.ctx.Err() == nil {
+				c.log.Err(fmt.Errorf("connector: prune: %w", err)).Msg("Could not forget old attachments")
+			}
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
