@@ -11,6 +11,7 @@ CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/postern"
 SYNAPSE_VERSION=1.163.2
 NIO_VERSION=0.25.2
 DENDRITE_VERSION=0.15.2
+MINIO_VERSION=20250907161309
 GOLANGCI_VERSION=2.11.4
 POSTGRES_BIN=""
 
@@ -83,6 +84,16 @@ setup_dendrite() {
   touch "$dir/.complete"
 }
 
+setup_minio() {
+  local dir="$CACHE/minio-$MINIO_VERSION"
+  [ -e "$dir/.complete" ] && return 0
+  need_go
+  step "building MinIO $MINIO_VERSION into the cache (once; some minutes)"
+  mkdir -p "$dir"
+  (cd bridge/parts/minio && go build -o "$dir/minio" github.com/minio/minio) || die "building MinIO failed"
+  touch "$dir/.complete"
+}
+
 # find_postgres sets POSTGRES_BIN to the folder of initdb and postgres.
 find_postgres() {
   local d
@@ -102,6 +113,17 @@ setup_postgres() {
   say "NOTE: no PostgreSQL server programs found; tests on Postgres will be skipped (on Debian: apt-get install postgresql)"
 }
 
+# Without ffmpeg and ffprobe, what a phone cannot show goes as a document.
+setup_ffmpeg() {
+  have ffmpeg && have ffprobe && return 0
+  if [ "$(id -u)" = 0 ] && have apt-get; then
+    step "installing ffmpeg (Debian package)"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ffmpeg >/dev/null || true
+    have ffmpeg && have ffprobe && return 0
+  fi
+  say "NOTE: no ffmpeg and ffprobe found: what a phone cannot show goes as a document, and tests of conversion will be skipped (on Debian: apt-get install ffmpeg)"
+}
+
 setup_oracles() {
   if ! have npm; then
     say "NOTE: no npm found; the outside judges from npm (libsignal-client, jose) will be skipped (install Node.js 20 or newer)"
@@ -118,8 +140,10 @@ setup_all() {
   setup_synapse || say "NOTE: Python 3.10 or newer is missing; Synapse cannot be installed, Dendrite is used where it can stand in"
   setup_nio || true
   setup_postgres
+  setup_ffmpeg
   setup_oracles
   setup_dendrite
+  setup_minio
 }
 
 # --- verbs ------------------------------------------------------------------
@@ -199,6 +223,7 @@ demo() {
     say "Python 3.10 or newer is missing, so Dendrite is built instead of installing Synapse."
     setup_dendrite; args+=(--homeserver dendrite)
   fi
+  setup_ffmpeg
   step "building postern"
   mkdir -p build && build build/postern
   go build -tags "$TAGS" -trimpath -o build/demo ./bridge/demo

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -150,6 +151,7 @@ func (p *program) assemble(ctx context.Context) error {
 	})
 	err = p.connector.Attach(ctx, connector.AttachConfig{
 		Matrix: p.matrix, DatabaseDialect: p.cfg.Database.Type, DatabaseURI: p.cfg.Database.URI, Key: p.key, Log: *p.log,
+		Dir: filepath.Dir(p.flags.config),
 	})
 	if err != nil {
 		return &exitError{exitDatabase, err}

@@ -198,6 +198,9 @@ func (c *client) LogoutRemote(ctx context.Context) {
 	}
 	cancel()
 	c.Disconnect()
+	if err := c.connector.media.DeleteOwner(context.WithoutCancel(ctx), string(c.login.ID)); err != nil {
+		c.log.Err(err).Msg("Could not delete all attachments of an account at once; they cannot be fetched any more, and the next sweep deletes them")
+	}
 	if err := c.connector.db.Accounts().Delete(context.WithoutCancel(ctx), string(c.login.ID)); err != nil && !errors.Is(err, database.ErrNotFound) {
 		c.log.Err(err).Msg("Could not delete an account")
 	}

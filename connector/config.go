@@ -34,6 +34,7 @@ type Config struct {
 	DisplaynameTemplate string                      `yaml:"displayname_template"`
 	Connect             string                      `yaml:"connect"`
 	KeyFile             string                      `yaml:"key_file"`
+	Media               MediaConfig                 `yaml:"media"`
 	Gatekeepers         map[string]GatekeeperConfig `yaml:"gatekeepers"`
 
 	identifier  *template.Template
@@ -73,6 +74,7 @@ func upgradeConfig(helper up.Helper) {
 	for _, key := range []string{"identifier_template", "identifier_type", "displayname_template", "connect", "key_file"} {
 		helper.Copy(up.Str, key)
 	}
+	upgradeMediaConfig(helper)
 	for _, p := range profile.All() {
 		helper.Copy(up.Bool, "gatekeepers", p.Name, "enabled")
 		helper.Copy(up.Int, "gatekeepers", p.Name, "integrator")
@@ -108,6 +110,9 @@ func (c *Config) prepare() error {
 		return err
 	}
 	if c.displayname, err = parseTemplate("network.displayname_template", c.DisplaynameTemplate, "{{.Displayname}}"); err != nil {
+		return err
+	}
+	if err := c.Media.prepare(); err != nil {
 		return err
 	}
 	return c.agree()

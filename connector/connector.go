@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"postern/connector/convert"
 	"postern/connector/issuer"
 	"postern/connector/matrixdurable"
+	"postern/connector/mediastore"
 	"postern/connector/profile"
 	"postern/database"
 )
@@ -42,6 +44,11 @@ type Connector struct {
 	rows   *frameworkdb.Database
 	stack  *matrixdurable.Stack
 	issuer *issuer.Issuer
+	// media keeps what our users send until the gatekeeper has fetched it; spool is the folder for temporary files, empty at
+	// the start; ffmpeg is the program that the configuration names, "" for none.
+	media  *mediastore.Store
+	spool  string
+	ffmpeg string
 
 	public *http.Server
 	ctx    context.Context // ends at Shutdown
@@ -77,13 +84,15 @@ type AttachConfig struct {
 	DatabaseDialect, DatabaseURI string
 	// Key seals columns.
 	Key [database.KeySize]byte
+	// Dir is what relative paths of the configuration are relative to.
+	Dir string
 	Log zerolog.Logger
 }
 
 // AliasPrefix begins the local parts of the aliases that rooms are made under. The registration has to reserve them.
 func AliasPrefix(appserviceID string) string { return appserviceID + "_room_" }
 
-// Attach opens the database, takes its lease, and puts the durable pieces around the bridge. It comes after bridgev2.NewBridge
+// Attach opens the database, takes its lease, opens the media store, and puts the durable pieces around the bridge. It comes after bridgev2.NewBridge
 // and before the framework's start.
 func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.matrix = cfg.Matrix
@@ -99,6 +108,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.rows = frameworkdb.New(c.bridge.ID, c.GetDBMetaTypes(), db.Raw())
 	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: db.IssuerKeys()})
 	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if err := c.openMedia(ctx, cfg.Dir, cfg.Log.With().Str("component", "mediastore").Logger()); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
@@ -155,13 +167,7 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 	if _, err := c.stack.Listen(ctx, failed); err != nil {
 		return errors.Join(err, socket.Close())
 	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	c.public = &http.Server{
-		Handler: c.publicHandler(), Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
-		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-	}
+	c.public = c.publicServer()
 	c.work.Go(func() {
 		if err := c.public.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
 			failed(fmt.Errorf("connector: public listener: %w", err))
@@ -172,6 +178,7 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 			failed(fmt.Errorf("connector: issuer: %w", err))
 		}
 	})
+	c.work.Go(func() { _ = c.media.Run(c.ctx) }) // ends with ctx, and logs what fails
 	c.work.Go(func() {
 		select {
 		case <-c.db.Failed():
@@ -182,19 +189,45 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 	return nil
 }
 
-// publicHandler serves what the gatekeeper asks for, also below the path that the public base may have.
+// publicServer is the public listener's server. The limits are for the small answers; attachments have their own.
+func (c *Connector) publicServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: c.publicHandler(), Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+	}
+}
+
+// mediaPath is where attachments are, below the public base (PROTOCOL.md 7.2).
+const mediaPath = "/media"
+
+// publicHandler serves what the gatekeeper asks for, also below the path that the public base may have. A path that is not written
+// plainly is not there: nobody is led to where another reading of it would point.
 func (c *Connector) publicHandler() http.Handler {
-	keys := c.issuer.Handler()
+	keys, media := c.issuer.Handler(), http.StripPrefix(mediaPath, c.media.Handler())
+	inside := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, mediaPath+"/"):
+			media.ServeHTTP(w, r)
+		case path.Clean(r.URL.Path) != r.URL.Path:
+			http.NotFound(w, r)
+		default:
+			keys.ServeHTTP(w, r)
+		}
+	})
 	base, err := url.Parse(c.Config.Public.Base)
 	if err != nil || base.Path == "" {
-		return keys
+		return inside
 	}
+	below := http.StripPrefix(base.Path, inside)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, base.Path+"/") {
-			http.StripPrefix(base.Path, keys).ServeHTTP(w, r)
+			below.ServeHTTP(w, r)
 			return
 		}
-		keys.ServeHTTP(w, r)
+		inside.ServeHTTP(w, r)
 	})
 }
 
@@ -213,7 +246,9 @@ func (c *Connector) Shutdown() error {
 	defer cancel()
 	var err error
 	if c.public != nil {
-		err = c.public.Shutdown(ctx)
+		if err = c.public.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
+			err = c.public.Close() // a long download is cut, and resumed after the start
+		}
 	}
 	c.cancel()
 	c.work.Wait()

@@ -6,6 +6,8 @@ import (
 )
 
 // FuzzRange holds what is made of any Range header to the blob: never beyond it, never more of it than it has, never many pieces.
+//
+// decoder: ranges.go:parseRange,parseSpan,parsePosition
 func FuzzRange(f *testing.F) {
 	for _, header := range []string{
 		"bytes=0-0", "bytes=-1", "bytes=5-", "bytes=0-1,4-5", "bytes=9223372036854775807-9223372036854775807", "bytes=-9223372036854775808",
@@ -43,6 +45,8 @@ func FuzzRange(f *testing.F) {
 }
 
 // FuzzName holds reading of names to writing them.
+//
+// decoder: mediastore.go:parseName
 func FuzzName(f *testing.F) {
 	f.Add(NameOf("a").String())
 	f.Add(strings.ToUpper(NameOf("a").String()))
