@@ -127,32 +127,3 @@ func ToInterop(content *event.MessageEventContent, limits Limits) ([]*waE2E.Mess
 	}
 	return textMessages(interopText(content, limits.units()))
 }
-
-// ToMatrix is Read for callers that have no place for anything but text: every
-// other kind becomes an m.notice that names it, followed by its words.
-//
-// The content is empty exactly when the reason is not Shown.
-func ToMatrix(msg *waE2E.Message, options Options) ([]*event.MessageEventContent, Reason) {
-	in := Read(msg, options)
-	parts := in.Parts
-	switch {
-	case in.Media != nil:
-		parts = append(notice("Sent "+in.Media.Role.Noun()+later, options.budget()), texts(in.Media.Caption, options)...)
-	case in.Reaction != nil:
-		parts = notice(lineOf("Reacted to a message"+later, in.Reaction.Emoji), options.budget())
-	case in.Edit != nil:
-		parts = append(notice(editedTo, options.budget()), in.Edit.Parts...)
-	case in.Revoke != nil:
-		parts = notice("Deleted an earlier message"+later, options.budget())
-	case in.Timer != nil:
-		parts = notice("Changed the setting for disappearing messages"+later, options.budget())
-	}
-	var contents []*event.MessageEventContent
-	for _, part := range parts {
-		if part.Inline != nil {
-			part = notice("Sent a small file"+later, options.budget())[0]
-		}
-		contents = append(contents, part.Content)
-	}
-	return contents, in.Reason
-}

@@ -114,10 +114,6 @@ func FuzzPayload(f *testing.F) {
 		for _, part := range in.Parts {
 			_, _ = ToInterop(part.Content, Limits{})
 		}
-		contents, reason := ToMatrix(msg, options)
-		if reason != in.Reason || (len(contents) == 0) != (reason != Shown) {
-			t.Fatalf("%d contents, reason %q", len(contents), reason)
-		}
 	})
 }
 
