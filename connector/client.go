@@ -32,6 +32,9 @@ type client struct {
 
 	account *interop.Account
 	chats   *chats
+	// mediaHost is where the attachments of others are, arrivals are those on their way.
+	mediaHost *mediaHost
+	arrivals  *arrivals
 
 	mu     sync.Mutex
 	row    *database.Account // replaced, never changed
@@ -40,6 +43,8 @@ type client struct {
 
 	stopped atomic.Bool // only a person can help
 	live    atomic.Bool // the stream takes messages at once
+
+	name atomic.Pointer[string] // what goes with messages, if more than the Matrix ID is known
 }
 
 var (
@@ -71,7 +76,10 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		connector: c, login: login, profile: p, stanzaKey: [32]byte(row.HMACKey), row: row,
 		log: c.log.With().Str("account", row.ID).Logger(),
 	}
-	cl.chats = newChats(cl)
+	cl.chats, cl.arrivals = newChats(cl), newArrivals(cl)
+	if cl.mediaHost, err = newMediaHost(p.Endpoints.Media); err != nil {
+		return nil, fmt.Errorf("connector: load account: %w", err)
+	}
 	cl.account = interop.New(interop.Config{
 		ID: row.ID, Profile: p, JID: address, DisplayName: c.displayname(login.UserMXID, ""), Device: device,
 		ReadReceipts: true,
@@ -135,6 +143,7 @@ func (c *client) Connect(ctx context.Context) {
 	c.cancel, c.done = cancel, make(chan struct{})
 	c.stopped.Store(false)
 	c.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
+	c.arrivals.open(running)
 	go c.run(running, c.done)
 	go c.takeName(running)
 }
@@ -147,7 +156,9 @@ func (c *client) takeName(ctx context.Context) {
 		return
 	}
 	if name := cleanName(known.DisplayName); name != "" {
-		c.account.SetDisplayName(c.connector.displayname(c.login.UserMXID, name))
+		name = c.connector.displayname(c.login.UserMXID, name)
+		c.name.Store(&name)
+		c.account.SetDisplayName(name)
 	}
 }
 
@@ -180,6 +191,7 @@ func (c *client) Disconnect() {
 	}
 	cancel()
 	<-done
+	c.arrivals.close()
 }
 
 // IsLoggedIn implements bridgev2.NetworkAPI. An account without a stream is still logged in: what is sent to

@@ -14,18 +14,20 @@ import (
 
 	"github.com/rs/zerolog"
 	up "go.mau.fi/util/configupgrade"
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
 	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/matrix"
 	"maunium.net/go/mautrix/bridgev2/networkid"
-	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"postern/connector/convert"
 	"postern/connector/issuer"
 	"postern/connector/matrixdurable"
 	"postern/connector/mediastore"
 	"postern/connector/profile"
+	"postern/connector/transcode"
 	"postern/database"
 )
 
@@ -41,17 +43,26 @@ type Connector struct {
 	log    zerolog.Logger
 	db     *database.DB
 	// rows are the framework's tables in our own transactions.
-	rows   *frameworkdb.Database
-	stack  *matrixdurable.Stack
-	issuer *issuer.Issuer
+	rows  *frameworkdb.Database
+	stack *matrixdurable.Stack
+	// uploads brings attachments into the homeserver, fetch gets them from there.
+	uploads     *matrixdurable.Uploads
+	uploadPause time.Duration
+	fetch       *fetcher
+	// fellBack: it was said that some attachments go as documents.
+	fellBack sync.Once
+	issuer   *issuer.Issuer
 	// media keeps what our users send until the gatekeeper has fetched it; spool is the folder for temporary files, empty at
 	// the start; ffmpeg is the program that the configuration names, "" for none.
 	media  *mediastore.Store
 	spool  string
 	ffmpeg string
+	// transcode looks into files and changes their form.
+	transcode *transcode.Tool
 
 	public *http.Server
 	ctx    context.Context // ends at Shutdown
+	began  time.Time       // when this process began
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
@@ -73,6 +84,7 @@ func New() *Connector { return &Connector{} }
 func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.bridge = bridge
 	c.log = bridge.Log.With().Str("component", "connector").Logger()
+	c.began, c.uploadPause = time.Now(), uploadPause
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
 }
 
@@ -113,47 +125,23 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if err := c.openMedia(ctx, cfg.Dir, cfg.Log.With().Str("component", "mediastore").Logger()); err != nil {
 		return errors.Join(err, db.Close())
 	}
-	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
-		processor.AddHandler(startChatCommand())
+	if c.transcode, err = transcode.Find(c.ffmpeg); err != nil {
+		c.log.Warn().Err(err).Msg("Videos and sound are passed on as they are, and many forms of files go as documents: ffmpeg is not there")
 	}
+	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
+		processor.AddHandlers(startChatCommand(), readReceiptsCommand(), retryMediaCommand())
+	}
+	c.uploads = matrixdurable.NewUploads(cfg.Matrix)
+	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices()}, Notices: notices{db.Notices()},
-		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: refuse,
+		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: refuse, Carry: carryOther,
 		Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
 	return nil
-}
-
-// Kinds of events that the framework has no names for.
-var (
-	pollStart    = event.Type{Type: "m.poll.start", Class: event.MessageEventType}
-	pollResponse = event.Type{Type: "m.poll.response", Class: event.MessageEventType}
-	beacon       = event.Type{Type: "m.beacon", Class: event.MessageEventType}
-)
-
-// refuse says to a person why an event was not sent on; "" to say nothing, or what the framework says.
-func refuse(evt *bridgev2.MessageStatusEventInfo, cause error) string {
-	// The framework gives what is inside its sentinels as well as the sentinels themselves, so both ways are asked.
-	for _, edits := range []error{bridgev2.ErrEditsNotSupported, bridgev2.ErrEditsNotSupportedInPortal} {
-		if cause != nil && (errors.Is(cause, edits) || errors.Is(edits, cause)) {
-			return (&convert.Unsupported{Kind: convert.KindEdit}).Sentence()
-		}
-	}
-	if errors.Is(cause, bridgev2.ErrNotLoggedIn) {
-		return "This room belongs to a login that has ended or is not yours, so nothing was sent. Log in if you are not, and open a chat of your own with `start-chat`."
-	}
-	switch evt.EventType {
-	case event.EventMessage:
-		_, err := convert.ToInterop(&event.MessageEventContent{MsgType: evt.MessageType, Body: "."}, convert.Limits{})
-		return convert.Explain(err)
-	case event.EventSticker, event.EventReaction, event.EventRedaction, event.EventUnstablePollStart, event.EventUnstablePollResponse,
-		event.CallInvite, pollStart, pollResponse, beacon:
-		return convert.UnsupportedEvent(evt.EventType.Type).Sentence()
-	}
-	return ""
 }
 
 // Listen opens both listeners: the private one for the homeserver, which journals from then on, and the public
@@ -178,6 +166,7 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 			failed(fmt.Errorf("connector: issuer: %w", err))
 		}
 	})
+	c.work.Go(c.pruneIncomingMedia)
 	c.work.Go(func() { _ = c.media.Run(c.ctx) }) // ends with ctx, and logs what fails
 	c.work.Go(func() {
 		select {
@@ -282,13 +271,31 @@ func (c *Connector) GetName() bridgev2.BridgeName {
 type LoginMetadata struct {
 	// Gatekeeper is the profile's name.
 	Gatekeeper string `json:"gatekeeper"`
+	// NoReadReceipts: the person wants no read receipts, in either direction.
+	NoReadReceipts bool `json:"no_read_receipts,omitempty"`
 }
 
 // MessageMetadata is what the framework's row of an outgoing message carries.
 type MessageMetadata struct {
 	// StanzaIDs are the ids of all parts, in order.
 	StanzaIDs []string `json:"stanza_ids,omitempty"`
+	// EditOf is the event that this one edits: on the other side an edit is a message of its own, in Matrix it is not.
+	EditOf id.EventID `json:"edit_of,omitempty"`
+	// Role is what an attachment was meant as.
+	Role convert.Role `json:"role,omitempty"`
+	// Edited is the identity of the last change to an incoming message, see matrixdurable.EditMarker.
+	Edited string `json:"edited,omitempty"`
+	// OutOfOrder: an incoming message that was shown later than those that came after it.
+	OutOfOrder bool `json:"out_of_order,omitempty"`
 }
+
+var _ matrixdurable.EditMarker = (*MessageMetadata)(nil)
+
+// EditMark implements matrixdurable.EditMarker.
+func (m *MessageMetadata) EditMark() string { return m.Edited }
+
+// SetEditMark implements matrixdurable.EditMarker.
+func (m *MessageMetadata) SetEditMark(identity string) { m.Edited = identity }
 
 // GetDBMetaTypes implements bridgev2.NetworkConnector.
 func (c *Connector) GetDBMetaTypes() frameworkdb.MetaTypes {
@@ -307,7 +314,7 @@ func (c *Connector) GetConfig() (example string, data any, upgrader up.Upgrader)
 func (c *Connector) ValidateConfig() error { return c.Config.prepare() }
 
 // GetBridgeInfoVersion implements bridgev2.NetworkConnector.
-func (c *Connector) GetBridgeInfoVersion() (info, capabilities int) { return 1, 1 }
+func (c *Connector) GetBridgeInfoVersion() (info, capabilities int) { return 1, 2 }
 
 // ValidateUserID implements bridgev2.IdentifierValidatingNetwork.
 func (c *Connector) ValidateUserID(id networkid.UserID) bool {

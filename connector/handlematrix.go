@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"google.golang.org/protobuf/proto"
 	"maunium.net/go/mautrix/bridgev2"
 	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"postern/connector/convert"
 	"postern/connector/interop"
@@ -17,59 +19,166 @@ import (
 	"postern/connector/profile"
 )
 
+var (
+	_ bridgev2.EditHandlingNetworkAPI        = (*client)(nil)
+	_ bridgev2.ReactionHandlingNetworkAPI    = (*client)(nil)
+	_ bridgev2.RedactionHandlingNetworkAPI   = (*client)(nil)
+	_ bridgev2.ReadReceiptHandlingNetworkAPI = (*client)(nil)
+	_ bridgev2.TypingHandlingNetworkAPI      = (*client)(nil)
+)
+
 // HandleMatrixMessage implements bridgev2.NetworkAPI. A message is taken over by one transaction that has its place in the chat's
-// order and the framework's row; sending comes later and is told through Status. Handed over again, it is recognised.
+// order and the framework's row; sending comes later and is told through Status, and so is moving an attachment (Prepare). Handed over
+// again, it is recognised.
 func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMessage) (*bridgev2.MatrixMessageResponse, error) {
 	if !carries(c.profile) {
-		return nil, refusal(errNoContent, "this bridge cannot put messages into "+c.profile.DisplayName+"'s form. Nothing was sent")
+		return nil, c.noContent()
 	}
 	// An event that comes again long after its rows have left the queue is known by the framework's row. (The framework's own
 	// look-up, deduplicate_matrix_messages, reads all rows of a login each time.)
-	if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, msg.Event.ID); err != nil {
+	source := sourceEvent(msg)
+	if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, source); err != nil {
 		return nil, c.again(err)
 	} else if known != nil {
 		return &bridgev2.MatrixMessageResponse{DB: known, Pending: true}, nil
 	}
-	parts, err := c.convert(msg.Content)
+	out, role, err := c.outgoing(ctx, msg)
 	if err != nil {
 		return nil, err
 	}
-	// The framework's row names its sender, and that row has to be there.
-	self := selfID(c.profile, string(c.login.ID))
-	if _, err := c.connector.bridge.GetGhostByID(ctx, self); err != nil {
-		return nil, c.again(err)
+	out.EventID = source.String()
+	row := c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{Role: role})
+	if msg.ReplyTo != nil {
+		row.ReplyTo.MessageID, row.ReplyTo.PartID = msg.ReplyTo.ID, &msg.ReplyTo.PartID
 	}
-	ids := make([]string, len(parts))
-	for i := range parts {
-		ids[i] = interop.StanzaID(c.stanzaKey, msg.Event.ID.String(), i)
-	}
-	row := &frameworkdb.Message{
-		ID: outgoingID(string(msg.Portal.ID), ids[0]), MXID: msg.Event.ID, Room: msg.Portal.PortalKey,
-		SenderID: self, SenderMXID: msg.Event.Sender, Timestamp: time.UnixMilli(msg.Event.Timestamp),
-		Metadata: &MessageMetadata{StanzaIDs: ids},
-	}
-	_, err = c.account.Send(ctx, interop.Outgoing{
-		EventID: msg.Event.ID.String(), RoomID: msg.Event.RoomID.String(), Chat: string(msg.Portal.ID), Parts: parts, Type: "text",
-	}, func(ctx context.Context) error { return c.connector.rows.Message.Insert(ctx, row) })
-	switch {
-	case err == nil:
-	case errors.Is(err, interop.ErrBadOutgoing):
-		return nil, refusal(err, "it is too long")
-	case errors.Is(err, interop.ErrNoChat):
-		return nil, refusal(err, "this chat does not exist any more")
-	case errors.Is(err, interop.ErrStopped):
-		return nil, refusal(err, "you are not logged in any more")
-	default:
-		return nil, c.again(err)
+	if err := c.take(ctx, out, row); err != nil {
+		return nil, err
 	}
 	if !c.live.Load() {
-		c.sayWaiting(ctx, msg)
+		c.sayWaiting(ctx, msg.Event)
 	}
 	return &bridgev2.MatrixMessageResponse{DB: row, Pending: true}, nil
 }
 
+// outgoing makes what is queued of a message. role is that of its attachment, "" if it has none.
+func (c *client) outgoing(ctx context.Context, msg *bridgev2.MatrixMessage) (out interop.Outgoing, role convert.Role, err error) {
+	out = interop.Outgoing{RoomID: msg.Event.RoomID.String(), Chat: string(msg.Portal.ID)}
+	quote := c.quoteOf(ctx, msg.Portal, msg.ReplyTo)
+	if attachment, ok := convert.ReadAttachment(msg.Content, msg.Event.Type == event.EventSticker); ok {
+		out.Recipe, err = c.recipe(attachment, quote)
+		return out, attachment.Role, err
+	}
+	limits := c.textLimits(quote)
+	var messages []*waE2E.Message
+	if msg.Content.MsgType == otherEvent {
+		messages, err = convert.EventToInterop(msg.Content.Body, msg.Event.Content.VeryRaw, limits)
+	} else {
+		messages, err = convert.ToInterop(msg.Content, limits)
+	}
+	if err != nil {
+		return out, "", refusal(err, explain(err))
+	}
+	out.Type = "text"
+	out.Parts, out.Fallbacks, err = c.payloads(messages, quote)
+	return out, "", err
+}
+
+// textLimits are the bounds of a text, with room for a quote if there is one to be put before it.
+func (c *client) textLimits(quote *convert.Quote) convert.Limits {
+	limits := convert.Limits{MaxTextUnits: c.profile.Message.MaxTextUnits}
+	if quote != nil {
+		limits.MaxTextUnits -= convert.MaxQuoteUnits
+	}
+	return limits
+}
+
+// explain puts an error of package convert into words.
+func explain(err error) string {
+	if words := convert.Explain(err); words != "" {
+		return words
+	}
+	return "it could not be put into the other side's form"
+}
+
+// payloads writes messages down, as an answer if there is a quote: in the form that the other side is known to take, or else in the
+// context form with quoted text to fall back to (PROTOCOL.md 6.4).
+func (c *client) payloads(messages []*waE2E.Message, quote *convert.Quote) (parts, fallbacks [][]byte, err error) {
+	if len(messages) > interop.MaxParts {
+		return nil, nil, refusal(interop.ErrBadOutgoing, tooLong)
+	}
+	var plain []*waE2E.Message
+	if quote != nil {
+		if plain = convert.WithQuotedText(messages, *quote); c.account.ReplyForm() == profile.ReplyQuote {
+			messages, plain = plain, nil
+		} else {
+			messages = convert.WithReply(messages, *quote)
+		}
+	}
+	for _, m := range messages {
+		part, err := proto.Marshal(m)
+		if err != nil {
+			return nil, nil, refusal(err, explain(err))
+		}
+		parts = append(parts, part)
+	}
+	if plain == nil {
+		return parts, nil, nil
+	}
+	// Only the first refers to the quoted message, so only the first can be refused for it.
+	fallbacks = make([][]byte, len(parts))
+	if fallbacks[0], err = proto.Marshal(plain[0]); err != nil {
+		return nil, nil, refusal(err, explain(err))
+	}
+	return parts, fallbacks, nil
+}
+
+// outgoingRow is the framework's row of what is queued for an event, whose metadata gets the stanza ids.
+func (c *client) outgoingRow(portal *bridgev2.Portal, evt *event.Event, out interop.Outgoing, metadata MessageMetadata) *frameworkMessage {
+	ids := make([]string, max(len(out.Parts), 1))
+	for i := range ids {
+		ids[i] = interop.StanzaID(c.stanzaKey, out.EventID, i)
+	}
+	metadata.StanzaIDs = ids
+	return &frameworkdb.Message{
+		ID: outgoingID(string(portal.ID), ids[0]), MXID: id.EventID(out.EventID), Room: portal.PortalKey,
+		SenderID: selfID(c.profile, string(c.login.ID)), SenderMXID: evt.Sender, Timestamp: time.UnixMilli(evt.Timestamp),
+		Metadata: &metadata,
+	}
+}
+
+// take stores what is queued and the framework's row of it, if there is one, in one transaction.
+func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkMessage) error {
+	// The framework's row names its sender, and that row has to be there.
+	if _, err := c.connector.bridge.GetGhostByID(ctx, selfID(c.profile, string(c.login.ID))); err != nil {
+		return c.again(err)
+	}
+	_, err := c.account.Send(ctx, out, func(ctx context.Context) error {
+		if row == nil {
+			return nil
+		}
+		return c.connector.rows.Message.Insert(ctx, row)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, interop.ErrBadOutgoing):
+		return refusal(err, tooLong)
+	case errors.Is(err, interop.ErrNoChat):
+		return refusal(err, "this chat does not exist any more")
+	case errors.Is(err, interop.ErrStopped):
+		return refusal(err, "you are not logged in any more")
+	}
+	return c.again(err)
+}
+
+const tooLong = "it is too long"
+
 // errNoContent: the gatekeeper's messages have a form that package convert does not write.
 var errNoContent = errors.New("connector: send: not the gatekeeper's form")
+
+func (c *client) noContent() error {
+	return refusal(errNoContent, "this bridge cannot put messages into "+c.profile.DisplayName+"'s form. Nothing was sent")
+}
 
 // carries says whether messages of a gatekeeper can be read and written at all. Where they cannot, people are told before
 // they agree, at the beginning of each chat, and for each message.
@@ -84,42 +193,26 @@ func cannotCarry(p *profile.Profile) string {
 		p.DisplayName, p.DisplayName)
 }
 
-// convert makes the payloads of a message.
-func (c *client) convert(content *event.MessageEventContent) ([][]byte, error) {
-	messages, err := convert.ToInterop(content, convert.Limits{MaxTextUnits: c.profile.Message.MaxTextUnits})
-	if err != nil {
-		words := convert.Explain(err)
-		if words == "" {
-			words = "it could not be put into the other side's form"
-		}
-		return nil, refusal(err, words)
-	}
-	if len(messages) > interop.MaxParts {
-		return nil, refusal(interop.ErrBadOutgoing, "it is too long")
-	}
-	parts := make([][]byte, len(messages))
-	for i, m := range messages {
-		if parts[i], err = proto.Marshal(m); err != nil {
-			return nil, refusal(err, "it could not be put into the other side's form")
-		}
-	}
-	return parts, nil
-}
+// explained marks an error whose words for the sender are complete, so that refuse leaves them as they are.
+type explained struct{ cause error }
+
+func (e *explained) Error() string { return e.cause.Error() }
+func (e *explained) Unwrap() error { return e.cause }
 
 // refusal is an error that the sender reads in the room.
 func refusal(err error, words string) error {
-	return bridgev2.WrapErrorInStatus(err).WithStatus(event.MessageStatusFail).WithErrorReason(event.MessageStatusUnsupported).
+	return bridgev2.WrapErrorInStatus(&explained{err}).WithStatus(event.MessageStatusFail).WithErrorReason(event.MessageStatusUnsupported).
 		WithMessage(words).WithIsCertain(true).WithSendNotice(true)
 }
 
 // again makes the event be handled once more, after a while, with nobody told.
 func (c *client) again(err error) error {
-	c.log.Warn().Err(err).Msg("Could not take a message over, trying again")
+	c.log.Warn().Err(err).Msg("Could not take an event over, trying again")
 	return fmt.Errorf("%w: %w", matrixdurable.ErrTryAgain, err)
 }
 
-// sayWaiting tells clients that look for it that a message waits for the stream.
-func (c *client) sayWaiting(ctx context.Context, msg *bridgev2.MatrixMessage) {
+// sayWaiting tells clients that look for it that an event waits for the stream.
+func (c *client) sayWaiting(ctx context.Context, evt *event.Event) {
 	c.connector.bridge.Matrix.SendMessageStatus(ctx, &bridgev2.MessageStatus{Status: event.MessageStatusPending},
-		bridgev2.StatusEventInfoFromEvent(msg.Event))
+		bridgev2.StatusEventInfoFromEvent(evt))
 }

@@ -22,8 +22,11 @@ import (
 // consentVersion numbers the text that people agree to; a changed text gets a new number.
 const consentVersion = 1
 
-// agreeWord is what a person types to agree.
-const agreeWord = "agree"
+// agreeWord is what a person types to agree, and agreeUnseen what one types who wants no read receipts with it.
+const (
+	agreeWord   = "agree"
+	agreeUnseen = "agree without read receipts"
+)
 
 // GetLoginFlows implements bridgev2.NetworkConnector: one for each gatekeeper.
 func (c *Connector) GetLoginFlows() []bridgev2.LoginFlow {
@@ -112,18 +115,19 @@ func (l *loginProcess) Start(ctx context.Context) (*bridgev2.LoginStep, error) {
 		Instructions: explanation(l.agreed.profile, identifier),
 		UserInputParams: &bridgev2.LoginUserInputParams{Fields: []bridgev2.LoginInputDataField{{
 			Type: bridgev2.LoginInputFieldTypeUsername, ID: "consent", Name: "answer",
-			Description: fmt.Sprintf("Type `%s` if you want this, or `cancel`.", agreeWord),
+			Description: fmt.Sprintf("Type `%s` if you want this, or `%s`, or `cancel`.", agreeWord, agreeUnseen),
 			Validate:    validAnswer,
 		}}},
 	}, nil
 }
 
-// validAnswer takes nothing but the word itself for consent.
+// validAnswer takes nothing but the words themselves for consent.
 func validAnswer(answer string) (string, error) {
-	if strings.TrimSpace(answer) != agreeWord {
-		return "", fmt.Errorf("this is not an agreement: type exactly `%s`, or `cancel`", agreeWord)
+	answer = strings.TrimSpace(answer)
+	if answer != agreeWord && answer != agreeUnseen {
+		return "", fmt.Errorf("this is not an agreement: type exactly `%s` or `%s`, or `cancel`", agreeWord, agreeUnseen)
 	}
-	return agreeWord, nil
+	return answer, nil
 }
 
 // explanation says what is encrypted to where, and what the gatekeeper learns.
@@ -134,6 +138,8 @@ Please read this before you agree.
 **What is encrypted to where.** Your messages are encrypted between your Matrix client and this bridge if the room is encrypted, and between this bridge and the phone of the person on GATEKEEPER always, with the Signal protocol. The two meet in this bridge: it opens every message and closes it again for the other side. Whoever runs the bridge could read them. It is not end-to-end encryption between you and the other person.
 
 **What GATEKEEPER and its owner learn.** Your name there, which will be **IDENTIFIER**; that you use this bridge; with whom you exchange messages, when, how much, and when you were connected; not what is in the messages. People on GATEKEEPER who have switched on third-party chats can find you by that name and write to you.
+
+**Read receipts.** With read receipts, people on GATEKEEPER see when you have read what they wrote, and you see when they have read what you wrote; without, neither. `+"`read-receipts on`"+` and `+"`read-receipts off`"+` change that at any time.
 
 **What stays here.** Keys and waiting messages, sealed, until they are delivered; the contents of the last week, sealed, in case a phone asks for a message again. `+"`logout`"+` deletes all of it and tells GATEKEEPER to forget you.
 `), "GATEKEEPER", p.DisplayName), "IDENTIFIER", identifier) + cannotCarry(p)
@@ -159,7 +165,8 @@ func (l *loginProcess) Cancel() {}
 
 // SubmitUserInput implements bridgev2.LoginProcessUserInput: with the consent, the person is enlisted.
 func (l *loginProcess) SubmitUserInput(ctx context.Context, input map[string]string) (*bridgev2.LoginStep, error) {
-	if _, err := validAnswer(input["consent"]); err != nil {
+	answer, err := validAnswer(input["consent"])
+	if err != nil {
 		return nil, err
 	}
 	row, err := l.enlist(ctx)
@@ -169,7 +176,7 @@ func (l *loginProcess) SubmitUserInput(ctx context.Context, input map[string]str
 	login, err := l.user.NewLogin(ctx, &frameworkdb.UserLogin{
 		ID:         loginID(row.ID),
 		RemoteName: row.Identifier,
-		Metadata:   &LoginMetadata{Gatekeeper: row.Gatekeeper},
+		Metadata:   &LoginMetadata{Gatekeeper: row.Gatekeeper, NoReadReceipts: answer == agreeUnseen},
 	}, nil)
 	if err != nil {
 		l.connector.resume(row.ID)

@@ -100,7 +100,13 @@ func (c *client) bearable(err error, s interop.OutStatus) error {
 	return err
 }
 
-// sayFailed stores the notice that a message was not sent. Matrix gets it sooner or later.
+// sayFailed stores the notice that something was not sent. Matrix gets it sooner or later.
 func (c *client) sayFailed(ctx context.Context, room id.RoomID, evt id.EventID, words string) error {
-	return c.connector.stack.Notices.Reply(ctx, "failed", room, evt, c.login.UserMXID, "⚠️ Your message was not delivered: "+words)
+	what := "message"
+	if reaction, err := c.connector.bridge.DB.Reaction.GetByMXID(ctx, evt); err != nil {
+		return err
+	} else if reaction != nil {
+		what = "reaction"
+	}
+	return c.connector.stack.Notices.Reply(ctx, "failed", room, evt, c.login.UserMXID, "⚠️ Your "+what+" was not delivered: "+words)
 }

@@ -43,7 +43,7 @@ func TestIDsAreOpaqueAndNeverMeetEachOther(t *testing.T) {
 
 func TestOnlyTheWordItselfIsAnAgreement(t *testing.T) {
 	for answer, want := range map[string]bool{
-		"agree": true, " agree\n": true, "Agree": false, "yes": false, "": false, "I agree": false, "agree not": false,
+		"agree": true, " agree\n": true, "agree without read receipts": true, "agree without": false, "Agree": false, "yes": false, "": false, "I agree": false, "agree not": false,
 	} {
 		if _, err := validAnswer(answer); (err == nil) != want {
 			t.Errorf("%q: %v", answer, err)
@@ -75,7 +75,7 @@ func TestAServiceWhoseMessagesCannotBeCarriedSaysSoEverywhere(t *testing.T) {
 				t.Errorf("%s for %s: %q", what, p.Name, text)
 			}
 		}
-		c := &client{profile: p}
+		c := &client{profile: p, connector: New()}
 		if empty := len(c.GetCapabilities(t.Context(), nil).Formatting) == 0; empty != warned {
 			t.Errorf("%s: formatting is offered: %v", p.Name, !empty)
 		}
@@ -186,6 +186,7 @@ func TestEveryReasonForAFailureHasWords(t *testing.T) {
 	for _, reason := range []interop.Reason{
 		interop.ReasonBlocked, interop.ReasonGone, interop.ReasonMayNotStart, interop.ReasonChatCap, interop.ReasonUnreadable,
 		interop.ReasonRateLimited, interop.ReasonServer, interop.ReasonNoAnswer, interop.ReasonNoKeys, interop.ReasonAccount,
+		interop.ReasonMedia, interop.ReasonMediaGone, interop.ReasonTooLarge, interop.ReasonQuota,
 	} {
 		if words := failureWords(reason, "WhatsApp"); words == "" || words == general {
 			t.Errorf("%s: %q", reason, words)
@@ -241,6 +242,7 @@ func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
 		part  string
 	}{
 		"an image":                          {info(event.EventMessage, event.MsgImage), bridgev2.ErrUnsupportedMessageType, "Images"},
+		"a gallery":                         {info(event.EventMessage, event.MsgBeeperGallery), bridgev2.ErrUnsupportedMessageType, "one by one"},
 		"an edit":                           {info(event.EventMessage, event.MsgText), bridgev2.ErrEditsNotSupportedInPortal, "edited"},
 		"an edit, as its status says it":    {info(event.EventMessage, event.MsgText), bridgev2.WrapErrorInStatus(bridgev2.ErrEditsNotSupported).InternalError, "edited"},
 		"a room of an ended login":          {info(event.EventMessage, event.MsgText), fmt.Errorf("%w (inside)", bridgev2.ErrNotLoggedIn), "login that has ended"},
@@ -248,7 +250,11 @@ func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
 		"a redaction":                       {info(event.EventRedaction, ""), bridgev2.ErrRedactionsNotSupported, "deleted"},
 		"a sticker":                         {info(event.EventSticker, ""), bridgev2.ErrUnsupportedMessageType, "Stickers"},
 		"a call":                            {info(event.CallInvite, ""), nil, "Calls"},
-		"a poll":                            {info(pollStart, ""), nil, "Polls"},
+		"a vote":                            {info(pollResponse, ""), nil, "Votes"},
+		"the end of a poll":                 {info(pollEnd, ""), nil, "end of a poll"},
+		"what was explained already":        {info(event.EventMessage, event.MsgImage), refusal(errOverLimit, "x"), ""},
+		"a file that is too large":          {info(event.EventMessage, event.MsgImage), fmt.Errorf("%w: inside", bridgev2.ErrMediaTooLarge), ""},
+		"an edit of what was not sent":      {info(event.EventMessage, event.MsgText), fmt.Errorf("edit %w", bridgev2.ErrTargetMessageNotFound), "new message"},
 		"an event of somebody's own making": {info(event.Type{Type: "org.example.x", Class: event.MessageEventType}, ""), nil, ""},
 		"what a call does next":             {info(event.CallCandidates, ""), nil, ""},
 	} {

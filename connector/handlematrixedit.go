@@ -1,0 +1,133 @@
+package connector
+
+import (
+	"context"
+	"errors"
+
+	"go.mau.fi/whatsmeow/proto/waCommon"
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"google.golang.org/protobuf/proto"
+	"maunium.net/go/mautrix/bridgev2"
+
+	"postern/connector/convert"
+	"postern/connector/interop"
+)
+
+// Errors behind what is refused in this file.
+var (
+	errCannotDelete = errors.New("connector: delete: the gatekeeper has no deletions")
+	errNotOurs      = errors.New("connector: change: a message of the other person")
+)
+
+// HandleMatrixEdit implements bridgev2.EditHandlingNetworkAPI. Where the other side cannot change what it has (PROTOCOL.md 6.4), an edit goes
+// as a new message that says so and quotes the old one.
+func (c *client) HandleMatrixEdit(ctx context.Context, msg *bridgev2.MatrixEdit) error {
+	if !carries(c.profile) {
+		return c.noContent()
+	}
+	target := msg.EditTarget
+	if _, own := c.stanzaOf(msg.Portal, target); !own {
+		return refusal(errNotOurs, "only messages of your own can be edited")
+	}
+	c.tellLater(msg.Event.ID)
+	if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, msg.Event.ID); err != nil {
+		return c.again(err)
+	} else if known != nil {
+		return nil
+	}
+	out := interop.Outgoing{
+		EventID: msg.Event.ID.String(), RoomID: msg.Event.RoomID.String(), Chat: string(msg.Portal.ID), Type: "text",
+	}
+	var err error
+	if out.Parts, out.Fallbacks, err = c.edited(ctx, msg); err != nil {
+		return err
+	}
+	if err = c.take(ctx, out, c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{EditOf: target.MXID})); err != nil {
+		return err
+	}
+	if !c.live.Load() {
+		c.sayWaiting(ctx, msg.Event)
+	}
+	return nil
+}
+
+// edited makes what is sent for an edit.
+func (c *client) edited(ctx context.Context, msg *bridgev2.MatrixEdit) (parts, fallbacks [][]byte, err error) {
+	if message, ok := c.inPlace(msg); ok {
+		key, err := c.keyOf(ctx, msg.Portal, msg.EditTarget)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c.payloads([]*waE2E.Message{{ProtocolMessage: &waE2E.ProtocolMessage{
+			Key: key, Type: waE2E.ProtocolMessage_MESSAGE_EDIT.Enum(), EditedMessage: message, TimestampMS: proto.Int64(msg.Event.Timestamp),
+		}}}, nil)
+	}
+	quote := c.quoteOf(ctx, msg.Portal, msg.EditTarget)
+	messages, err := convert.EditText(msg.Content, c.textLimits(quote))
+	if err != nil {
+		return nil, nil, refusal(err, explain(err))
+	}
+	return c.payloads(messages, quote)
+}
+
+// inPlace is the new form of a text that the other side can put in place of the old one: if it can do that at all, and each form is one
+// message.
+func (c *client) inPlace(msg *bridgev2.MatrixEdit) (*waE2E.Message, bool) {
+	metadata, ok := msg.EditTarget.Metadata.(*MessageMetadata)
+	if !c.profile.Features.Edits || !ok || metadata.Role != "" || len(metadata.StanzaIDs) > 1 {
+		return nil, false
+	}
+	content := *msg.Content
+	content.RelatesTo, content.NewContent = nil, nil
+	messages, err := convert.ToInterop(&content, convert.Limits{MaxTextUnits: c.profile.Message.MaxTextUnits})
+	if err != nil || len(messages) != 1 {
+		return nil, false
+	}
+	return messages[0], true
+}
+
+// keyOf names a message of the login's own to the other side.
+func (c *client) keyOf(ctx context.Context, portal *bridgev2.Portal, row *frameworkMessage) (*waCommon.MessageKey, error) {
+	peer, err := c.address(ctx, string(portal.ID))
+	if errors.Is(err, interop.ErrNoChat) {
+		return nil, refusal(err, "this chat does not exist any more")
+	} else if err != nil {
+		return nil, c.again(err)
+	}
+	stanza, own := c.stanzaOf(portal, row)
+	return &waCommon.MessageKey{RemoteJID: &peer, FromMe: &own, ID: &stanza}, nil
+}
+
+// HandleMatrixMessageRemove implements bridgev2.RedactionHandlingNetworkAPI. Where nothing can be deleted on the other side (PROTOCOL.md
+// 6.4), who has deleted something must not believe that it is gone there.
+func (c *client) HandleMatrixMessageRemove(ctx context.Context, msg *bridgev2.MatrixMessageRemove) error {
+	if !carries(c.profile) {
+		return c.noContent()
+	}
+	if _, own := c.stanzaOf(msg.Portal, msg.TargetMessage); !own {
+		return refusal(errNotOurs, "only the other person can delete a message of theirs on "+c.profile.DisplayName+". It is gone from this room only")
+	}
+	if !c.profile.Features.Deletions {
+		return refusal(errCannotDelete, (&convert.Unsupported{Kind: convert.KindRedaction}).Sentence())
+	}
+	key, err := c.keyOf(ctx, msg.Portal, msg.TargetMessage)
+	if err != nil {
+		return err
+	}
+	c.tellLater(msg.Event.ID)
+	stanzas := []string{key.GetID()}
+	if metadata, ok := msg.TargetMessage.Metadata.(*MessageMetadata); ok && len(metadata.StanzaIDs) > 0 {
+		stanzas = metadata.StanzaIDs
+	}
+	revokes := make([]*waE2E.Message, len(stanzas))
+	for i, stanza := range stanzas {
+		revokes[i] = &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
+			Key: &waCommon.MessageKey{RemoteJID: key.RemoteJID, FromMe: key.FromMe, ID: proto.String(stanza)}, Type: waE2E.ProtocolMessage_REVOKE.Enum(),
+		}}
+	}
+	out := interop.Outgoing{EventID: msg.Event.ID.String(), RoomID: msg.Event.RoomID.String(), Chat: string(msg.Portal.ID), Type: "text"}
+	if out.Parts, out.Fallbacks, err = c.payloads(revokes, nil); err != nil {
+		return err
+	}
+	return c.take(ctx, out, nil)
+}
