@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,17 +24,30 @@ import (
 
 	"postern/connector/issuer"
 	"postern/connector/mediastore"
+	"postern/connector/mediastore/mediastoretest"
 	"postern/database"
 	"postern/database/databasetest"
 )
 
+// countedOpens is a Backend that counts what is opened.
+type countedOpens struct {
+	mediastore.Backend
+	opened atomic.Int64
+}
+
+func (b *countedOpens) Open(ctx context.Context, name mediastore.Name, offset, length int64) (io.ReadCloser, error) {
+	b.opened.Add(1)
+	return b.Backend.Open(ctx, name, offset, length)
+}
+
 // mediaStore is a store of files over the real index.
-func mediaStore(t testing.TB, db *database.DB, dir string, quota int64, now func() time.Time) (*mediastore.Store, mediastore.Backend) {
+func mediaStore(t testing.TB, db *database.DB, dir string, quota int64, now func() time.Time) (*mediastore.Store, *countedOpens) {
 	t.Helper()
-	files, err := mediastore.Files(dir)
+	plain, err := mediastore.Files(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	files := &countedOpens{Backend: plain}
 	store, err := mediastore.New(mediastore.Config{
 		Backend: files, Index: mediaIndex{db.Media()}, Keep: 45 * 24 * time.Hour, QuotaBytes: quota, Log: zerolog.Nop(), Now: now,
 	})
@@ -259,7 +273,7 @@ func checkCrashed(t *testing.T, dir string, refs []string) (orphans int) {
 }
 
 // publicConnector is a Connector that has no more than the public listener needs.
-func publicConnector(t *testing.T, base string) *Connector {
+func publicConnector(t *testing.T, base string) (*Connector, *countedOpens) {
 	t.Helper()
 	db := databasetest.Open(t, databasetest.SQLiteConfig(t))
 	c := New()
@@ -268,13 +282,45 @@ func publicConnector(t *testing.T, base string) *Connector {
 	if c.issuer, err = issuer.New(t.Context(), issuer.Config{Base: base, Store: db.IssuerKeys()}); err != nil {
 		t.Fatal(err)
 	}
-	c.media, _ = mediaStore(t, db, t.TempDir(), 0, nil)
-	return c
+	var files *countedOpens
+	c.media, files = mediaStore(t, db, t.TempDir(), 0, nil)
+	return c, files
+}
+
+// listen runs the public listener's server on a port of its own.
+func listen(t *testing.T, server *http.Server) (address string) {
+	t.Helper()
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(socket) }()
+	t.Cleanup(func() { server.Close() })
+	return socket.Addr().String()
+}
+
+func TestThePublicListenerWithstandsHostileRequestsAndTouchesNoFile(t *testing.T) {
+	c, files := publicConnector(t, "https://b.example")
+	ref := ""
+	for !mediastoretest.GoodReference(ref) {
+		o, err := c.media.Put(t.Context(), "a", storeText(strings.Repeat("x", mediastoretest.ObjectSize)))
+		if err == nil {
+			err = c.media.Commit(t.Context(), o)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref = o.Ref
+	}
+	mediastoretest.Hostile(t, listen(t, c.publicServer()), ref)
+	if n := files.opened.Load(); n != 1 { // the one that is there
+		t.Errorf("%d files were opened", n)
+	}
 }
 
 func TestThePublicListenerHasKeysAndAttachmentsAndNothingElse(t *testing.T) {
 	for _, base := range []string{"https://b.example", "https://b.example/third/party"} {
-		c := publicConnector(t, base)
+		c, _ := publicConnector(t, base)
 		o, err := c.media.Put(t.Context(), "a", storeText("ciphertext"))
 		if err != nil {
 			t.Fatal(err)
@@ -304,15 +350,10 @@ func TestThePublicListenerHasKeysAndAttachmentsAndNothingElse(t *testing.T) {
 }
 
 func TestThePublicListenerLetsADownloadTakeAsLongAsItMoves(t *testing.T) {
-	c := publicConnector(t, "https://b.example")
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, _ := publicConnector(t, "https://b.example")
 	server := c.publicServer()
 	server.WriteTimeout = time.Millisecond // as if each download were a long one
-	go func() { _ = server.Serve(socket) }()
-	t.Cleanup(func() { server.Close() })
+	address := listen(t, server)
 	o, err := c.media.Put(t.Context(), "a", storeText(strings.Repeat("x", 40<<20)))
 	if err != nil {
 		t.Fatal(err)
@@ -320,7 +361,7 @@ func TestThePublicListenerLetsADownloadTakeAsLongAsItMoves(t *testing.T) {
 	if err := c.media.Commit(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.Get("http://" + socket.Addr().String() + "/media/" + o.Ref)
+	resp, err := http.Get("http://" + address + "/media/" + o.Ref)
 	if err != nil {
 		t.Fatal(err)
 	}

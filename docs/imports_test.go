@@ -105,6 +105,7 @@ var testHelpers = []row{
 	{"connector/e2ee/oracle", nil, nil},
 	{"connector/issuer/oracle", nil, nil},
 	{"connector/interop/interoptest", []string{"connector/interop", "connector/e2ee", "connector/jid"}, nil},
+	{"connector/mediastore/mediastoretest", []string{"connector/mediastore"}, nil},
 	{"database/databasetest", []string{"database"}, []string{"github.com/lib/pq"}},
 	{"bridge/e2e", []string{"bridge/parts"}, nil},
 	{"bridge/fuzz", nil, nil}, // a program, run by ./build.sh fuzz

@@ -42,9 +42,29 @@ func (p *pipes) dial() net.Conn {
 	return client
 }
 
+// boundBackend is one whose readers end with the request, as those of an object store do.
+type boundBackend struct{ mediastore.Backend }
+
+func (b boundBackend) Open(ctx context.Context, name mediastore.Name, offset, length int64) (io.ReadCloser, error) {
+	r, err := b.Backend.Open(ctx, name, offset, length)
+	return &boundReader{r, ctx}, err
+}
+
+type boundReader struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (r *boundReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.ReadCloser.Read(p)
+}
+
 // slowly serves one object of that size with the public listener's time limits, inside a bubble, and asks for it; read is given the body.
 func slowly(t *testing.T, size int, fields string, read func(t *testing.T, body io.Reader)) {
-	backend, content := filesBackend(t, t.TempDir()), random(1, size)
+	backend, content := boundBackend{filesBackend(t, t.TempDir())}, random(1, size)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, backend, 0)
 		o := w.put(t, "a", content)
