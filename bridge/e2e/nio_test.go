@@ -127,20 +127,33 @@ func TestAMatrixClientThatIsNotOursReadsAndWritesInAnEncryptedRoom(t *testing.T)
 	t.Parallel()
 	s := open(t, setting{config: exampleEncryption})
 	ben := s.phone("Ben", true)
+	dir, image := t.TempDir(), photo(t)
+	mine, theirs := filepath.Join(dir, "mine.jpg"), filepath.Join(dir, "theirs.jpg")
+	s.ok(os.WriteFile(mine, image, 0o600))
 	nio := s.nio(nioStep{"enter": []string{ben.Name, ben.Phone}},
 		nioStep{"check_device_of": s.Bot},
 		nioStep{"send_text": "hello from nio, encrypted"}, nioStep{"expect_text": "hello from the phone, encrypted"},
+		nioStep{"send_image": mine, "mimetype": "image/jpeg", "width": 24, "height": 16}, nioStep{"expect_image": "theirs", "to": theirs},
 		nioStep{"send_text": "and again"}, nioStep{"expect_text": "and again from the phone"})
 	s.command("start-chat " + ben.Phone)
 	s.onPhone(ben, "hello from nio, encrypted")
 	must(s.Gatekeeper.Say(s.ctx, ben.Phone, s.identifier, "hello from the phone, encrypted"))(t)
+	e, got := s.onPhoneAs(ben, "image")
+	s.same("nio's image", e, got, image)
+	s.phoneSends(ben, parts.Content{Kind: "image", Data: image, Caption: "theirs"})
 	s.onPhone(ben, "and again")
 	must(s.Gatekeeper.Say(s.ctx, ben.Phone, s.identifier, "and again from the phone"))(t)
 	told := nio.finish()
 	if told[0]["encrypted"] != true {
 		t.Error("nio entered a room that is not encrypted")
 	}
-	for _, step := range []nioStep{told[3], told[5]} {
+	if got := must(os.ReadFile(theirs))(t); !bytes.Equal(got, image) {
+		t.Errorf("nio got a file of %d bytes, not the %d that were sent", len(got), len(image))
+	}
+	if told[5]["file_encrypted"] != true {
+		t.Errorf("the file of the phone's is not encrypted: %v", told[5])
+	}
+	for _, step := range []nioStep{told[3], told[5], told[7]} {
 		s.writtenByAGhost(step)
 		if step["decrypted"] != true {
 			t.Errorf("nio had nothing to decrypt: %v", step)

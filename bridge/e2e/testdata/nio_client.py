@@ -4,13 +4,15 @@ Usage: nio_client.py HOMESERVER USER PASSWORD STORE STEPS
 STORE is a folder for the client's encryption keys. STEPS is a JSON list; each
 step is done when the one before it is:
 
-  {"enter": [NAME, …]}              the room of that name, once invited to it
-
-  {"send_text": BODY}               encrypted, if the room is
-  {"send_image": PATH}              encrypted and uploaded, if the room is
-  {"expect_text": BODY}             from somebody else
-  {"expect_image": BODY, "to": PATH}  from somebody else; saved, decrypted
-  {"check_device_of": USER}         the user's only device is signed by their own keys
+  {"enter": [NAME, …]}     the room of one of these names, once invited to it
+  {"send_text": BODY}      encrypted, if the room is
+  {"send_image": PATH, "mimetype": TYPE, "width": W, "height": H}
+                           likewise, and uploaded
+  {"expect_text": BODY}    from somebody else
+  {"expect_image": BODY, "to": PATH}
+                           from somebody else; saved, decrypted
+  {"check_device_of": USER}
+                           the user's only device is signed by their own keys
 
 After each step one line of JSON tells how it went. The status is 0 if all held.
 """
@@ -22,6 +24,8 @@ import sys
 
 import nio
 from nio.crypto.attachments import decrypt_attachment
+
+STEPS = ("enter", "send_text", "send_image", "expect_text", "expect_image", "check_device_of")
 
 
 def tell(**what):
@@ -169,7 +173,7 @@ async def main(homeserver, user, password, store, steps):
     try:
         await client.login(password)
         for step in json.loads(steps):
-            await getattr(client, next(iter(step)))(step)
+            await getattr(client, next(name for name in STEPS if name in step))(step)
         client.loop.cancel()
     finally:
         await client.nio.close()
