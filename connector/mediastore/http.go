@@ -30,7 +30,7 @@ const (
 // Handler serves what was committed, by GET and HEAD of /{reference} (PROTOCOL.md 7.2): to the gatekeeper's media proxy, or to whoever else has a
 // reference; what they get is ciphertext. Ranges, conditions and answers are those of RFC 9110. Whatever is not there (unknown, expired, not a
 // reference at all) gets one and the same answer after the same look into the index. The handler replaces the server's
-// time limits by deadlines that move with what is sent.
+// limit for writing by deadlines that move with what is sent; its limit for reading ends with the head of a request that has no body.
 func (s *Store) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 func (s *Store) serve(w http.ResponseWriter, r *http.Request) {
@@ -271,9 +271,6 @@ func (a *answer) copy(blob io.Reader, length int64) {
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
 	piece := int64(firstPiece)
-	if length > piece {
-		_ = control.SetReadDeadline(time.Time{}) // there is nothing more to read, and the server's own would end the request
-	}
 	for length > 0 {
 		begin := time.Now()
 		_ = control.SetWriteDeadline(begin.Add(stall)) // a writer without deadlines has none to be moved
