@@ -311,6 +311,7 @@ func (w *world) start() {
 	check(c.Attach(ctx, AttachConfig{Matrix: m, DatabaseDialect: "sqlite3-fk-wal", DatabaseURI: uri, Key: w.key, Dir: w.dir, Log: zerolog.Nop()}))
 	check(bridge.DB.Upgrade(ctx))
 	check(m.StateStore.Upgrade(ctx))
+	c.uploadPause = time.Millisecond
 	r := &running{connector: c, db: db}
 	bridge.BackgroundCtx, r.cancel = context.WithCancel(ctx)
 	w.running = r

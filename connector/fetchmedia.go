@@ -20,10 +20,11 @@ import (
 // errMediaPanic: the bridge made a mistake with the file.
 var errMediaPanic = errors.New("connector: attachment: panic")
 
-// uploadTries is how often an upload is tried, and uploadPause the first wait between two tries.
+// uploadTries is how often an upload is tried, and uploadPause the first wait between two tries, uploadPauseMax the longest.
 const (
-	uploadTries = 4
-	uploadPause = 2 * time.Second
+	uploadTries    = 5
+	uploadPause    = 2 * time.Second
+	uploadPauseMax = time.Minute
 )
 
 // fault says in a word why an attachment is missing. The words are stored.
@@ -125,7 +126,7 @@ func (c *client) fetchMedia(ctx context.Context, m *convert.IncomingMedia, room 
 	if err = c.uploadThumbnail(ctx, room, ghost, content); err != nil {
 		return nil, err
 	}
-	uploaded, err := c.connector.upload(ctx, room, ghost, plain, size, content.content.Info.MimeType, m.Name)
+	uploaded, err := c.connector.upload(ctx, room, ghost, plain, size, content.content.Info.MimeType, m.Name, true)
 	if err != nil {
 		return nil, err
 	}
@@ -206,26 +207,30 @@ func (c *client) download(ctx context.Context, m *convert.IncomingMedia, limit i
 	return plain, size, nil
 }
 
-// upload uploads a file into the homeserver, encrypted if the room is.
-func (c *Connector) upload(ctx context.Context, room id.RoomID, as id.UserID, body io.ReadSeeker, size int64, mimetype, name string) (matrixdurable.Uploaded, error) {
+// upload uploads a file into the homeserver, encrypted if the room is. patient: a homeserver that is away is waited for, however long it takes;
+// one that answers that it cannot, is not.
+func (c *Connector) upload(ctx context.Context, room id.RoomID, as id.UserID, body io.ReadSeeker, size int64, mimetype, name string, patient bool) (matrixdurable.Uploaded, error) {
 	encrypt, err := c.uploads.Encrypted(ctx, room)
 	if err != nil {
 		return matrixdurable.Uploaded{}, err
 	}
-	pause := uploadPause
-	for try := 1; ; try++ {
+	pause, try := c.uploadPause, 0
+	for {
 		if _, err = body.Seek(0, io.SeekStart); err != nil {
 			return matrixdurable.Uploaded{}, spoolError(err)
 		}
 		uploaded, err := c.uploads.Upload(ctx, as, matrixdurable.File{
 			Body: body, Size: size, Mimetype: mimetype, Name: name, Encrypt: encrypt,
 		})
+		if !patient || !matrixdurable.Away(err) {
+			try++
+		}
 		if err == nil || try == uploadTries || matrixdurable.Permanent(err) || errors.Is(err, matrixdurable.ErrTooLargeForMatrix) || ctx.Err() != nil {
 			return uploaded, err
 		}
 		select {
 		case <-time.After(pause):
-			pause *= 2
+			pause = min(2*pause, uploadPauseMax)
 		case <-ctx.Done():
 			return matrixdurable.Uploaded{}, context.Cause(ctx)
 		}
@@ -233,8 +238,8 @@ func (c *Connector) upload(ctx context.Context, room id.RoomID, as id.UserID, bo
 }
 
 // uploadBytes is upload for what is in memory.
-func (c *Connector) uploadBytes(ctx context.Context, room id.RoomID, as id.UserID, data []byte, mimetype, name string) (matrixdurable.Uploaded, error) {
-	return c.upload(ctx, room, as, bytes.NewReader(data), int64(len(data)), mimetype, name)
+func (c *Connector) uploadBytes(ctx context.Context, room id.RoomID, as id.UserID, data []byte, mimetype, name string, patient bool) (matrixdurable.Uploaded, error) {
+	return c.upload(ctx, room, as, bytes.NewReader(data), int64(len(data)), mimetype, name, patient)
 }
 
 // uploadThumbnail uploads the small picture of a file, if there is one. A homeserver that does not take it gets the file without.
@@ -242,7 +247,7 @@ func (c *client) uploadThumbnail(ctx context.Context, room id.RoomID, ghost id.U
 	if d.thumbnail == nil {
 		return nil
 	}
-	uploaded, err := c.connector.uploadBytes(ctx, room, ghost, d.thumbnail, "image/jpeg", "thumbnail.jpg")
+	uploaded, err := c.connector.uploadBytes(ctx, room, ghost, d.thumbnail, "image/jpeg", "thumbnail.jpg", true)
 	switch {
 	case err == nil:
 	case matrixdurable.Permanent(err), errors.Is(err, matrixdurable.ErrTooLargeForMatrix):

@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/interop"
+	"postern/connector/jid"
 )
 
 func keyTo(stanza string, fromMe bool) *waCommon.MessageKey {
@@ -347,4 +348,65 @@ func TestAReadReceiptNeverGoesBack(t *testing.T) {
 
 func typingOf(p interop.Peer, composing, voice bool) interop.Typing {
 	return interop.Typing{Chat: p.Chat, Contact: p.Contact, Composing: composing, Voice: voice}
+}
+
+func TestAContactWhoseAddressChangesKeepsItsGhostAndItsChat(t *testing.T) {
+	w := newWorld(t)
+	w.say("A", "hello")
+	contact, err := w.connector.db.Contacts().Get(t.Context(), w.peer.Contact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contact.JID = jid.JID{User: "4915112345678", Server: jid.User}.String()
+	if err = w.connector.db.Contacts().Update(t.Context(), contact); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := NewAccountStore(w.connector.db, w.account, "whatsapp").PeerByJID(t.Context(), jid.JID{User: "4915112345678", Server: jid.User})
+	if err != nil || moved.Contact != w.peer.Contact || moved.Chat != w.peer.Chat {
+		t.Fatalf("behind the new address: %+v %v, want %+v", moved, err, w.peer)
+	}
+	ghost, err := w.client.ghost(t.Context(), moved.Contact)
+	if err != nil || ghost.Intent.GetMXID() != w.ghost {
+		t.Errorf("ghost %v %v, want %s", ghost.Intent.GetMXID(), err, w.ghost)
+	}
+}
+
+func TestAnItemIsUncertainUntilItIsKnownThatNoAttemptMayHaveArrived(t *testing.T) {
+	began := time.Now()
+	item := func(id string, at time.Time) *interop.Inbound {
+		return &interop.Inbound{Kind: interop.KindMessage, MessageID: id, Timestamp: at}
+	}
+	ch := newChats(nil).get("chat")
+	// hand gives an item over and says whether it was uncertain.
+	hand := func(in *interop.Inbound, aside bool, err error) bool {
+		uncertain := ch.begin(in, aside, began)
+		ch.end(in, aside, err)
+		return uncertain
+	}
+	old, late := began.Add(-time.Hour), began.Add(time.Hour)
+	held, first, second := item("held", old), item("first", old), item("second", old)
+	trouble := errors.New("no answer")
+	for i, step := range []struct {
+		in    *interop.Inbound
+		aside bool
+		err   error
+		want  bool
+	}{
+		{held, true, nil, true},         // the process before may have tried it
+		{first, false, trouble, true},   // and this one, though something else went well since
+		{first, false, nil, true},       // this process has tried it
+		{second, false, nil, false},     // nobody has
+		{second, false, trouble, false}, //
+		{item("third", late), false, nil, false},
+		{second, false, nil, true}, // tried above, and others in between
+		{item("r1", old), true, interop.ErrNoTarget, true},
+		{item("r1", old), true, nil, false}, // nothing was sent of it
+		{item("r2", late), true, trouble, false},
+		{item("r2", late), true, interop.ErrNoTarget, true},
+		{item("r2", late), true, nil, false},
+	} {
+		if got := hand(step.in, step.aside, step.err); got != step.want {
+			t.Errorf("step %d, %s: uncertain %v, want %v", i, step.in.MessageID, got, step.want)
+		}
+	}
 }

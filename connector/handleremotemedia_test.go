@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -371,7 +372,7 @@ func TestWhatIsInAnEncryptedRoomIsUploadedEncrypted(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := bytes.Repeat([]byte("a picture of something "), 5000)
-	uploaded, err := w.connector.uploadBytes(t.Context(), fakeRoom, w.ghost, secret, "image/png", "secret.png")
+	uploaded, err := w.connector.uploadBytes(t.Context(), fakeRoom, w.ghost, secret, "image/png", "secret.png", false)
 	if err != nil || uploaded.URL != "" || uploaded.File == nil {
 		t.Fatalf("%+v %v", uploaded, err)
 	}
@@ -425,5 +426,76 @@ func TestWhatWasFetchedIsNotReadableByOthers(t *testing.T) {
 	f.remove()
 	if _, err := os.Stat(f.Name()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after its removal: %v", err)
+	}
+}
+
+func TestAHomeserverThatIsAwayIsWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	left := 10
+	w.matrix.before = func(r *http.Request) int {
+		if strings.HasSuffix(r.URL.Path, "/upload") && left > 0 {
+			left--
+			return []int{-1, 502, 503, 429}[left%4]
+		}
+		return 0
+	}
+	w.deliver("A", w.host.image(t, "/v/t/a", "look", png(3, 2)))
+	if list := w.expect("m.room.message look"); list[0].Content["msgtype"] != "m.image" || w.host.times("/v/t/a") != 1 {
+		t.Errorf("shown as %v, fetched %d times", list[0].Content["msgtype"], w.host.times("/v/t/a"))
+	}
+}
+
+func TestAFileThatMakesTheHomeserverFailIsGivenUp(t *testing.T) {
+	w := newWorld(t)
+	w.matrix.before = func(r *http.Request) int {
+		if strings.HasSuffix(r.URL.Path, "/upload") {
+			return 500
+		}
+		return 0
+	}
+	w.deliver("A", w.host.image(t, "/v/t/a", "look", png(3, 2)))
+	w.expect("m.room.message could not be fetched in time")
+}
+
+func TestKindsThatHaveNoFileHaveTheirForms(t *testing.T) {
+	w := newWorld(t)
+	card := "BEGIN:VCARD\nVERSION:3.0\nFN:Dana\nTEL;waid=4915112345678:+49 151 12345678\nEND:VCARD\n"
+	w.deliver("L", &waE2E.Message{LocationMessage: &waE2E.LocationMessage{
+		DegreesLatitude: proto.Float64(52.5), DegreesLongitude: proto.Float64(13.4), Name: proto.String("Here"),
+	}})
+	w.deliver("C", &waE2E.Message{ContactMessage: &waE2E.ContactMessage{DisplayName: proto.String("Dana"), Vcard: &card}})
+	w.deliver("P", &waE2E.Message{PollCreationMessage: &waE2E.PollCreationMessage{
+		Name: proto.String("Tea or coffee?"), Options: []*waE2E.PollCreationMessage_Option{{OptionName: proto.String("Tea")}, {OptionName: proto.String("Coffee")}},
+	}})
+	var types []string
+	var cards int
+	for _, e := range w.matrix.timeline() {
+		types = append(types, fmt.Sprint(e.Content["msgtype"]))
+		if e.Content["msgtype"] == "m.file" {
+			cards++
+			if strings.TrimSpace(string(w.file(e.Content))) != strings.TrimSpace(card) {
+				t.Errorf("the card is %q", w.file(e.Content))
+			}
+		}
+		if e.Content["msgtype"] == "m.location" && e.Content["geo_uri"] == nil {
+			t.Errorf("location %v", e.Content)
+		}
+	}
+	if cards != 1 || !strings.Contains(strings.Join(types, " "), "m.location") || !strings.Contains(w.matrix.dump(), "Coffee") {
+		t.Errorf("shown as %v: %s", types, w.matrix.dump())
+	}
+}
+
+func TestWhatIsToBeSeenOnceIsANoticeUnlessTheOperatorWantsOtherwise(t *testing.T) {
+	w := newWorld(t)
+	once := func(path string) *waE2E.Message {
+		return &waE2E.Message{ViewOnceMessage: &waE2E.FutureProofMessage{Message: w.host.image(t, path, "", png(3, 2))}}
+	}
+	w.deliver("A", once("/v/t/a"))
+	w.connector.Config.Media.ViewOnce = viewOnceShow
+	w.deliver("B", once("/v/t/b"))
+	list := w.matrix.timeline()
+	if len(list) != 2 || list[0].Content["msgtype"] != "m.notice" || list[1].Content["msgtype"] != "m.image" || w.host.times("/v/t/a") != 0 {
+		t.Errorf("shown: %s", w.matrix.dump())
 	}
 }

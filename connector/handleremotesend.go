@@ -173,7 +173,7 @@ func (c *client) attach(ctx context.Context, d *delivery, part *convert.Part) er
 	if part.Inline == nil || part.Content.URL != "" || part.Content.File != nil {
 		return nil
 	}
-	uploaded, err := c.connector.uploadBytes(ctx, d.portal.MXID, d.ghost(c), part.Inline.Data, part.Inline.Mimetype, part.Inline.Name)
+	uploaded, err := c.connector.uploadBytes(ctx, d.portal.MXID, d.ghost(c), part.Inline.Data, part.Inline.Mimetype, part.Inline.Name, false)
 	switch {
 	case err == nil:
 		part.Content.URL, part.Content.File = uploaded.URL, uploaded.File

@@ -70,6 +70,16 @@ func Permanent(err error) bool {
 	return statusOf(err) == http.StatusRequestEntityTooLarge
 }
 
+// Away says whether an error means that the homeserver cannot be reached for now, or asks for patience; it says nothing about what was asked.
+func Away(err error) bool {
+	switch status := statusOf(err); status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
+		return true
+	default:
+		return err != nil && status == 0
+	}
+}
+
 // codeOf returns the homeserver's error code behind an error, "" if there is none.
 func codeOf(err error) string {
 	var refusal mautrix.HTTPError
