@@ -19,6 +19,9 @@ type story struct {
 	alice      *parts.Person
 	management string // the room with the bridge bot
 	run        string // makes this run's texts unlike those of earlier ones
+
+	mine, theirs exchanged // what replies leaves to react to and to read
+	ghost        string    // Ben in the room
 }
 
 // The WhatsApp users: Ben is written to, Carla writes first. The numbers lie
@@ -37,6 +40,11 @@ func (s *story) tell(ctx context.Context) error {
 		{"the Matrix user starts a chat with a phone number", s.startChat},
 		{"a text goes to WhatsApp and its delivery is shown", s.toWhatsApp},
 		{"an answer comes back", s.answer},
+		{"an image, a voice message, a video and a file go to WhatsApp", s.filesToWhatsApp},
+		{"and the same from WhatsApp", s.filesFromWhatsApp},
+		{"each answers a text of the other", s.replies},
+		{"each reacts to it, and takes that back", s.reactions},
+		{"each sees the other type and read", s.presence},
 		{"a WhatsApp user writes first", s.firstContact},
 		{"the gatekeeper has nothing to complain about", s.complaints},
 	}
