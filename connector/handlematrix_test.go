@@ -457,6 +457,28 @@ func TestReadingIsToldUpToTheRightMessage(t *testing.T) {
 	}
 }
 
+func TestTheIDThatTheOtherSideHasIsLearntFromTheStatus(t *testing.T) {
+	w := newWorld(t)
+	w.own("FIRST", "$mine")
+	status := interop.OutStatus{
+		EventID: "$mine", RoomID: fakeRoom.String(), Chat: w.peer.Chat, State: interop.OutSent, StanzaIDs: []string{"SECOND"}, At: time.Now(),
+	}
+	for range 2 {
+		if err := w.client.Status(t.Context(), status); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.fromPerson("$r", "m.reaction", related("m.annotation", "$mine", map[string]any{"key": "👍"}))
+	rows := w.queued()
+	if len(rows) != 1 || w.read(rows[0].Plaintext).GetReactionMessage().GetKey().GetID() != "SECOND" {
+		t.Errorf("%d reactions, %s", len(rows), w.notices())
+	}
+	status = interop.OutStatus{EventID: "$r", RoomID: fakeRoom.String(), Chat: w.peer.Chat, State: interop.OutFailed, Reason: interop.ReasonBlocked, At: time.Now()}
+	if err := w.client.Status(t.Context(), status); err != nil || !strings.Contains(w.notices(), "Your reaction was not delivered") {
+		t.Errorf("the person reads %q (%v)", w.notices(), err)
+	}
+}
+
 // refuseRedactions lets the homeserver answer redactions with a status.
 func refuseRedactions(status int) func(*http.Request) int {
 	return func(r *http.Request) int {

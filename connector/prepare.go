@@ -166,15 +166,41 @@ func (m *move) stream(ctx context.Context, body io.Reader) (*mediastore.Object, 
 func (m *move) store(ctx context.Context, body io.Reader) (*mediastore.Object, error) {
 	c := m.client
 	row := c.current()
+	quiet := func() {}
 	object, err := c.connector.media.Put(ctx, row.ID, func(w io.Writer) (err error) {
 		m.made.Media, err = media.Encrypt(w, body, m.made.Role.MediaKind(), media.NewKey())
+		quiet = ticking(m.progress)
 		return err
 	})
+	quiet()
 	if err != nil {
 		return nil, err
 	}
 	m.made.DirectPath = fmt.Sprintf("/interop/%s/download/%d/%s/", c.profile.MediaPathProduct, row.Integrator, object.Ref)
 	return object, nil
+}
+
+// ticking calls progress until it is told to be quiet. It stands for the end of a Put, which says nothing while the file goes to the disk or
+// to an object store; the store ends by itself what does not move there.
+func ticking(progress func()) (quiet func()) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(progressEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				progress()
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+	}
 }
 
 // spool writes the attachment to a temporary file, makes it showable, finds out what there is to say of it, and puts it into the store.

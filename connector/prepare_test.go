@@ -15,9 +15,12 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"google.golang.org/protobuf/proto"
 	"maunium.net/go/mautrix/crypto/attachment"
@@ -444,5 +447,61 @@ func TestWhatPhonesTakeStreamsThroughWithWhatTheEventSays(t *testing.T) {
 	}
 	if got := b.arrived(t, media.Video, v.GetDirectPath(), v.GetMediaKey(), v.GetFileSHA256(), v.GetFileEncSHA256(), v.GetFileLength()); !bytes.Equal(got, video) {
 		t.Error("another video arrives")
+	}
+}
+
+func TestProgressIsToldWhileTheStoreIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told atomic.Int32
+		enough := make(chan struct{})
+		quiet := ticking(func() {
+			if told.Add(1) == 90 {
+				close(enough)
+			}
+		})
+		<-enough
+		quiet()
+		time.Sleep(time.Hour) // of the bubble
+		if n := told.Load(); n != 90 {
+			t.Errorf("told %d times", n)
+		}
+	})
+}
+
+func TestWithoutFFmpegWhatNeedsItGoesAsADocument(t *testing.T) {
+	data := append([]byte("\x00\x00\x00\x18ftypM4A \x00\x00\x00\x00M4A mp42\x00\x00\x4e\x28mdat"), someBytes(t, 20_000)...)
+	b := newBench(t, 0, serve(data))
+	b.connector.transcode = nil
+	var log bytes.Buffer
+	b.client.log = zerolog.New(&log)
+	for range 2 {
+		done, msg, err := b.prepare(t, convert.Attachment{Role: convert.RoleVoice, Size: -1, Name: "Voice.m4a", URI: someURI}, nil, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := msg.GetDocumentMessage()
+		if done.MediaType != "document" || d.GetFileName() != "Voice.m4a" {
+			t.Errorf("%s: %v", done.MediaType, msg)
+		}
+		if got := b.arrivedDocument(t, d); !bytes.Equal(got, data) {
+			t.Error("other bytes arrive")
+		}
+	}
+	if n := strings.Count(log.String(), "goes as a document"); n != 1 || strings.Contains(log.String(), "Voice.m4a") {
+		t.Errorf("said %d times: %s", n, log.String())
+	}
+}
+
+func TestAnAccountWhosePhonesTakeNoReferencesQuotesInWords(t *testing.T) {
+	b := newBench(t, 0, serve(nil))
+	b.profile.Message.Reply = profile.ReplyQuote
+	parts, fallbacks, err := b.payloads([]*waE2E.Message{{Conversation: proto.String("yes")}, {Conversation: proto.String("more")}},
+		&convert.Quote{StanzaID: "A", Author: "Ben", Text: "well?"})
+	if err != nil || len(parts) != 2 || fallbacks != nil {
+		t.Fatalf("%d parts, %d fall-backs, %v", len(parts), len(fallbacks), err)
+	}
+	msg := &waE2E.Message{}
+	if err = proto.Unmarshal(parts[0], msg); err != nil || msg.GetConversation() != "> Ben: well?\nyes" {
+		t.Errorf("%v %v", msg, err)
 	}
 }
