@@ -258,8 +258,8 @@ func (a *answer) part(head string, blob io.ReadCloser, length int64) {
 }
 
 // cut ends the answer before its end, so that the other side does not take it for whole: the server closes the
-// connection, or resets the stream, and logs nothing.
-func cut() { panic(http.ErrAbortHandler) }
+// connection, or resets the stream, and logs nothing. There is no other way to tell it so.
+func cut() { panic(http.ErrAbortHandler) } //nolint:forbidigo // caught by the server, see http.ErrAbortHandler
 
 // buffers are for connections on which the system cannot send a file by itself.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}

@@ -372,7 +372,7 @@ func TestATroubleOfOursIsSaidWithoutDetails(t *testing.T) {
 				t.Errorf("says %q, %v", got.body, got.Header)
 			}
 		}
-		gone := error(mediastore.ErrNotFound)
+		gone := mediastore.ErrNotFound
 		s.backend.failing.Store(&gone)
 		equal(t, "a blob that is gone", s.ask(t, "GET", nil).StatusCode, 404)
 		s.index.failing.Store(true)
