@@ -2,6 +2,7 @@ package transcode
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -60,40 +61,58 @@ func (r *byteReader) take(n int) []byte {
 
 func (r *byteReader) skip(n int) { _, _ = r.in.Discard(n) }
 
-// firstPicture returns the first picture of an animated WebP as a WebP file of its own,
-// nil if it is not animated (WebP container specification). The canvas around it is
-// left out.
-func firstPicture(file io.ReaderAt) io.Reader {
+// webpChunks returns where the chunks of a WebP file's picture begin and end, the first
+// one's if it is animated (WebP container specification).
+func webpChunks(file io.ReaderAt) (from, to int64, animated bool) {
 	var head [30]byte
 	if n, _ := file.ReadAt(head[:], 0); n < len(head) || string(head[12:16]) != "VP8X" || head[20]&2 == 0 {
-		return nil
+		return 12, maxFile, false
 	}
 	from, to, ok := findChunk(file, 12, maxFile, "ANMF")
 	if !ok || to-from < 24 {
-		return nil
+		return 0, 0, true
 	}
-	var frame [16]byte
-	if n, _ := file.ReadAt(frame[:], from); n < len(frame) {
-		return nil
+	return from + 16, to, true
+}
+
+// webpSize returns the size of the picture among chunks, which the decoder goes by,
+// whatever the file's header says.
+func webpSize(file io.ReaderAt, from, to int64) (width, height int) {
+	var b [10]byte
+	if at, end, ok := findChunk(file, from, to, "VP8 "); ok && end-at >= 10 { // RFC 6386, 9.1
+		if n, _ := file.ReadAt(b[:], at); n == 10 {
+			width = int(binary.LittleEndian.Uint16(b[6:]) & 0x3fff)
+			height = int(binary.LittleEndian.Uint16(b[8:]) & 0x3fff)
+		}
 	}
-	from += 16
-	const headers = 12 + 18 // the file's and VP8X
-	b := make([]byte, 0, headers)
-	b = append(b, "RIFF"...)
-	b = binary.LittleEndian.AppendUint32(b, uint32(headers-8+to-from))
-	b = append(b, "WEBPVP8X\x0a\x00\x00\x00"...)
-	flags := byte(0)
-	if _, _, alpha := findChunk(file, from, to, "ALPH"); alpha {
-		flags = 0x10
+	if at, end, ok := findChunk(file, from, to, "VP8L"); ok && end-at >= 5 { // WebP lossless, 3
+		if n, _ := file.ReadAt(b[:5], at); n == 5 {
+			bits := binary.LittleEndian.Uint32(b[1:])
+			width, height = max(width, int(bits&0x3fff)+1), max(height, int(bits>>14&0x3fff)+1)
+		}
 	}
-	b = append(b, flags, 0, 0, 0)
-	b = append(b, frame[6:12]...) // width and height
+	return width, height
+}
+
+// firstPicture returns the first picture of an animated WebP, whose chunks are there, as
+// a WebP file of its own. The canvas around it is left out.
+func firstPicture(file io.ReaderAt, from, to int64) io.Reader {
+	length := uint32(to - from) //nolint:gosec // a chunk's
+	var b []byte
 	if _, _, lossless := findChunk(file, from, to, "VP8L"); lossless {
 		// A lossless picture says everything itself, and its reader wants no VP8X.
-		b = binary.LittleEndian.AppendUint32(append(b[:0], "RIFF"...), uint32(4+to-from))
-		b = append(b, "WEBP"...)
+		b = append(binary.LittleEndian.AppendUint32([]byte("RIFF"), 4+length), "WEBP"...)
+	} else {
+		b = append(binary.LittleEndian.AppendUint32([]byte("RIFF"), 4+18+length), "WEBPVP8X\x0a\x00\x00\x00"...)
+		flags := byte(0)
+		if _, _, alpha := findChunk(file, from, to, "ALPH"); alpha {
+			flags = 0x10
+		}
+		width, height := webpSize(file, from, to)
+		w, h := max(0, width-1), max(0, height-1)
+		b = append(b, flags, 0, 0, 0, byte(w), byte(w>>8), 0, byte(h), byte(h>>8), 0)
 	}
-	return io.MultiReader(strings.NewReader(string(b)), io.NewSectionReader(file, from, to-from))
+	return io.MultiReader(bytes.NewReader(b), io.NewSectionReader(file, from, to-from))
 }
 
 // findChunk looks for a chunk of a RIFF file between two offsets, and returns where its

@@ -81,9 +81,8 @@ func openStill(path string) (s *still, err error) {
 // reader gives the file's bytes, for a WebP with several pictures those of the first.
 func (s *still) reader() io.Reader {
 	if s.mimetype == webpType {
-		if first := firstPicture(s.file); first != nil {
-			s.animated = true
-			return first
+		if from, to, animated := webpChunks(s.file); animated {
+			return firstPicture(s.file, from, to)
 		}
 	}
 	return io.NewSectionReader(s.file, 0, maxFile)
@@ -100,30 +99,17 @@ func (s *still) readConfig() error {
 		return err
 	}
 	s.width, s.height = config.Width, config.Height
-	each := int64(4)
-	switch config.ColorModel {
-	case color.GrayModel:
-		each = 1
-	case color.Gray16Model:
-		each = 2
-	case color.YCbCrModel:
-		each = 3
-	case color.RGBA64Model, color.NRGBA64Model:
-		each = 8
-	}
-	switch palette, ok := config.ColorModel.(color.Palette); {
-	case ok:
-		each = 1
-		for _, c := range palette {
-			_, _, _, a := c.RGBA()
-			s.alpha = s.alpha || a != 0xffff
-		}
-	case config.ColorModel == color.NRGBAModel, config.ColorModel == color.NRGBA64Model, config.ColorModel == color.NYCbCrAModel:
-		s.alpha = true
-	}
+	each, alpha := pixel(config.ColorModel)
+	s.alpha = alpha
 	switch s.mimetype {
 	case gifType:
 		s.alpha, s.animated = true, gifAnimated(io.NewSectionReader(s.file, 0, maxFile)) // known only when decoded
+	case webpType:
+		from, to, animated := webpChunks(s.file)
+		s.animated = animated
+		if w, h := webpSize(s.file, from, to); w != s.width || h != s.height {
+			return fmt.Errorf("%w: its size is not what it says", ErrConvert)
+		}
 	case jpegType:
 		if readJPEGHeader(io.NewSectionReader(s.file, 0, maxFile)).progressive {
 			each += 12 // coefficients are kept until the end
@@ -137,6 +123,33 @@ func (s *still) readConfig() error {
 	}
 	s.bytes = each * int64(s.width) * int64(s.height)
 	return nil
+}
+
+// pixel returns how many bytes a pixel takes in memory, and whether it can be
+// transparent.
+func pixel(model color.Model) (each int64, alpha bool) {
+	if palette, ok := model.(color.Palette); ok {
+		for _, c := range palette {
+			_, _, _, a := c.RGBA()
+			alpha = alpha || a != 0xffff
+		}
+		return 1, alpha
+	}
+	switch model {
+	case color.GrayModel:
+		return 1, false
+	case color.Gray16Model:
+		return 2, false
+	case color.YCbCrModel:
+		return 3, false
+	case color.RGBA64Model:
+		return 8, false
+	case color.NRGBA64Model:
+		return 8, true
+	case color.NRGBAModel, color.NYCbCrAModel:
+		return 4, true
+	}
+	return 4, false
 }
 
 // shown returns the size of the picture after it has been turned.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -98,27 +99,48 @@ var codecs = map[string]string{
 
 // report is what ffprobe prints, as far as it is used.
 type report struct {
-	Streams []struct {
-		Type        string `json:"codec_type"`
-		Codec       string `json:"codec_name"`
-		Pixels      string `json:"pix_fmt"`
-		Width       int    `json:"width"`
-		Height      int    `json:"height"`
-		Aspect      string `json:"sample_aspect_ratio"`
-		Duration    string `json:"duration"`
-		Disposition struct {
-			AttachedPicture int `json:"attached_pic"`
-		} `json:"disposition"`
-		Tags struct {
-			Rotate string `json:"rotate"`
-		} `json:"tags"`
-		SideData []struct {
-			Rotation float64 `json:"rotation"`
-		} `json:"side_data_list"`
-	} `json:"streams"`
-	Format struct {
+	Streams []stream `json:"streams"`
+	Format  struct {
 		Duration string `json:"duration"`
 	} `json:"format"`
+}
+
+type stream struct {
+	Type        string `json:"codec_type"`
+	Codec       string `json:"codec_name"`
+	Pixels      string `json:"pix_fmt"`
+	Width       int    `json:"width"`
+	Height      int    `json:"height"`
+	Aspect      string `json:"sample_aspect_ratio"`
+	Duration    string `json:"duration"`
+	Disposition struct {
+		AttachedPicture int `json:"attached_pic"`
+	} `json:"disposition"`
+	Tags struct {
+		Rotate string `json:"rotate"`
+	} `json:"tags"`
+	SideData []struct {
+		Rotation float64 `json:"rotation"`
+	} `json:"side_data_list"`
+}
+
+// shown returns the size of the picture as it is shown, and whether it is turned by a
+// quarter for that.
+func (s *stream) shown() (width, height int, rotated bool) {
+	turn := 0.0
+	if v, err := strconv.ParseFloat(s.Tags.Rotate, 64); err == nil {
+		turn = v
+	}
+	for _, d := range s.SideData {
+		if d.Rotation != 0 {
+			turn = d.Rotation
+		}
+	}
+	width, height = stretch(s.Width, s.Aspect), s.Height
+	if math.Mod(turn, 180) == 0 || math.Mod(turn, 90) != 0 {
+		return width, height, false
+	}
+	return height, width, true
 }
 
 // ask runs ffprobe. What it does not say stays as it was.
@@ -155,22 +177,14 @@ func (t *Tool) ask(ctx context.Context, path string, p probed) (probed, error) {
 func (p *probed) take(r *report) {
 	length := seconds(r.Format.Duration)
 	p.HasVideo, p.HasAudio, p.video, p.audio = false, false, "", ""
-	for _, s := range r.Streams {
+	for i := range r.Streams {
+		s := &r.Streams[i]
 		switch {
 		case s.Type == "audio" && !p.HasAudio:
 			p.HasAudio, p.audio = true, s.Codec
 		case s.Type == "video" && !p.HasVideo && s.Disposition.AttachedPicture == 0 && s.Width > 0 && s.Height > 0:
 			p.HasVideo, p.video, p.pixels = true, s.Codec, s.Pixels
-			turn := 0.0
-			if len(s.SideData) > 0 {
-				turn = s.SideData[0].Rotation
-			} else if v, err := strconv.ParseFloat(s.Tags.Rotate, 64); err == nil {
-				turn = v
-			}
-			p.Width, p.Height = stretch(s.Width, s.Aspect), s.Height
-			if p.Rotated = turn == 90 || turn == -90 || turn == 270 || turn == -270; p.Rotated {
-				p.Width, p.Height = p.Height, p.Width
-			}
+			p.Width, p.Height, p.Rotated = s.shown()
 		default:
 			continue
 		}

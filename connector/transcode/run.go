@@ -187,7 +187,7 @@ func (j *job) watch(ctx context.Context, cancel context.CancelFunc) {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last, since := j.alive.Load(), time.Now()
+	last, since := int64(0), time.Now()
 	for {
 		select {
 		case <-ctx.Done():

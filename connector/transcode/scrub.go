@@ -171,11 +171,10 @@ func (j *jpegScrub) segment(s *scrubber, marker byte, b []byte) {
 
 // scan passes the picture's data up to the next marker.
 func (j *jpegScrub) scan(s *scrubber) {
-	b, ok := s.peek(2)
-	if !ok {
+	if _, ok := s.peek(2); !ok {
 		return
 	}
-	b, _ = s.in.Peek(s.in.Buffered())
+	b, _ := s.in.Peek(s.in.Buffered())
 	for i := 0; i+1 < len(b); i++ {
 		if b[i] != 0xff || b[i+1] == 0 || b[i+1] >= 0xd0 && b[i+1] <= 0xd7 {
 			continue
