@@ -167,7 +167,7 @@ func (o *outbox) receipt(ctx context.Context, r *stanza.Receipt) error {
 			if err != nil {
 				return err
 			}
-			if row != nil && row.State != PartQueued && row.State != PartReplaced {
+			if row != nil && row.State != PartQueued {
 				rows = append(rows, row)
 			}
 		}

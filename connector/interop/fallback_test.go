@@ -128,6 +128,27 @@ func TestAfterTheFallBackLateNewsOfTheFirstFormDoesNothing(t *testing.T) {
 	})
 }
 
+func TestNewsOfTheFirstFormDoesNotStopTheFallBackThatWaits(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.nacks(p, 491, idOf("$1", 0))
+		b.ackWith(func(m *stanza.Message) int {
+			if m.ID == idOf("$1", interop.MaxParts) {
+				return 503
+			}
+			return 0
+		})
+		ids := b.reply(b.chatWith(p), "$1", [2]string{"answer", "instead"})
+		settle()
+		b.push(&stanza.Ack{Class: "message", ID: ids[0], From: p.jid, Error: 403})
+		settle()
+		b.ackWith(nil)
+		pass(30 * time.Second)
+		b.wantPhone(p, "instead")
+		b.wantLast("$1", interop.OutDelivered)
+	})
+}
+
 func TestAFallBackThatCannotBeReadEitherFailsTheEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := b.g.phone("1")
@@ -199,11 +220,11 @@ func TestAnEventThatHasFailedOrWasReadDoesNotFallBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := b.g.phone("1")
 		chat := b.chatWith(p)
-		b.nacks(p, 403, idOf("$1", 0))
 		b.reply(chat, "$1", [2]string{"one", "uno"}, [2]string{"two", "due"})
 		b.reply(chat, "$2", [2]string{"three", "tre"})
 		settle()
 		b.push(&stanza.Receipt{ID: idOf("$2", 0), From: p.jid, Type: "read"})
+		b.push(&stanza.Ack{Class: "message", ID: idOf("$1", 0), From: p.jid, Error: 403})
 		settle()
 		for _, id := range []string{idOf("$1", 0), idOf("$1", 1), idOf("$2", 0)} {
 			b.push(&stanza.Ack{Class: "message", ID: id, From: p.jid, Error: 491})

@@ -61,25 +61,12 @@ func (b *inbox) stop() {
 	clear(b.queue)
 }
 
-// turned begins a new turn: what was refused comes again. What stood behind it in the
-// queue must not be stored before it, and comes again too. All else that is left over
-// from an earlier turn is stored: the gatekeeper that has forgotten the account in
-// between sends nothing again.
+// turned begins a new turn: what was refused comes again. What is left over in the queue
+// stood before that, and is stored although it came on an earlier turn: a gatekeeper that
+// has forgotten the account in between does not send it again.
 func (b *inbox) turned() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for key, jobs := range b.queue {
-		if b.refuseAll || b.refuse[key] {
-			b.queue[key] = slices.DeleteFunc(jobs, func(j job) bool {
-				_, isAck := j.s.(*stanza.Ack)
-				if j.do != nil || isAck {
-					return false
-				}
-				<-b.slots
-				return true
-			})
-		}
-	}
 	clear(b.refuse)
 	b.refuseAll, b.paused = false, false
 }
@@ -108,11 +95,24 @@ func (b *inbox) later(from jid.JID, do func(ctx context.Context)) {
 	b.push(from.Bare().String(), job{do: do})
 }
 
+// push puts a job into the queue of a sender, unless one before it has just been left to
+// the gatekeeper.
 func (b *inbox) push(key string, j job) {
 	b.mu.Lock()
+	if j.refusable() && (b.refuseAll || b.refuse[key]) {
+		b.mu.Unlock()
+		<-b.slots
+		return
+	}
 	b.queue[key] = append(b.queue[key], j)
 	b.mu.Unlock()
 	b.lanes.kick(key)
+}
+
+// refusable says whether the gatekeeper sends it again if it is not answered.
+func (j job) refusable() bool {
+	_, isAck := j.s.(*stanza.Ack)
+	return j.s != nil && !isAck
 }
 
 // refuses says whether a stanza is left to the gatekeeper, and decides it for
@@ -152,12 +152,20 @@ func (b *inbox) eased(key string, all, one bool) {
 	}
 }
 
-// fault leaves everything to the gatekeeper after a commit failed, and asks for it
-// again after a while.
+// fault leaves everything to the gatekeeper after a commit failed, what waits in the
+// queue too, and asks for it again after a while.
 func (b *inbox) fault(err error) {
 	b.mu.Lock()
 	first := !b.refuseAll
 	b.refuseAll = true
+	for key, jobs := range b.queue {
+		b.queue[key] = slices.DeleteFunc(jobs, func(j job) bool {
+			if j.refusable() {
+				<-b.slots
+			}
+			return j.refusable()
+		})
+	}
 	if first {
 		b.faults++
 	}
@@ -183,13 +191,12 @@ func (b *inbox) work(ctx context.Context, key string) {
 		j := jobs[0]
 		jobs[0] = job{}
 		b.queue[key] = jobs[1:]
-		refuse := b.refuseAll || b.refuse[key]
 		b.mu.Unlock()
-		b.one(ctx, j, refuse)
+		b.one(ctx, j)
 	}
 }
 
-func (b *inbox) one(ctx context.Context, j job, refuse bool) {
+func (b *inbox) one(ctx context.Context, j job) {
 	if j.do != nil {
 		j.do(ctx)
 		return
@@ -199,9 +206,6 @@ func (b *inbox) one(ctx context.Context, j job, refuse bool) {
 	if isAck {
 		b.settle(ctx, b.a.outbox.acked(ctx, ack))
 		return
-	}
-	if refuse {
-		return // it comes again
 	}
 	var err error
 	code := 0

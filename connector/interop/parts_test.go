@@ -6,11 +6,17 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"postern/connector/e2ee"
+	"postern/connector/jid"
+	"postern/connector/profile"
+	"postern/connector/stanza"
 )
 
 func TestStanzaIDsFollowFromKeyEventAndPartAlone(t *testing.T) {
@@ -30,6 +36,20 @@ func TestStanzaIDsFollowFromKeyEventAndPartAlone(t *testing.T) {
 	if id := StanzaID([32]byte{}, "$event:example.org", 0); id != "3EB0D2C71A0DE8A6D21CD0" {
 		t.Errorf("the id of a known event has changed: %s", id) // ids are stored for ever
 	}
+}
+
+func TestHowManyPeopleTypeAtOnceIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(Config{Profile: profile.WhatsApp(), Device: &e2ee.Device{}})
+		for i := range 3000 {
+			a.typing.take(&stanza.ChatState{From: jid.JID{User: strconv.Itoa(i), Server: jid.LID}, State: stanza.Composing})
+			a.typing.take(&stanza.ChatState{From: jid.JID{User: strconv.Itoa(i), Server: "newsletter"}, State: stanza.Composing})
+		}
+		if n := len(a.typing.theirs); n != maxTyping {
+			t.Errorf("%d people are remembered, want %d", n, maxTyping)
+		}
+		a.typing.stop()
+	})
 }
 
 func TestPaddingIsOneToFifteenBytesAndComesOffAgain(t *testing.T) {

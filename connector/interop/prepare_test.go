@@ -275,6 +275,27 @@ func TestAnEventThatWasBeingPreparedIsPreparedAgainAfterARestart(t *testing.T) {
 	})
 }
 
+func TestWhatWasMadeWhileTheAccountIsStoppedIsNotMadeAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		tries := 0
+		b.prepares(func(ctx context.Context, in *interop.Preparing) (*interop.Prepared, error) {
+			tries++
+			<-ctx.Done()
+			return madeOf(t, in), nil
+		})
+		b.recipe(b.chatWith(p), "$1", "it")
+		settle()
+		b.end()
+		b.run()
+		settle()
+		b.wantPhone(p, "made of it")
+		if tries != 1 {
+			t.Errorf("made %d times, want once", tries)
+		}
+	})
+}
+
 // doubtStore commits, and says that it did not, once when it is told to.
 type doubtStore struct {
 	interop.Store

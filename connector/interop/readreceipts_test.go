@@ -109,6 +109,60 @@ func TestReadReceiptsAreSentAgainAfterEachLoginUntilTheyAreAcked(t *testing.T) {
 	})
 }
 
+// hookStore calls a function when a row is finished, before anybody else knows.
+type hookStore struct {
+	interop.Store
+	hook func(row *interop.InRow)
+}
+
+func (s *hookStore) FinishInbound(ctx context.Context, row *interop.InRow, state interop.InState, r interop.ReceiptState) error {
+	err := s.Store.FinishInbound(ctx, row, state, r)
+	s.hook(row)
+	return err
+}
+
+func TestTheReadReceiptDoesNotOvertakeTheDeliveryReceipt(t *testing.T) {
+	store := &hookStore{}
+	inBubbleWith(t, func(b *bench) {
+		store.Store = b.store
+		b.store = store
+	}, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		store.hook = func(row *interop.InRow) {
+			b.markRead(p, row.ID)
+			time.Sleep(time.Second)
+		}
+		b.says(p, "A", 1)
+		pass(5 * time.Second)
+		b.wantReceipts(p, "A0", "readA0")
+	})
+}
+
+func TestTheAckOfADeliveryReceiptIsNoneOfAReadReceipt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.g.quiet[stanza.ReceiptDelivered], b.g.quiet[stanza.ReceiptRead] = true, true
+		b.says(p, "A", 1)
+		settle()
+		b.markRead(p, "A0")
+		settle()
+		due := func() [2]int {
+			ctx := context.Background()
+			return [2]int{len(must(b.store.DueReceipts(ctx, 0, 10))), len(must(b.store.DueReads(ctx, "", 0, 10)))}
+		}
+		for _, c := range []struct {
+			typ  string
+			want [2]int
+		}{{stanza.ReceiptRetry, [2]int{1, 1}}, {stanza.ReceiptDelivered, [2]int{0, 1}}, {stanza.ReceiptRead, [2]int{0, 0}}} {
+			b.push(&stanza.Ack{Class: "receipt", ID: "A0", From: p.jid, Type: c.typ})
+			pass(5 * time.Second)
+			if got := due(); got != c.want {
+				t.Errorf("after an ack of type %q %v are due, want %v", c.typ, got, c.want)
+			}
+		}
+	})
+}
+
 func TestWhatIsReadWithoutAStreamIsToldAfterTheNextLogin(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := b.g.phone("1")
@@ -246,12 +300,13 @@ func TestAMessageMayBeReadBeforeItIsSettled(t *testing.T) {
 		p := b.g.phone("1")
 		b.m.deliver = func(in *interop.Inbound) error {
 			if in.MessageID == "A1" {
+				defer time.Sleep(time.Second)
 				return b.a.MarkRead(context.Background(), in.Chat, "A1") // it is in the room while Deliver runs
 			}
 			return nil
 		}
-		b.says(p, "A", 3)
-		settle()
+		b.says(p, "A", 2)
+		pass(2 * time.Second)
 		b.sees(func() {
 			var read []string
 			for _, id := range p.read {
