@@ -73,13 +73,36 @@ func TestOtherKindsFromWhatsAppAreShownAsWhatTheyAre(t *testing.T) {
 		s.phoneSends(ben, parts.Content{Kind: "raw", Message: []byte{0x82, 0xf1, 0x04, 0x02, 0x0a, 0x00}})
 		says(s, "does not know")
 	})
+	s.part("a photo that is to be seen once", func(s *scene) {
+		s.phoneSends(ben, parts.Content{Kind: "image", Data: photo(s.t), Caption: "look quickly", ViewOnce: true})
+		if got := says(s, "view-once"); got.Message().MsgType != "m.notice" {
+			s.t.Errorf("it is %s", got.Content)
+		}
+	})
 	s.part("a timer for disappearing messages", func(s *scene) {
 		s.phoneSends(ben, parts.Content{Kind: "timer", Seconds: 86400})
 		s.roomShows(room, "the timer", func(e *parts.Event) bool { return strings.Contains(e.Message().Body, "1 day") })
+		s.phoneSends(ben, raw(s.t, &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
+			Type: waE2E.ProtocolMessage_EPHEMERAL_SETTING.Enum(), EphemeralExpiration: proto.Uint32(1),
+		}}))
+		goes := s.toMatrix(room, ben, "this goes")
+		s.ok(s.person.Read(s.ctx, room, goes.ID))
+		s.roomShows(room, "its end", func(e *parts.Event) bool { return e.Removes() == goes.ID })
 		s.phoneSends(ben, parts.Content{Kind: "timer"})
 		s.roomShows(room, "the timer's end", func(e *parts.Event) bool { return strings.Contains(e.Message().Body, "Turned off") })
 	})
 	s.toMatrix(room, ben, "and the chat goes on")
+}
+
+func TestAPhotoThatIsToBeSeenOnceIsShownWhereTheAdminWantsIt(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{config: map[string]any{"network.media.view_once": "show"}})
+	ben := s.phone("Ben", true)
+	room := s.startChat(ben)
+	picture := photo(t)
+	s.phoneSends(ben, parts.Content{Kind: "image", Data: picture, Caption: "look quickly", ViewOnce: true})
+	got := s.roomShows(room, "the photo", func(e *parts.Event) bool { return e.Message().MsgType == "m.image" })
+	s.hasFile(shown(t, got.Content), picture)
 }
 
 func TestOtherKindsFromMatrixGoAsReadableText(t *testing.T) {
