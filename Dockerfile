@@ -16,7 +16,7 @@ RUN go build -tags goolm -trimpath -o /postern \
 
 FROM ${RUNTIME}
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates \
+    && apt-get install -y --no-install-recommends ca-certificates ffmpeg \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1337 --user-group --home-dir /data --shell /usr/sbin/nologin postern \
     && install -d -o postern -g postern /data
