@@ -110,8 +110,12 @@ func TestNoPlaintextStandsInTheQueueTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		const canary = "CANARY-4711"
-		row := &interop.OutRow{Seq: 5, Chat: peer.Chat, EventID: "$e", StanzaID: "3EB0", Parts: 1, Plaintext: []byte(canary)}
+		row := &interop.OutRow{Seq: 5, Chat: peer.Chat, EventID: "$e", StanzaID: "3EB0", Parts: 1, Plaintext: []byte(canary), Fallback: []byte(canary)}
 		if err = s.InsertOutbound(ctx, []*interop.OutRow{row}); err != nil {
+			t.Fatal(err)
+		}
+		made := &interop.OutRow{Seq: 6, Chat: peer.Chat, EventID: "$f", StanzaID: "3EB1", Parts: 1, Recipe: []byte(canary)}
+		if err = s.InsertOutbound(ctx, []*interop.OutRow{made}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err = s.SetStanza(ctx, "3EB0", []byte(canary), 1); err != nil {
@@ -121,18 +125,27 @@ func TestNoPlaintextStandsInTheQueueTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen := 0
-		for _, query := range []string{"SELECT payload FROM postern_in", "SELECT plaintext FROM postern_out", "SELECT stanza FROM postern_out"} {
-			var b []byte
-			if err = db.Raw().QueryRow(ctx, query).Scan(&b); err != nil {
-				t.Fatal(err)
+		look := func(queries ...string) {
+			for _, query := range queries {
+				var b []byte
+				if err = db.Raw().QueryRow(ctx, query).Scan(&b); err != nil {
+					t.Fatal(err)
+				}
+				if len(b) <= len(canary) || bytes.Contains(b, []byte(canary)) {
+					t.Errorf("%s: not sealed", query)
+				}
+				seen++
 			}
-			if len(b) <= len(canary) || bytes.Contains(b, []byte(canary)) {
-				t.Errorf("%s: not sealed", query)
-			}
-			seen++
 		}
-		if seen != 3 {
-			t.Errorf("%d columns looked at, want 3", seen)
+		const one, two = " FROM postern_out WHERE stanza_id='3EB0'", " FROM postern_out WHERE stanza_id='3EB1'"
+		look("SELECT payload FROM postern_in", "SELECT plaintext"+one, "SELECT fallback"+one, "SELECT stanza"+one, "SELECT recipe"+two)
+		prepared := &interop.Prepared{Plaintext: []byte(canary), Fallback: []byte(canary), Type: "text"}
+		if ok, err := s.SetPrepared(ctx, "3EB1", prepared, 1); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		look("SELECT plaintext"+two, "SELECT fallback"+two)
+		if seen != 7 {
+			t.Errorf("%d columns looked at, want 7", seen)
 		}
 	})
 }

@@ -58,3 +58,11 @@ func CommitOutcome(err error) string { return commitOutcome(err).String() }
 
 // LeaseFile is where the lock of a SQLite database lies.
 func (db *DB) LeaseFile() string { return db.place.file }
+
+// OpenVersion opens a database with the tables of an earlier version.
+func OpenVersion(ctx context.Context, cfg Config, version int) (*DB, error) {
+	whole := upgradeTable
+	defer func() { upgradeTable = whole }()
+	upgradeTable = upgradeTable[:version]
+	return Open(ctx, cfg)
+}
