@@ -223,12 +223,12 @@ func TestAReactionThatIsReplacedWhileMatrixIsAwayIsHandledAgain(t *testing.T) {
 	w := newWorld(t)
 	w.own("MINE", "$mine")
 	w.fromPerson("$r1", "m.reaction", related("m.annotation", "$mine", map[string]any{"key": "👍"}))
-	w.matrix.before = refuseRedactions(502)
+	w.matrix.setBefore(refuseRedactions(502))
 	w.fromPerson("$r2", "m.reaction", related("m.annotation", "$mine", map[string]any{"key": "🎉"}))
 	if got := w.reactionsOn("$mine"); len(got) != 1 || got[0] != "👍" {
 		t.Errorf("after a failure: %v", got)
 	}
-	w.matrix.before = nil
+	w.matrix.setBefore(nil)
 	w.restart()
 	w.fromPerson("$r2", "m.reaction", related("m.annotation", "$mine", map[string]any{"key": "🎉"}))
 	if got := w.reactionsOn("$mine"); len(got) != 1 || got[0] != "🎉" {
@@ -477,6 +477,13 @@ func TestTheIDThatTheOtherSideHasIsLearntFromTheStatus(t *testing.T) {
 	if err := w.client.Status(t.Context(), status); err != nil || !strings.Contains(w.notices(), "Your reaction was not delivered") {
 		t.Errorf("the person reads %q (%v)", w.notices(), err)
 	}
+}
+
+// troubled lets the homeserver answer as trouble says, nil for as it should.
+func (w *world) troubled(trouble func(*http.Request) int) {
+	w.matrix.mu.Lock()
+	defer w.matrix.mu.Unlock()
+	w.matrix.before = trouble
 }
 
 // refuseRedactions lets the homeserver answer redactions with a status.
