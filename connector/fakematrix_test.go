@@ -55,7 +55,8 @@ type fakeMatrix struct {
 	txns    map[string]id.EventID
 	uploads map[string][]byte
 	calls   []string
-	// trouble, if set, is asked for each request: a status to answer with, before or after it was done, or a negative number for no answer.
+	// before and after, if set, are asked for each request: a status to answer with, before or after it was done, a negative number for no
+	// answer, 0 for the usual one.
 	before, after func(r *http.Request) int
 	changed       chan struct{}
 }
@@ -69,6 +70,18 @@ func (f *fakeMatrix) restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.txns = map[string]id.EventID{}
+}
+
+func (f *fakeMatrix) setBefore(before func(r *http.Request) int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = before
+}
+
+func (f *fakeMatrix) setAfter(after func(r *http.Request) int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.after = after
 }
 
 // RoundTrip implements http.RoundTripper.

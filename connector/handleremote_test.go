@@ -268,13 +268,13 @@ func TestEveryKindOfSendArrivesOnceThoughTheHomeserverAnswersNothing(t *testing.
 					c.setup(w)
 				}
 				cut := true
-				w.matrix.after = func(r *http.Request) int {
+				w.matrix.setAfter(func(r *http.Request) int {
 					if cut && strings.Contains(r.URL.Path, c.path) {
 						cut = false
 						return -1
 					}
 					return 0
-				}
+				})
 				in := w.inbound("X", c.msg(w))
 				if err := w.client.Deliver(t.Context(), in); err == nil || cut {
 					t.Fatalf("delivery without an answer: %v (cut %v)", err, !cut)
@@ -300,12 +300,12 @@ func TestAnErrorOfTheHomeserverLosesNoRedaction(t *testing.T) {
 	w := newWorld(t)
 	w.say("A", "hello")
 	w.deliver("R", reaction("A", true, "😂"))
-	w.matrix.before = func(r *http.Request) int {
+	w.matrix.setBefore(func(r *http.Request) int {
 		if strings.Contains(r.URL.Path, "/redact/") {
 			return 500
 		}
 		return 0
-	}
+	})
 	changed, gone := w.inbound("R2", reaction("A", true, "👍")), w.inbound("D", revoke("A"))
 	for _, in := range []*interop.Inbound{changed, gone} {
 		if err := w.client.Deliver(t.Context(), in); err == nil || errors.Is(err, interop.ErrNoTarget) {
@@ -313,7 +313,7 @@ func TestAnErrorOfTheHomeserverLosesNoRedaction(t *testing.T) {
 		}
 	}
 	w.expect("m.room.message hello", "m.reaction 😂")
-	w.matrix.before = nil
+	w.matrix.setBefore(nil)
 	if err := w.client.Deliver(t.Context(), changed); err != nil {
 		t.Fatal(err)
 	}
@@ -329,12 +329,12 @@ func TestAReadReceiptNeverGoesBack(t *testing.T) {
 	w.ownAt("A", "$a", time.Now())
 	w.ownAt("B", "$b", time.Now().Add(time.Second))
 	var markers []string
-	w.matrix.before = func(r *http.Request) int {
+	w.matrix.setBefore(func(r *http.Request) int {
 		if strings.HasSuffix(r.URL.Path, "/read_markers") {
 			markers = append(markers, r.URL.Query().Get("user_id"))
 		}
 		return 0
-	}
+	})
 	for _, evt := range []id.EventID{"$b", "$a", "$b", "$unknown"} {
 		err := w.client.Status(t.Context(), interop.OutStatus{EventID: evt.String(), RoomID: fakeRoom.String(), Chat: w.peer.Chat, State: interop.OutRead, At: time.Now()})
 		if err != nil {

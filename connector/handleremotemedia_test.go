@@ -88,20 +88,20 @@ func TestWhatCannotBeFetchedIsNamedAndTheTextBehindItArrives(t *testing.T) {
 			w.connector.matrix.MediaConfig.UploadSize = 10
 		}},
 		{"the homeserver refuses its size", "larger than your homeserver takes", func(w *world, m *waE2E.ImageMessage) {
-			w.matrix.before = func(r *http.Request) int {
+			w.matrix.setBefore(func(r *http.Request) int {
 				if strings.HasSuffix(r.URL.Path, "/upload") {
 					return 413
 				}
 				return 0
-			}
+			})
 		}},
 		{"the homeserver refuses it", "your homeserver does not take it", func(w *world, m *waE2E.ImageMessage) {
-			w.matrix.before = func(r *http.Request) int {
+			w.matrix.setBefore(func(r *http.Request) int {
 				if strings.HasSuffix(r.URL.Path, "/upload") {
 					return 403
 				}
 				return 0
-			}
+			})
 		}},
 		{"the host is out of order", "could not be fetched in time", func(w *world, m *waE2E.ImageMessage) {
 			w.host.answers(func(rw http.ResponseWriter, r *http.Request) bool { rw.WriteHeader(503); return true })
@@ -255,13 +255,13 @@ func TestAPlaceholderThatMayBeInTheRoomIsNotFollowedByTheFileAsASecondMessage(t 
 	w.client.arrivals.patience = time.Millisecond
 	_, release := w.slow()
 	cut := true
-	w.matrix.after = func(r *http.Request) int {
+	w.matrix.setAfter(func(r *http.Request) int {
 		if cut && strings.Contains(r.URL.Path, "/send/") {
 			cut = false
 			return -1
 		}
 		return 0
-	}
+	})
 	in := w.inbound("A", w.host.image(t, "/v/t/a", "look", png(3, 2)))
 	if err := w.client.Deliver(t.Context(), in); err == nil {
 		t.Fatal("delivered though the homeserver did not answer")
@@ -280,18 +280,18 @@ func TestAPlaceholderThatMayBeInTheRoomIsNotFollowedByTheFileAsASecondMessage(t 
 
 func TestAFileThatWasUploadedIsNotFetchedAgainWhenItsEventIsSentAgain(t *testing.T) {
 	w := newWorld(t)
-	w.matrix.before = func(r *http.Request) int {
+	w.matrix.setBefore(func(r *http.Request) int {
 		if strings.Contains(r.URL.Path, "/send/") {
 			return -1
 		}
 		return 0
-	}
+	})
 	in := w.inbound("A", w.host.image(t, "/v/t/a", "look", png(3, 2)))
 	if err := w.client.Deliver(t.Context(), in); err == nil {
 		t.Fatal("delivered though the homeserver did not answer")
 	}
 	w.restart()
-	w.matrix.before = nil
+	w.matrix.setBefore(nil)
 	if err := w.client.Deliver(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
@@ -399,12 +399,12 @@ func TestTypingIsShownByTheGhost(t *testing.T) {
 	w := newWorld(t)
 	w.say("A", "hello")
 	var puts []string
-	w.matrix.before = func(r *http.Request) int {
+	w.matrix.setBefore(func(r *http.Request) int {
 		if strings.Contains(r.URL.Path, "/typing/") {
 			puts = append(puts, r.URL.Path)
 		}
 		return 0
-	}
+	})
 	for _, typing := range []bool{true, true, false} {
 		w.client.Typing(t.Context(), typingOf(w.peer, typing, typing))
 	}
@@ -432,13 +432,13 @@ func TestWhatWasFetchedIsNotReadableByOthers(t *testing.T) {
 func TestAHomeserverThatIsAwayIsWaitedFor(t *testing.T) {
 	w := newWorld(t)
 	left := 10
-	w.matrix.before = func(r *http.Request) int {
+	w.matrix.setBefore(func(r *http.Request) int {
 		if strings.HasSuffix(r.URL.Path, "/upload") && left > 0 {
 			left--
 			return []int{-1, 502, 503, 429}[left%4]
 		}
 		return 0
-	}
+	})
 	w.deliver("A", w.host.image(t, "/v/t/a", "look", png(3, 2)))
 	if list := w.expect("m.room.message look"); list[0].Content["msgtype"] != "m.image" || w.host.times("/v/t/a") != 1 {
 		t.Errorf("shown as %v, fetched %d times", list[0].Content["msgtype"], w.host.times("/v/t/a"))
@@ -447,12 +447,12 @@ func TestAHomeserverThatIsAwayIsWaitedFor(t *testing.T) {
 
 func TestAFileThatMakesTheHomeserverFailIsGivenUp(t *testing.T) {
 	w := newWorld(t)
-	w.matrix.before = func(r *http.Request) int {
+	w.matrix.setBefore(func(r *http.Request) int {
 		if strings.HasSuffix(r.URL.Path, "/upload") {
 			return 500
 		}
 		return 0
-	}
+	})
 	w.deliver("A", w.host.image(t, "/v/t/a", "look", png(3, 2)))
 	w.expect("m.room.message could not be fetched in time")
 }

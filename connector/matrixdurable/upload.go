@@ -21,6 +21,9 @@ import (
 // ErrTooLargeForMatrix: the homeserver does not take files of that size.
 var ErrTooLargeForMatrix = errors.New("matrixdurable: upload: too large for the homeserver")
 
+// ErrNoAnswer: the homeserver was not reached, or went away.
+var ErrNoAnswer = errors.New("matrixdurable: upload: no connection to the homeserver")
+
 // ErrStalled: the homeserver took or sent nothing for too long.
 var ErrStalled = errors.New("matrixdurable: upload: no progress")
 
@@ -86,7 +89,7 @@ type Uploaded struct {
 
 // Upload uploads a file as user, who is the bot or a ghost. Repeating it makes another copy, which does no harm.
 //
-// Errors: ErrTooLargeForMatrix, ErrStalled, a mautrix.HTTPError for what the homeserver refuses, the context's and the network's.
+// Errors: ErrTooLargeForMatrix, ErrStalled, ErrNoAnswer, a mautrix.HTTPError for what the homeserver refuses, and the context's.
 func (u *Uploads) Upload(ctx context.Context, user id.UserID, f File) (Uploaded, error) {
 	if limit := u.Limit(); limit > 0 && f.Size > limit {
 		return Uploaded{}, ErrTooLargeForMatrix
@@ -146,12 +149,12 @@ func (u *Uploads) post(ctx context.Context, user id.UserID, body io.Reader, f Fi
 	}
 	resp, err := u.client.Do(req)
 	if err != nil {
-		return "", err
+		return "", ErrNoAnswer // what the client says of it would name the file
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxUploadAnswer))
 	if err != nil {
-		return "", err
+		return "", ErrNoAnswer
 	}
 	if resp.StatusCode == http.StatusRequestEntityTooLarge {
 		return "", ErrTooLargeForMatrix

@@ -121,6 +121,15 @@ func TestWhatTheHomeserverDoesNotTakeIsTold(t *testing.T) {
 	}
 }
 
+func TestAnErrorOfAnUploadDoesNotNameTheFile(t *testing.T) {
+	u := uploadsTo(t, nil)
+	u.client.Transport = roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("dial 10.0.0.1: refused") })
+	_, err := u.Upload(t.Context(), "@ghost:test", File{Body: strings.NewReader("abc"), Size: 3, Name: "secret.pdf"})
+	if !errors.Is(err, ErrNoAnswer) || !Away(err) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "10.0") || strings.Contains(err.Error(), "ghost") {
+		t.Errorf("the error says %v", err)
+	}
+}
+
 func TestAnAnswerBeforeTheEndOfTheFileIsNoSuccess(t *testing.T) {
 	u := uploadsTo(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadFull(r.Body, make([]byte, 2))
