@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 )
 
 // place returns where conversions wait for their turn.
@@ -157,7 +158,7 @@ func (t *Tool) waveform(ctx context.Context, path string, samples int) ([]byte, 
 	args := append([]string{"-nostdin", "-hide_banner", "-v", "quiet", "-max_alloc", maxAlloc, "-threads", "1"}, from...)
 	args = append(args, "-map", "0:a:0", "-vn", "-sn", "-dn", "-ac", "1", "-ar", "8000", "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1")
 	l := loudness{each: 80}
-	err = t.run(ctx, job{program: t.ffmpeg, args: args, limit: 5 * quick, place: t.short, printed: l.read})
+	err = t.run(ctx, job{program: t.ffmpeg, args: args, dir: filepath.Dir(path), limit: 5 * quick, place: t.short, printed: l.read})
 	if err != nil {
 		return nil, err
 	}

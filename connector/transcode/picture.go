@@ -8,6 +8,7 @@ import (
 	"image"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/buckket/go-blurhash"
@@ -112,7 +113,7 @@ func (t *Tool) frame(ctx context.Context, path string, p probed, side int) (imag
 		"-vf", fmt.Sprintf("scale=w=%d:h=%d:force_original_aspect_ratio=decrease,setsar=1", side, side),
 		"-threads", "1", "-c:v", "png", "-f", "image2pipe", "pipe:1")
 	var printed bytes.Buffer
-	err = t.run(ctx, job{program: t.ffmpeg, args: args, limit: quick, place: t.short, printed: func(r io.Reader) error {
+	err = t.run(ctx, job{program: t.ffmpeg, args: args, dir: filepath.Dir(path), limit: quick, place: t.short, printed: func(r io.Reader) error {
 		_, _ = printed.ReadFrom(io.LimitReader(r, 4*2048*2048))
 		return nil
 	}})

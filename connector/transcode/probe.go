@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -154,7 +155,7 @@ func (t *Tool) ask(ctx context.Context, path string, p probed) (probed, error) {
 	}
 	var r report
 	args := append([]string{"-hide_banner", "-v", "quiet", "-print_format", "json", "-show_streams", "-show_format"}, from...)
-	err = t.run(ctx, job{program: t.ffprobe, args: args, limit: quick, place: t.short, printed: func(out io.Reader) error {
+	err = t.run(ctx, job{program: t.ffprobe, args: args, dir: filepath.Dir(path), limit: quick, place: t.short, printed: func(out io.Reader) error {
 		if json.NewDecoder(io.LimitReader(out, maxPrinted)).Decode(&r) != nil {
 			return fmt.Errorf("%w: the prober made nothing of it", ErrConvert)
 		}

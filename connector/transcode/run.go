@@ -107,6 +107,7 @@ func fileURL(path string) (string, error) {
 type job struct {
 	program string
 	args    []string
+	dir     string                // where it runs: the folder of its files
 	printed func(io.Reader) error // reads what the program prints; nil: nobody does
 	limit   time.Duration
 	alive   *atomic.Int64 // counts up while the program gets on; nil: only the limit ends it
@@ -123,7 +124,7 @@ func (t *Tool) run(ctx context.Context, j job) error {
 	limited, cancel := context.WithTimeout(ctx, j.limit)
 	defer cancel()
 	cmd := exec.CommandContext(limited, j.program, j.args...)
-	cmd.Env = environment()
+	cmd.Env, cmd.Dir = environment(), j.dir
 	cmd.WaitDelay = 10 * time.Second
 	var printed io.ReadCloser
 	if j.printed != nil {
@@ -233,13 +234,15 @@ func (t *Tool) convert(ctx context.Context, in, mimetype, out string, place chan
 		return err
 	}
 	args := append([]string{
-		"-nostdin", "-hide_banner", "-v", "quiet", "-max_alloc", maxAlloc, "-progress", "pipe:1", "-y", "-threads", "2",
+		"-nostdin", "-hide_banner", "-v", "quiet", "-max_alloc", maxAlloc, "-progress", "pipe:1", "-y",
+		"-timelimit", fmt.Sprint(int(2 * longest / time.Second)), // of processor time, should we die before it
+		"-threads", "2",
 	}, from...)
 	args = append(args, "-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn", "-threads", "2")
 	args = append(append(args, how...), "-fs", fmt.Sprint(maxMade), to)
 	alive := &atomic.Int64{}
 	err = t.run(ctx, job{
-		program: t.ffmpeg, args: args, limit: longest, alive: alive, place: place, waiting: progress,
+		program: t.ffmpeg, args: args, dir: filepath.Dir(out), limit: longest, alive: alive, place: place, waiting: progress,
 		printed: func(r io.Reader) error { return countProgress(r, alive) },
 	})
 	if err == nil {

@@ -34,7 +34,7 @@ func Scrub(mimetype string, r io.Reader) io.Reader {
 }
 
 // scrubBuffer holds the longest segment of a JPEG.
-const scrubBuffer = 2 + math.MaxUint16 + 1
+const scrubBuffer = 2 + math.MaxUint16 + maxFill
 
 // scrubber carries out what the steps of one format decide.
 type scrubber struct {
@@ -110,9 +110,14 @@ func (s *scrubber) end(n int64) {
 
 // jpegScrub walks the segments of a JPEG (ISO 10918-1, annex B).
 type jpegScrub struct {
+	begun  bool
 	inScan bool // in the picture's data, which ends with the next marker
+	after  bool // there was some of that
 	exif   bool // there was an orientation already
 }
+
+// maxFill is how many bytes may fill up before a marker.
+const maxFill = 64
 
 func (j *jpegScrub) step(s *scrubber) {
 	if j.inScan {
@@ -120,52 +125,59 @@ func (j *jpegScrub) step(s *scrubber) {
 		return
 	}
 	b, ok := s.peek(2)
-	if !ok || b[0] != 0xff || b[1] == 0 {
+	if !ok || b[0] != 0xff || !j.begun && b[1] != 0xd8 {
 		return
 	}
-	marker := b[1]
-	switch {
-	case marker == 0xff: // a byte to fill up
-		s.pass = 1
+	j.begun = true
+	fill := 0 // belongs to the marker
+	for b[1+fill] == 0xff && fill < maxFill {
+		fill++
+		if b, ok = s.peek(2 + fill); !ok {
+			return
+		}
+	}
+	switch marker := b[1+fill]; {
+	case marker == 0, marker == 0xff:
 		return
 	case marker == 0xd8, marker == 0x01, marker >= 0xd0 && marker <= 0xd7: // no length
-		s.pass = 2
+		s.pass = int64(2 + fill)
 		return
 	case marker == 0xd9:
-		s.end(2)
+		s.end(int64(2 + fill))
 		return
 	}
-	if b, ok = s.peek(4); !ok {
+	if b, ok = s.peek(4 + fill); !ok {
 		return
 	}
-	length := int(binary.BigEndian.Uint16(b[2:]))
+	length := int(binary.BigEndian.Uint16(b[2+fill:]))
 	if length < 2 {
 		return
 	}
-	if b, ok = s.peek(2 + length); !ok {
-		return
+	if b, ok = s.peek(2 + fill + length); ok {
+		j.segment(s, b, 4+fill)
 	}
-	j.segment(s, marker, b)
 }
 
-// segment decides about one that is whole in b.
-func (j *jpegScrub) segment(s *scrubber, marker byte, b []byte) {
-	content := b[4:]
-	switch {
+// segment decides about one that is whole in b, whose content begins after its header.
+func (j *jpegScrub) segment(s *scrubber, b []byte, header int) {
+	content, all := b[header:], int64(len(b))
+	switch marker := b[header-3]; {
 	case marker == 0xda:
-		s.pass, j.inScan = int64(len(b)), true
-	case marker == 0xe1 && bytes.HasPrefix(content, []byte(exifMark)) && !j.exif:
-		s.drop = int64(len(b))
-		if o := exifOrientation(bytes.NewReader(content[len(exifMark):])); o > 1 {
-			s.emit, j.exif = orientationSegment(o), true
-		}
+		s.pass, j.inScan, j.after = all, true, true
 	case marker == 0xe2 && bytes.HasPrefix(content, []byte("ICC_PROFILE\x00")), // colours
 		marker == 0xe0, // what JFIF says
 		marker == 0xee, // Adobe's word on colours, without which they come out wrong
 		marker < 0xe0, marker > 0xef:
-		s.pass = int64(len(b))
+		s.pass = all
+	case j.after: // what follows may be data, so this stays between
+		s.emit, s.drop, s.blank = bytes.Clone(b[:header]), int64(header), all-int64(header)
+	case marker == 0xe1 && bytes.HasPrefix(content, []byte(exifMark)) && !j.exif:
+		s.drop = all
+		if o := exifOrientation(bytes.NewReader(content[len(exifMark):])); o > 1 {
+			s.emit, j.exif = orientationSegment(o), true
+		}
 	default:
-		s.drop = int64(len(b))
+		s.drop = all
 	}
 }
 

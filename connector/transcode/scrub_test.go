@@ -102,6 +102,22 @@ func samePixels(a, b image.Image) bool {
 	return true
 }
 
+func TestMetadataBehindFillingAndInsideAPictureIsFound(t *testing.T) {
+	whole := jpegOf(t, corners(16, 16))
+	end := len(whole) - 2
+	filled := append([]byte("\xff\xd8\xff\xff\xff"), gpsExif(1)...)
+	filled = append(filled, whole[2:]...)
+	if out := scrubbed(t, jpegType, filled); !bytes.Equal(out, whole) {
+		t.Errorf("behind filling: %d bytes, want %d", len(out), len(whole))
+	}
+	inside := append(append(bytes.Clone(whole[:end]), gpsExif(6)...), whole[end:]...)
+	out := scrubbed(t, jpegType, inside)
+	hides(t, "inside a picture", out)
+	if len(out) != len(inside) || !samePixels(must(jpeg.Decode(bytes.NewReader(out))), must(jpeg.Decode(bytes.NewReader(whole)))) {
+		t.Errorf("inside a picture: %d bytes of %d", len(out), len(inside))
+	}
+}
+
 func TestTheOrientationIsKeptInAllItsForms(t *testing.T) {
 	for o := range 10 {
 		out := scrubbed(t, "IMAGE/JPEG; x=y", jpegOf(t, corners(8, 8), gpsExif(byte(o))))
@@ -172,7 +188,8 @@ func TestWhatIsNotUnderstoodPassesUnchanged(t *testing.T) {
 		jpegType: {
 			"", "\xff", "no picture", "\xff\xd8", "\xff\xd8\xff", "\xff\xd8\xff\xe1", "\xff\xd8\xff\xe1\x00", "\xff\xd8\xff\xe1\x00\x01more",
 			"\xff\xd8\xff\xe1\xff\xffExif\x00\x00too short", "\xff\xd8\x00\x01", "\xff\xd8\xff\x00", string(whole[:len(whole)/2]),
-			"\xff\xd8\xff\xff\xff\xff", "\xff\xd8\xff\xda\x00\x02data\xff\x00\xff\xd0data\xff",
+			"\xff\xd8\xff\xff\xff\xff", "\xff\xff\xe1\x00\x03xy", "\xff\xe1\x00\x03x", "\xff\xd8" + strings.Repeat("\xff", 100) + "\xe1\x00\x03x",
+			"\xff\xd8\xff\xda\x00\x02data\xff\x00\xff\xd0data\xff",
 		},
 		pngType: {
 			"", "\x89PN", "no picture at all", "\x89PNG\r\n\x1a\n", "\x89PNG\r\n\x1a\n\x00\x00", "\x89PNG\r\n\x1a\n\xff\xff\xff\xfftEXtmore",
