@@ -64,6 +64,13 @@ func TestOtherKindsFromWhatsAppAreShownAsWhatTheyAre(t *testing.T) {
 			s.t.Errorf("it is %s", got.Content)
 		}
 	})
+	s.part("an album", func(s *scene) {
+		s.phoneSends(ben, raw(s.t, &waE2E.Message{AlbumMessage: &waE2E.AlbumMessage{ExpectedImageCount: proto.Uint32(2)}}))
+		says(s, "2 images")
+		for _, caption := range []string{"the first of two", "the second of two"} {
+			s.phonePhoto(room, ben, caption)
+		}
+	})
 	s.part("a kind that cannot be shown", func(s *scene) {
 		s.phoneSends(ben, raw(s.t, &waE2E.Message{OrderMessage: &waE2E.OrderMessage{OrderID: proto.String("1")}}))
 		says(s, "an order")
@@ -119,9 +126,10 @@ func TestOtherKindsFromMatrixGoAsReadableText(t *testing.T) {
 			s.t.Errorf("it is %q", got)
 		}
 	})
+	var poll string
 	s.part("a poll", func(s *scene) {
 		answer := func(id, text string) map[string]any { return map[string]any{"id": id, "org.matrix.msc1767.text": text} }
-		s.say(room, "org.matrix.msc3381.poll.start", map[string]any{
+		poll = s.say(room, "org.matrix.msc3381.poll.start", map[string]any{
 			"org.matrix.msc1767.text": "Where to?",
 			"org.matrix.msc3381.poll.start": map[string]any{
 				"kind": "org.matrix.msc3381.poll.disclosed", "max_selections": 1,
@@ -131,6 +139,15 @@ func TestOtherKindsFromMatrixGoAsReadableText(t *testing.T) {
 		if got := reads(s, "Where to?"); !strings.Contains(got, "1. the lake") || !strings.Contains(got, "2. the hills") {
 			s.t.Errorf("the poll is %q", got)
 		}
+	})
+	s.part("a vote is refused in words", func(s *scene) {
+		vote := s.say(room, "org.matrix.msc3381.poll.response", map[string]any{
+			"m.relates_to":                     map[string]any{"rel_type": "m.reference", "event_id": poll},
+			"org.matrix.msc3381.poll.response": map[string]any{"answers": []string{"a"}},
+		})
+		s.roomShows(room, "a notice", func(e *parts.Event) bool {
+			return e.Sender == s.Bot && e.Message().MsgType == "m.notice" && relatesTo(e, vote)
+		})
 	})
 	s.toPhone(room, ben, "and the chat goes on")
 }

@@ -90,3 +90,19 @@ func TestAMessageThatCannotBeDecryptedLeavesANoticeAndTheChatGoesOn(t *testing.T
 		t.Errorf("%d notices of one message", len(notices))
 	}
 }
+
+func TestANewPhoneOfTheOtherPersonIsSaidAndTheChatGoesOn(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	ben := s.phone("Ben", true)
+	room := s.startChat(ben)
+	s.toPhone(room, ben, "to the old phone")
+	s.toMatrix(room, ben, "from the old phone")
+	s.ok(s.Gatekeeper.Call(s.ctx, http.MethodPost, "/v1/users/"+url.PathEscape(ben.Phone)+"/reinstall", map[string]any{}, nil))
+	s.roomShows(room, "a notice", func(e *parts.Event) bool {
+		m := e.Message()
+		return e.Sender == s.Bot && m.MsgType == "m.notice" && strings.Contains(m.Body, "encryption key has changed")
+	})
+	s.toPhone(room, ben, "to the new phone")
+	s.toMatrix(room, ben, "from the new phone")
+}
