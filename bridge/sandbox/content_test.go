@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -197,4 +198,43 @@ func TestTextBeyondTheLimitIsCutAndComplainedAbout(t *testing.T) {
 		t.Fatalf("%d characters", len(e.Text))
 	}
 	l.complained("65,536")
+}
+
+func TestAWaveformIsSixtyFourValuesUpToAHundred(t *testing.T) {
+	flat := bytes.Repeat([]byte{100}, 64)
+	loud := append(bytes.Clone(flat[1:]), 101)
+	for _, c := range []struct {
+		name string
+		wave []byte
+		ptt  bool
+		odd  string // "" is none
+	}{
+		{"sixty-four", flat, true, ""}, {"none", nil, true, ""}, {"sixty-three", flat[1:], true, "64 values"}, {"one too high", loud, true, "64 values"},
+		{"empty", []byte{}, true, "64 values"}, {"on a song", flat, false, "no voice message"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLab(t, quickRules(nil))
+			p := l.ready()
+			s := l.store([]byte("x"), media.Audio)
+			g := s.picture()
+			m := &waE2E.AudioMessage{
+				Mimetype: proto.String("audio/ogg; codecs=opus"), PTT: &c.ptt, Waveform: c.wave, FileSHA256: g.FileSHA256, FileEncSHA256: g.FileEncSHA256,
+				MediaKey: g.MediaKey, FileLength: g.FileLength, DirectPath: g.DirectPath, MediaKeyTimestamp: g.MediaKeyTimestamp,
+			}
+			mediaType := "ptt"
+			if !c.ptt {
+				m.Mimetype, mediaType = proto.String("audio/mpeg"), "audio"
+			}
+			sent := p.sealMessage(p.find(ada), &waE2E.Message{AudioMessage: m}, "media", mediaType)
+			p.send(sent)
+			if e := l.event(ada, 0, "the recording", messageIs(sent.ID)); e.Media.Error != "" {
+				t.Error(e.Media.Error)
+			}
+			if c.odd == "" {
+				l.noComplaints()
+			} else {
+				l.complained(c.odd)
+			}
+		})
+	}
 }

@@ -222,3 +222,25 @@ func TestMediaOfADeletedAccountIsNobodysFault(t *testing.T) {
 	}
 	l.noComplaints()
 }
+
+func TestANewPhoneHasTheMediaOfTheOldOneAndGetsWhatWasOnItsWay(t *testing.T) {
+	l := newLab(t, quickRules(nil))
+	p := l.ready()
+	quick, slow := l.store([]byte("quick"), media.Document), l.store([]byte("slow"), media.Document)
+	open := l.gateOn(slow.reference)
+	before := p.sendFile(quick.document("a"))
+	l.event(ada, 0, "the quick file", messageIs(before))
+	after := p.sendFile(slow.document("b"))
+	l.until("it is being fetched", func() bool { return len(l.public.media.requests()) == 3 })
+	l.post("/v1/users/"+ada+"/reinstall", map[string]any{"silent": true}, nil)
+	open()
+	if e := l.event(ada, 0, "the slow file", messageIs(after)); e.Media.Error != "" {
+		t.Error(e.Media.Error)
+	}
+	for id, want := range map[string]string{before: "quick", after: "slow"} {
+		if got, status := l.received(ada, id); status != 200 || string(got) != want {
+			t.Errorf("%s: %d %q", want, status, got)
+		}
+	}
+	l.noComplaints()
+}
