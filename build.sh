@@ -182,6 +182,17 @@ summary() {
   fi
 }
 
+# features LOG: every test that docs/FEATURES.md names has to have passed in the
+# run; one that was skipped or is missing shows nothing.
+features() {
+  local name rc=0
+  while IFS= read -r name; do
+    grep -qF -- "--- PASS: ${name// /_} (" "$1" && continue
+    say "docs/FEATURES.md names a test that did not pass: $name"; rc=1
+  done < <(grep -oE '`Test[^`]+`' docs/FEATURES.md | tr -d '`' | sort -u)
+  return "$rc"
+}
+
 # unraced runs the tests of allocations and times, which the race detector would
 # spoil: those in files named norace_test.go.
 unraced() {
@@ -209,6 +220,7 @@ run_tests() {
     say ""; say "the last lines of each failure ($log has everything):"
     grep -B30 -E '^ *--- FAIL' "$log" | tail -200 || true
   fi
+  features "$log" || rc=1
   summary "$log"
   return "$rc"
 }

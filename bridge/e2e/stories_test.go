@@ -101,6 +101,21 @@ func TestTextKeepsItsFormattingBothWays(t *testing.T) {
 	}
 }
 
+func TestMentionsAndLinksGoAsText(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	ben := s.phone("Ben", true)
+	room := s.startChat(ben)
+	must(s.person.Send(s.ctx, room, "m.room.message", "mention", parts.Message{
+		MsgType: "m.text", Body: "Bob, see this", Format: "org.matrix.custom.html",
+		FormattedBody: `<a href="https://matrix.to/#/@bob:postern.localhost">Bob</a>, see <a href="https://example.org/">this</a>`,
+	}))(t)
+	got := s.phoneSees(ben, "the mention", func(e *parts.PhoneEvent) bool { return strings.Contains(e.Text, "Bob, see this") }).Text
+	if strings.Contains(got, "matrix.to") || !strings.Contains(got, "https://example.org/") {
+		t.Errorf("the phone shows %q", got)
+	}
+}
+
 func TestWhatCannotBeSentIsRefusedVisibly(t *testing.T) {
 	t.Parallel()
 	s := open(t, setting{})
