@@ -31,3 +31,38 @@ func TestTextGoesBothWaysAndIsAcknowledgedBothWays(t *testing.T) {
 	p.m.wait(t, "read", func() bool { return slices.Contains(p.m.states("$event1"), interop.OutRead) })
 	g.blameless()
 }
+
+func TestReadReceiptsAndTypingGoToAPhoneAndComeFromIt(t *testing.T) {
+	g := newGate(t)
+	p := g.enlist(t, interoptest.NewMemStore())
+	p.run(t)
+	p.live(t)
+	chat := p.chat(t, ada)
+	var ids []string
+	for _, text := range []string{"one", "two"} {
+		ids = append(ids, g.says(ada, text))
+	}
+	p.m.wait(t, "both texts", func() bool { return len(p.m.in) == 2 })
+	g.saw(ada, "our delivery receipt", isKind("receipt"))
+	if err := p.a.MarkRead(t.Context(), chat, ids[1]); err != nil {
+		t.Fatal(err)
+	}
+	read := map[any]bool{}
+	g.saw(ada, "that both are read", func(ev map[string]any) bool {
+		if ev["kind"] == "receipt" && ev["type"] == "read" {
+			for _, id := range ev["ids"].([]any) {
+				read[id] = true
+			}
+		}
+		return read[ids[0]] && read[ids[1]]
+	})
+	p.a.Typing(chat, true, false)
+	g.saw(ada, "our typing", func(ev map[string]any) bool { return ev["kind"] == "typing" && ev["state"] == "composing" })
+	p.a.Typing(chat, false, false)
+	g.saw(ada, "its end", func(ev map[string]any) bool { return ev["kind"] == "typing" && ev["state"] == "paused" })
+	g.post("/v1/users/"+ada+"/typing", map[string]any{"to": user, "state": "composing"})
+	p.m.wait(t, "their typing", func() bool { return len(p.m.typing) > 0 && p.m.typing[len(p.m.typing)-1].Composing })
+	g.says(ada, "three")
+	p.m.wait(t, "its end", func() bool { return !p.m.typing[len(p.m.typing)-1].Composing })
+	g.blameless()
+}
