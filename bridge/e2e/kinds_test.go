@@ -149,6 +149,15 @@ func TestOtherKindsFromMatrixGoAsReadableText(t *testing.T) {
 			return e.Sender == s.Bot && e.Message().MsgType == "m.notice" && relatesTo(e, vote)
 		})
 	})
+	s.part("a call is refused in words", func(s *scene) {
+		call := s.say(room, "m.call.invite", map[string]any{
+			"call_id": "1", "version": "1", "party_id": "1", "lifetime": 60_000, "offer": map[string]any{"type": "offer", "sdp": "v=0"},
+		})
+		s.roomShows(room, "a notice", func(e *parts.Event) bool {
+			m := e.Message()
+			return e.Sender == s.Bot && m.MsgType == "m.notice" && relatesTo(e, call) && strings.Contains(m.Body, "Calls are not possible")
+		})
+	})
 	s.toPhone(room, ben, "and the chat goes on")
 }
 
