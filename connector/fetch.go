@@ -90,7 +90,7 @@ func (f *fetcher) open(ctx context.Context, s source, limit int64, progress func
 		cancel(nil)
 		return nil, errOverLimit
 	}
-	b := &fetched{ctx: ctx, cancel: cancel, body: resp.Body, timer: timer, stall: f.stall, left: limit, want: resp.ContentLength, progress: progress}
+	b := &fetched{ctx: ctx, cancel: cancel, body: resp.Body, timer: timer, stall: f.stall, left: limit, progress: progress}
 	b.plain = rawBody{b}
 	if s.file != nil {
 		stream := s.file.DecryptStream(rawBody{b})
@@ -167,12 +167,12 @@ type fetched struct {
 	body   io.ReadCloser
 	timer  *time.Timer
 	stall  time.Duration
-	// left is how much may still come, want how much was announced, -1 for nothing; seen is what has come.
-	left, want, seen int64
-	progress         func()
-	plain            io.Reader
-	opened           io.Closer // the decrypting stream, nil for none
-	end              error
+	// left is how much may still come.
+	left     int64
+	progress func()
+	plain    io.Reader
+	opened   io.Closer // the decrypting stream, nil for none
+	end      error
 }
 
 // rawBody is what comes from the homeserver.
@@ -184,12 +184,10 @@ func (r rawBody) Read(p []byte) (int, error) {
 	f.timer.Reset(f.stall)
 	n, err := f.body.Read(p)
 	f.timer.Stop()
-	f.left, f.seen = f.left-int64(n), f.seen+int64(n)
+	f.left -= int64(n)
 	switch {
 	case f.left < 0:
 		return 0, errOverLimit
-	case err == io.EOF && f.want >= 0 && f.seen != f.want:
-		return n, io.ErrUnexpectedEOF
 	case err != nil && err != io.EOF:
 		err = causeOf(f.ctx, errNoAnswer)
 	}

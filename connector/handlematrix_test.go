@@ -479,13 +479,6 @@ func TestTheIDThatTheOtherSideHasIsLearntFromTheStatus(t *testing.T) {
 	}
 }
 
-// troubled lets the homeserver answer as trouble says, nil for as it should.
-func (w *world) troubled(trouble func(*http.Request) int) {
-	w.matrix.mu.Lock()
-	defer w.matrix.mu.Unlock()
-	w.matrix.before = trouble
-}
-
 // refuseRedactions lets the homeserver answer redactions with a status.
 func refuseRedactions(status int) func(*http.Request) int {
 	return func(r *http.Request) int {
