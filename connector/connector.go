@@ -134,7 +134,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.uploads = matrixdurable.NewUploads(cfg.Matrix)
 	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
-		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices()}, Notices: notices{db.Notices()},
+		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices(), db.Do}, Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: refuse, Carry: carryOther,
 		Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})

@@ -7,6 +7,7 @@ import (
 
 	"maunium.net/go/mautrix/id"
 
+	"postern/connector/killpoint"
 	"postern/connector/matrixdurable"
 	"postern/database"
 )
@@ -15,6 +16,7 @@ import (
 type journal struct {
 	store   database.JournalStore
 	notices database.NoticeStore
+	do      func(ctx context.Context, fn func(ctx context.Context) error) error
 }
 
 var _ matrixdurable.Journal = journal{}
@@ -40,8 +42,22 @@ func toEntries(rows []database.JournalEvent) []matrixdurable.Entry {
 }
 
 func (j journal) Accept(ctx context.Context, txn string, entries []matrixdurable.Entry) ([]matrixdurable.Entry, bool, error) {
+	if killpoint.Armed {
+		return j.acceptArmed(ctx, txn, entries)
+	}
 	rows, known, err := j.store.Accept(ctx, txn, toRows(entries))
 	return toEntries(rows), known, err
+}
+
+// acceptArmed is Accept with a point to die at between writing and committing.
+func (j journal) acceptArmed(ctx context.Context, txn string, entries []matrixdurable.Entry) (stored []matrixdurable.Entry, known bool, err error) {
+	err = j.do(ctx, func(ctx context.Context) error {
+		rows, was, err := j.store.Accept(ctx, txn, toRows(entries))
+		stored, known = toEntries(rows), was
+		killpoint.Hit(killpoint.OutJournalling)
+		return err
+	})
+	return stored, known, err
 }
 
 func (j journal) Merge(ctx context.Context, name, token string, entries []matrixdurable.Entry, waiting func(string) bool) ([]matrixdurable.Entry, error) {

@@ -44,6 +44,7 @@ const (
 // and imports" of ARCHITECTURE.md shows it. A new arrow needs a reason there.
 var table = []row{
 	{"connector/jid", nil, nil},
+	{"connector/killpoint", nil, nil},
 	{"connector/binxml", []string{"connector/jid"}, []string{tokens}},
 	{"connector/noise", nil, []string{"golang.org/x/crypto/", "filippo.io/edwards25519"}},
 	{"connector/media", nil, nil},
@@ -61,7 +62,7 @@ var table = []row{
 		"connector/interop",
 		[]string{
 			"connector/gatekeeper", "connector/profile", "connector/e2ee", "connector/stanza", "connector/binxml",
-			"connector/jid",
+			"connector/jid", "connector/killpoint",
 		},
 		[]string{payloads},
 	},
@@ -70,7 +71,7 @@ var table = []row{
 		[]string{payloads, mautrix + "/event", mautrix + "/id", mautrix + "/format", "golang.org/x/net/html"},
 	},
 	{"connector/mediastore", nil, []string{s3}},
-	{"connector/matrixdurable", nil, []string{mautrix}},
+	{"connector/matrixdurable", []string{"connector/killpoint"}, []string{mautrix}},
 	{"database", nil, []string{"github.com/lib/pq", "github.com/mattn/go-sqlite3"}},
 	{
 		"connector",
@@ -78,7 +79,7 @@ var table = []row{
 			"connector/jid", "connector/binxml", "connector/noise", "connector/issuer", "connector/stanza",
 			"connector/e2ee", "connector/profile", "connector/gatekeeper", "connector/interop",
 			"connector/convert", "connector/media", "connector/transcode", "connector/mediastore", "connector/matrixdurable",
-			"database",
+			"connector/killpoint", "database",
 		},
 		[]string{mautrix, payloads, yaml},
 	},
@@ -108,6 +109,7 @@ var testHelpers = []row{
 	{"connector/mediastore/mediastoretest", []string{"connector/mediastore"}, nil},
 	{"database/databasetest", []string{"database"}, []string{"github.com/lib/pq"}},
 	{"bridge/e2e", []string{"bridge/parts"}, nil},
+	{"bridge/e2e/faults/homeserver", nil, []string{yaml}},
 	{"bridge/fuzz", nil, nil}, // a program, run by ./build.sh fuzz
 	{"docs", nil, nil},
 }

@@ -19,6 +19,7 @@ type BridgeConfig struct {
 	// "homeserver.domain". They are written over what the file has.
 	Settings map[string]any
 	Args     []string // more flags
+	Env      []string // added to the environment of the running bridge
 }
 
 // Bridge is the bridge as a process of its own, with a configuration and a
@@ -183,7 +184,7 @@ func setYAML(node *yaml.Node, path []string, value any) error {
 // Start runs the bridge and waits until it says that it is ready.
 func (b *Bridge) Start(ctx context.Context) error {
 	p, err := Start(ProcessConfig{
-		Name: "the bridge", Path: b.cfg.Postern, Dir: b.cfg.Dir, LogPath: b.LogPath(),
+		Name: "the bridge", Path: b.cfg.Postern, Dir: b.cfg.Dir, LogPath: b.LogPath(), Env: b.cfg.Env,
 		Args: append([]string{"-c", b.ConfigPath()}, b.cfg.Args...),
 	})
 	if err != nil {

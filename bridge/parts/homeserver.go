@@ -26,6 +26,12 @@ type Homeserver struct {
 	proc   *Process
 }
 
+// UseHomeserver is a homeserver that somebody else runs, at url without a slash at the end. Stop leaves it alone; it has no
+// process, so PID, LogPath, Kill and Restart are not to be called.
+func UseHomeserver(kind, url, serverName string) *Homeserver {
+	return &Homeserver{Kind: kind, URL: url, ServerName: serverName}
+}
+
 // PID is the homeserver's process id.
 func (h *Homeserver) PID() int { return h.proc.PID() }
 
@@ -33,7 +39,12 @@ func (h *Homeserver) PID() int { return h.proc.PID() }
 func (h *Homeserver) LogPath() string { return h.proc.LogPath() }
 
 // Stop ends the homeserver in order.
-func (h *Homeserver) Stop() error { return h.proc.Stop() }
+func (h *Homeserver) Stop() error {
+	if h.proc == nil {
+		return nil
+	}
+	return h.proc.Stop()
+}
 
 // Kill ends the homeserver with SIGKILL.
 func (h *Homeserver) Kill() { h.proc.Kill() }

@@ -18,12 +18,15 @@ const IntegratorID = 7
 
 // WorldConfig says what a World is made of.
 type WorldConfig struct {
-	Dir        string         // everything is kept here; carried on if it is there
-	Postern    string         // the program
-	Homeserver string         // "synapse" (default) or "dendrite"
+	Dir        string // everything is kept here; carried on if it is there
+	Postern    string // the program
+	Homeserver string // "synapse" (default) or "dendrite"
+	// Own, if not nil, gives a homeserver of the caller's that loads these registrations; it takes the place of Homeserver.
+	Own        func(registrations []string) (*Homeserver, error)
 	Gatekeeper string         // control address of a running gatekeeper; empty: the built-in sandbox
 	Sandbox    []string       // more flags for the sandbox
 	Settings   map[string]any // more settings of the bridge, by dotted path
+	Env        []string       // added to the bridge's environment
 	Puppets    bool           // the bridge may act as the homeserver's users
 	Progress   func(string)   // told before each step; may be nil
 }
@@ -104,7 +107,7 @@ func (w *World) prepareBridge(cfg WorldConfig) (err error) {
 	for path, value := range cfg.Settings {
 		settings[path] = value
 	}
-	bridge := BridgeConfig{Postern: cfg.Postern, Dir: filepath.Join(cfg.Dir, "bridge"), Settings: settings}
+	bridge := BridgeConfig{Postern: cfg.Postern, Dir: filepath.Join(cfg.Dir, "bridge"), Settings: settings, Env: cfg.Env}
 	if cfg.Homeserver == "dendrite" {
 		bridge.Args = []string{"--ignore-unsupported-server"}
 	}
@@ -156,6 +159,10 @@ func (w *World) startHomeserver(ctx context.Context, cfg WorldConfig) (err error
 	registrations := []string{w.Bridge.RegistrationPath()}
 	if cfg.Puppets {
 		registrations = append(registrations, cfg.puppetRegistration())
+	}
+	if cfg.Own != nil {
+		w.Homeserver, err = cfg.Own(registrations)
+		return err
 	}
 	if cfg.Homeserver == "dendrite" {
 		cfg.Progress("starting Dendrite " + DendriteVersion)

@@ -8,6 +8,7 @@ import (
 
 	"postern/connector/e2ee"
 	"postern/connector/jid"
+	"postern/connector/killpoint"
 	"postern/connector/stanza"
 )
 
@@ -26,6 +27,7 @@ func jids(j ...jid.JID) []jid.JID { return j }
 // acked handles the ack of a message of ours, or the nack that may follow it
 // (PROTOCOL.md 6.1).
 func (o *outbox) acked(ctx context.Context, ack *stanza.Ack) error {
+	killpoint.Hit(killpoint.OutAck)
 	row, err := o.find(ctx, ack.ID, ack.From)
 	if row == nil || err != nil || row.State == PartReplaced {
 		return err
@@ -132,6 +134,9 @@ func (o *outbox) advance(ctx context.Context, rows []*OutRow, state PartState) e
 	if err != nil {
 		return err
 	}
+	if state == PartSent {
+		killpoint.Hit(killpoint.OutSent)
+	}
 	for i, row := range rows {
 		o.finish(row.StanzaID, row.Chat, row.Seq, true)
 		if changed[i] {
@@ -154,6 +159,7 @@ func (o *outbox) receipt(ctx context.Context, r *stanza.Receipt) error {
 	default:
 		return nil // acked and left alone
 	}
+	killpoint.Hit(killpoint.OutReceipt)
 	for ids := r.IDs; len(ids) > 0; {
 		n := min(len(ids), receiptIDs)
 		found, err := o.a.store.OutboundParts(ctx, ids[:n])

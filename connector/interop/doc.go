@@ -3,7 +3,7 @@
 // and nothing happens twice, whatever is killed and whenever.
 //
 // Layer: above gatekeeper and e2ee, below connector. It may import gatekeeper,
-// profile, e2ee, stanza, jid, media and the WhatsApp protobufs. It must not
+// profile, e2ee, stanza, jid, media, killpoint and the WhatsApp protobufs. It must not
 // import anything of Matrix, database or connector: those reach it through
 // Store and Upcalls, which it declares.
 //

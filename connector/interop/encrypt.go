@@ -8,6 +8,7 @@ import (
 
 	"postern/connector/e2ee"
 	"postern/connector/gatekeeper"
+	"postern/connector/killpoint"
 	"postern/connector/stanza"
 )
 
@@ -61,9 +62,11 @@ func (o *outbox) encrypt(ctx context.Context, row *OutRow) error {
 			if err == nil && !ok {
 				err = errStale
 			}
+			killpoint.Hit(killpoint.OutSealing)
 			return err
 		})
 		if err == nil {
+			killpoint.Hit(killpoint.OutSealed)
 			row.Stanza, row.State = frame, PartEncrypted
 			return nil
 		}
@@ -132,6 +135,7 @@ func (o *outbox) write(ctx context.Context, row *OutRow) error {
 	err := stream.SendFrame(ctx, row.Stanza)
 	switch {
 	case err == nil:
+		killpoint.Hit(killpoint.OutWritten)
 		return nil
 	case errors.Is(err, gatekeeper.ErrNotConnected), ctx.Err() != nil:
 		return errOffline

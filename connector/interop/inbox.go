@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern/connector/jid"
+	"postern/connector/killpoint"
 	"postern/connector/stanza"
 )
 
@@ -248,6 +249,9 @@ func (b *inbox) answer(ctx context.Context, turn int, s stanza.Stanza, code int)
 	b.mu.Unlock()
 	if err := b.a.link.send(ctx, turn, ack); err != nil {
 		b.a.log.Debug().Err(err).Msg("ack not sent, the stanza will come again")
+	}
+	if ack.Class == "message" {
+		killpoint.Hit(killpoint.InAcked)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"google.golang.org/protobuf/proto"
+
+	"postern/connector/killpoint"
 )
 
 const (
@@ -320,11 +322,13 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 		return settled, err
 	case row.Kind == KindMessage:
 		receipt, what = ReceiptDue, delivered
+		killpoint.Hit(killpoint.InDelivered)
 	}
 	if err = a.store.FinishInbound(stored, row, state, receipt); err != nil {
 		return settled, err
 	}
 	if receipt == ReceiptDue {
+		killpoint.Hit(killpoint.InFinished)
 		a.receipts.due(row)
 	}
 	return what, nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"postern/connector/killpoint"
 )
 
 const (
@@ -182,6 +184,7 @@ func (n *news) tell(ctx context.Context, chat string, ev eventRef) error {
 			if err != nil {
 				return err
 			}
+			killpoint.Hit(killpoint.OutTold)
 		} else {
 			s.State = reported
 		}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/connector/killpoint"
 	"postern/connector/stanza"
 )
 
@@ -155,6 +156,7 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 		if err := a.store.InsertOutbound(ctx, rows); err != nil {
 			return err
 		}
+		defer killpoint.Hit(killpoint.OutQueueing)
 		if also == nil {
 			return nil
 		}
@@ -168,6 +170,7 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 		a.outbox.drop(rows, true)
 		return nil, err
 	}
+	killpoint.Hit(killpoint.OutQueued)
 	a.outbox.fill(rows)
 	if out.Type != stanza.TypeReaction {
 		a.typing.wrote(out.Chat)

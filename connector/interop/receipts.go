@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern/connector/jid"
+	"postern/connector/killpoint"
 	"postern/connector/stanza"
 )
 
@@ -204,6 +205,9 @@ func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 		return true
 	}
 	err = r.a.link.send(ctx, 0, &stanza.Receipt{ID: ids[0], IDs: ids, To: peer.JID, Type: typ, STS: rows[0].STS})
+	if err == nil {
+		killpoint.Hit(killpoint.InReceipt)
+	}
 	return err == nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"postern/connector/e2ee"
 	"postern/connector/jid"
+	"postern/connector/killpoint"
 	"postern/connector/profile"
 	"postern/connector/stanza"
 )
@@ -33,6 +34,7 @@ const nackUnknown = 488
 // the error of the ack, 0 for none. An error means that nothing was stored.
 func (b *inbox) message(ctx context.Context, turn int, m *stanza.Message) (code int, err error) {
 	a := b.a
+	killpoint.Hit(killpoint.InRead)
 	if !slices.Contains(a.prof.UserServers, m.From.Server) {
 		a.log.Warn().Msg("message from an unknown kind of sender refused")
 		return nackUnknown, nil
@@ -95,6 +97,8 @@ func (in *incoming) open(ctx context.Context) error {
 	usedPreKey := false
 	err := a.signal.Decrypt(ctx, in.m.From, in.m.Enc.Type, in.m.Enc.Data,
 		func(ctx context.Context, plaintext []byte, info e2ee.Opened) error {
+			killpoint.Hit(killpoint.InOpened)
+			defer killpoint.Hit(killpoint.InStoring)
 			row, change, usedPreKey = nil, nil, info.UsedPreKey != nil
 			if info.IdentityChanged {
 				change = identityRow(chat, notice)
@@ -120,6 +124,7 @@ func (in *incoming) open(ctx context.Context) error {
 		a.mail.drop(chat, seq, unsure)
 		return err
 	}
+	killpoint.Hit(killpoint.InStored)
 	if mayChange {
 		a.mail.settle(chat, notice, change)
 	}

@@ -2,7 +2,7 @@
 // between the homeserver and the framework: what the homeserver hands over is on disk before it is
 // acknowledged, and what the bridge sends arrives once however often it is repeated.
 //
-// It may import mautrix, zerolog and go.mau.fi/util, and nothing else of this project; the
+// It may import mautrix, zerolog and go.mau.fi/util, and of this project only killpoint; the
 // database is behind the interface Journal. It implements no section of docs/PROTOCOL.md; it keeps the
 // first three promises on the Matrix side, as docs/ARCHITECTURE.md says under "Making bridgev2
 // durable from outside".

@@ -14,6 +14,8 @@ import (
 	"maunium.net/go/mautrix/bridgev2/matrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"postern/connector/killpoint"
 )
 
 // ErrTryAgain is returned (wrapped or not) by a network connector that could not take a Matrix
@@ -89,6 +91,7 @@ func (f *Framework) Own(user string) bool {
 
 // Handle implements Handler.
 func (f *Framework) Handle(ctx context.Context, e Entry) Outcome {
+	killpoint.Hit(killpoint.OutHanded)
 	evt := f.parse(e)
 	if evt == nil {
 		return Done

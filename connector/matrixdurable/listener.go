@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"postern/connector/killpoint"
 )
 
 // MaxTransaction is the largest transaction body accepted, in bytes. A
@@ -180,6 +182,9 @@ func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
 	if broken > 0 {
 		l.cfg.Log.Warn().Int("count", broken).Msg("Left out events that cannot be read")
 	}
+	if len(durable) > 0 {
+		killpoint.Hit(killpoint.OutTaken)
+	}
 	if err = l.take(r.Context(), txn, durable, fresh(r.Context())); err != nil {
 		// The homeserver keeps the transaction and sends it again.
 		l.failed.Store(true)
@@ -192,6 +197,10 @@ func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, "{}") // a homeserver that has gone away repeats the transaction
+	if killpoint.Armed && len(durable) > 0 {
+		_ = http.NewResponseController(w).Flush() // as above
+		killpoint.Hit(killpoint.OutAnswered)
+	}
 }
 
 // take journals a transaction and hands it on. One that has nothing to keep
@@ -236,6 +245,7 @@ func (l *Listener) store(ctx context.Context, txn string, durable []Entry, fresh
 	if err != nil {
 		return nil, err
 	}
+	killpoint.Hit(killpoint.OutJournalled)
 	if len(stored) > 0 || fresh {
 		looked = l.cfg.Sink.Enqueue(stored, fresh)
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/id"
+
+	"postern/connector/killpoint"
 )
 
 // Transport is the http.RoundTripper of the appservice's client. It leaves all requests as they are but three kinds:
@@ -120,7 +122,13 @@ func (t *Transport) send(req *http.Request, s *Sending, base string, steps []str
 		return nil, err
 	}
 	out := withBody(withPath(req, base+strings.Join(steps[:3], "/")+"/"+identity), body)
+	if killpoint.Armed && steps[2] == "m.room.message" {
+		killpoint.Hit(killpoint.InSending)
+	}
 	resp, err := t.base().RoundTrip(out)
+	if killpoint.Armed && steps[2] == "m.room.message" {
+		killpoint.Hit(killpoint.InAnswered)
+	}
 	switch {
 	case err != nil:
 		s.settle(false, false)
