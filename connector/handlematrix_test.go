@@ -451,6 +451,23 @@ func TestReadingIsToldUpToTheRightMessage(t *testing.T) {
 	if got := strings.Join(due(), ""); got != "ABC" {
 		t.Errorf("read up to now: %s", got)
 	}
+	// Two of the same second: who has read the first has not read the second.
+	second := time.Unix(time.Now().Add(time.Minute).Unix(), 0)
+	for i, stanza := range []string{"D", "E"} {
+		in := w.inbound(stanza, &waE2E.Message{Conversation: proto.String("text " + stanza)})
+		in.Timestamp = second
+		if err := w.client.Deliver(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		row := &interop.InRow{Seq: int64(i + 10), Chat: w.peer.Chat, Class: interop.ClassMessage, ID: stanza, Kind: interop.KindMessage, State: interop.InDone}
+		if err := store.InsertInbound(t.Context(), row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receipt(w.shown("text D"), time.Now())
+	if got := strings.Join(due(), ""); got != "ABCD" {
+		t.Errorf("read up to D: %s", got)
+	}
 	w.client.profile.Features.ReadReceipts = false
 	if err := w.client.HandleMatrixReadReceipt(t.Context(), &bridgev2.MatrixReadReceipt{}); err != nil {
 		t.Errorf("a gatekeeper without them: %v", err)
