@@ -44,6 +44,8 @@ type chat struct {
 	settled bool
 	// open are the items whose last attempt in this process had no known end, waiting those that nothing was sent of.
 	open, waiting map[itemKey]bool
+	// told is the identity of the last status that was to be told.
+	told string
 	// delivered and read are the times of the newest messages that receipts were shown on.
 	delivered, read time.Time
 }
@@ -61,6 +63,16 @@ func (ch *chat) forward(state interop.OutState, at time.Time) bool {
 	}
 	*last = at
 	return true
+}
+
+// telling says whether a status may have been sent before: this process has tried, or the state is from before it. at is when
+// the state was reached.
+func (ch *chat) telling(identity string, at, began time.Time) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	uncertain := ch.told == "" || ch.told == identity || at.Before(began) || at.After(time.Now())
+	ch.told = identity
+	return uncertain
 }
 
 // itemKey names an item of a chat.

@@ -87,8 +87,23 @@ func (c *client) sendStatus(ctx context.Context, room id.RoomID, s interop.OutSt
 		return nil
 	}
 	identity := matrixdurable.Identity("status", s.EventID, s.State.String())
-	_, err := c.connector.matrix.Bot.SendMessageEvent(matrixdurable.Marked(ctx, identity, true), room, event.BeeperMessageStatus, content)
+	sending := &matrixdurable.Sending{
+		Parts: []string{identity}, Uncertain: c.chats.get(s.Chat).telling(identity, s.At, c.connector.began), Settled: after(statusSearch),
+	}
+	_, err := c.connector.matrix.Bot.SendMessageEvent(matrixdurable.WithSending(ctx, sending), room, event.BeeperMessageStatus, content)
 	return c.bearable(err, s)
+}
+
+// statusSearch is how many statuses are looked through for one that may have been sent: a chat's are told one after another, so it is
+// among the newest.
+const statusSearch = 100
+
+// after says of events that they are settled, from the nth on.
+func after(n int) func(context.Context, id.EventID) bool {
+	return func(context.Context, id.EventID) bool {
+		n--
+		return n < 0
+	}
 }
 
 // bearable lets go of a status that Matrix refuses for good: its room is gone, or we are.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -101,7 +102,7 @@ func (t *Transport) send(req *http.Request, s *Sending, base string, steps []str
 	}
 	if s.uncertain() {
 		if s.foundParts() == nil {
-			found, err := t.search(req, s, base+steps[0])
+			found, err := t.search(req, s, base+steps[0], steps[2])
 			if err != nil {
 				s.settle(false, true)
 				return nil, fmt.Errorf("matrixdurable: search room: %w", err)
@@ -170,9 +171,15 @@ type searchResult struct {
 	End string `json:"end"`
 }
 
-// searchFilter asks for what may be a part that sender has sent, or anybody if sender is empty.
-func searchFilter(sender string) (string, error) {
-	filter := map[string]any{"types": []string{"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction"}}
+// sayings are the types of what people say, which may have been another one of these on its way here.
+var sayings = []string{"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction"}
+
+// searchFilter asks for what may be a part of that type that sender has sent, or anybody if sender is empty.
+func searchFilter(sender, kind string) (string, error) {
+	filter := map[string]any{"types": sayings}
+	if !slices.Contains(sayings, kind) {
+		filter["types"] = []string{kind}
+	}
 	if sender != "" {
 		filter["senders"] = []string{sender}
 	}
@@ -182,10 +189,10 @@ func searchFilter(sender string) (string, error) {
 
 // search reads the room backwards, as the sender of the request and only what that sender has sent, until it has
 // found all parts, or something that is known to be older than they are.
-func (t *Transport) search(req *http.Request, s *Sending, room string) (map[string]id.EventID, error) {
+func (t *Transport) search(req *http.Request, s *Sending, room, kind string) (map[string]id.EventID, error) {
 	found := map[string]id.EventID{}
 	sender := req.URL.Query().Get("user_id")
-	filter, err := searchFilter(sender)
+	filter, err := searchFilter(sender, kind)
 	if err != nil {
 		return nil, err
 	}

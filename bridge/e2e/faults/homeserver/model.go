@@ -1,6 +1,7 @@
 package homeserver
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -240,4 +241,28 @@ func (s *Server) Rooms(kind string, match func(e *Event) bool) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// Expect waits for the first event of a room, from its beginning, that match accepts; what says in an error what was waited
+// for.
+func (s *Server) Expect(ctx context.Context, room, what string, match func(*Event) bool) (Event, error) {
+	next := 0
+	for {
+		s.mu.Lock()
+		if r := s.rooms[room]; r != nil {
+			for ; next < len(r.timeline); next++ {
+				if e := r.timeline[next]; match(e) {
+					s.mu.Unlock()
+					return *e, nil
+				}
+			}
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return Event{}, fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+		case <-changed:
+		}
+	}
 }

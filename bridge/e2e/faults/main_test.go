@@ -1,0 +1,77 @@
+package faults_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// bound is generous: only a test that hangs runs into it.
+const bound = 3 * time.Minute
+
+// armed is the program under test.
+var armed string
+
+// scratch is a folder that lives as long as this process.
+var scratch string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	var err error
+	keep := os.Getenv("POSTERN_KEEP")
+	if scratch, err = os.MkdirTemp(keep, "postern-faults-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if keep == "" {
+		defer os.RemoveAll(scratch)
+	}
+	defer closeRigs()
+	if armed = os.Getenv("POSTERN_ARMED"); armed == "" {
+		armed = filepath.Join(scratch, "postern")
+		out, err := exec.Command("go", "build", "-tags", "goolm,killpoints", "-o", armed, "postern/bridge").CombinedOutput()
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "building postern to be killed: %v\n%s", err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// lasting stands in for a test where something is to outlive it: what it is to clean up is done at the end of the process.
+type lasting struct{ testing.TB }
+
+func (lasting) Helper() {}
+func (lasting) Cleanup(fn func()) {
+	atEnd.Lock()
+	defer atEnd.Unlock()
+	atEnd.todo = append(atEnd.todo, fn)
+}
+func (lasting) Error(args ...any)                 { fmt.Fprintln(os.Stderr, args...) }
+func (lasting) Errorf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+func (lasting) Logf(format string, args ...any)   { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+var atEnd struct {
+	sync.Mutex
+	todo []func()
+}
+
+func closeRigs() {
+	rigs.Lock()
+	for _, r := range rigs.open {
+		if err := r.close(); err != nil {
+			fmt.Fprintln(os.Stderr, "closing a world:", err)
+		}
+	}
+	rigs.Unlock()
+	atEnd.Lock()
+	defer atEnd.Unlock()
+	for i := len(atEnd.todo) - 1; i >= 0; i-- {
+		atEnd.todo[i]()
+	}
+}

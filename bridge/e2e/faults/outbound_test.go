@@ -1,0 +1,138 @@
+package faults_test
+
+import (
+	"testing"
+
+	"postern/bridge/e2e/faults/homeserver"
+	"postern/bridge/parts"
+	"postern/connector/killpoint"
+)
+
+// The rows F-09 to F-15: a message of alice's, and the bridge killed on its way to the phone.
+
+// diesOutbound lets alice write while the bridge is to die at a point, and compares. before, if not nil, looks at the world while the
+// bridge is dead.
+func (r *rig) diesOutbound(point string, before func(c *chat)) {
+	r.t.Helper()
+	c := r.newChat()
+	r.ok(r.hs.Pushed(r.ctx))
+	r.arm(point, 1)
+	c.fromMatrix(3)
+	r.dead(point)
+	c.fromPhone(1)
+	c.fromMatrix(1)
+	if before != nil {
+		before(c)
+	}
+	r.run()
+	c.fromPhone(1)
+	c.fromMatrix(1)
+	c.check()
+}
+
+// unseen fails if the phone has more of what alice wrote than what was there before the kill.
+func unseen(c *chat) {
+	c.r.t.Helper()
+	n := 0
+	for _, e := range c.r.phoneEvents(c.ben) {
+		if e.Kind == "message" {
+			n++
+		}
+	}
+	if n != 1 {
+		c.r.t.Errorf("the phone has %d messages, want 1: something was sent before it was stored", n)
+	}
+}
+
+func TestF09KilledBeforeTheJournalTheHomeserverRepeats(t *testing.T) {
+	each(t, func(r *rig) { r.diesOutbound(killpoint.OutTaken, unseen) })
+}
+
+func TestF10KilledWhileJournallingAllOrNothing(t *testing.T) {
+	each(t, func(r *rig) { r.diesOutbound(killpoint.OutJournalling, unseen) })
+}
+
+func TestF11KilledBetweenTheJournalsCommitAndTheAnswer(t *testing.T) {
+	each(t, func(r *rig) { r.diesOutbound(killpoint.OutJournalled, unseen) })
+}
+
+// forgetsPushes is a homeserver that was killed too: what it has noted as handed over it does not hand over again.
+func forgetsPushes(c *chat) { c.r.hs.LosePushes() }
+
+func TestF12KilledAfterTheAnswerBeforeEncrypting(t *testing.T) {
+	t.Run(killpoint.OutAnswered, func(t *testing.T) { each(t, func(r *rig) { r.diesOutbound(killpoint.OutAnswered, nil) }) })
+	for _, point := range []string{killpoint.OutHanded, killpoint.OutQueueing, killpoint.OutQueued} {
+		t.Run(point, func(t *testing.T) { each(t, func(r *rig) { r.diesOutbound(point, unseen) }) })
+	}
+	t.Run("and the homeserver forgets what it has not pushed", func(t *testing.T) {
+		each(t, func(r *rig) { r.diesOutbound(killpoint.OutAnswered, forgetsPushes) })
+	})
+}
+
+func TestF13KilledWhileStoringTheStanzaAllOrNothing(t *testing.T) {
+	each(t, func(r *rig) { r.diesOutbound(killpoint.OutSealing, unseen) })
+}
+
+func TestF14KilledBetweenCommitAndWriteTheSameBytesGoOut(t *testing.T) {
+	each(t, func(r *rig) { r.diesOutbound(killpoint.OutSealed, unseen) })
+}
+
+func TestF15KilledBeforeTheServersAckIsNoted(t *testing.T) {
+	for _, point := range []string{killpoint.OutWritten, killpoint.OutAck, killpoint.OutSent, killpoint.OutReceipt} {
+		t.Run(point, func(t *testing.T) { each(t, func(r *rig) { r.diesOutbound(point, nil) }) })
+	}
+	t.Run("the ack never came", func(t *testing.T) {
+		each(t, func(r *rig) {
+			c := r.newChat()
+			r.ok(r.hs.Pushed(r.ctx))
+			must(r.Gatekeeper.AddFault(r.ctx, parts.Fault{Kind: "no_ack", Identifier: r.identifier, Match: "message", Count: 1}))(r.t)
+			r.arm(killpoint.OutReceipt, 1) // the phone's receipt is there, the ack is not
+			c.fromMatrix(2)
+			r.dead(killpoint.OutReceipt)
+			r.run()
+			c.fromMatrix(1)
+			c.check()
+		})
+	})
+}
+
+// TestF15AStateIsToldOnce: killed after Matrix was told of a state and before that was noted, with a homeserver that knows the
+// transaction id of the first time, and with one that does not.
+func TestF15AStateIsToldOnce(t *testing.T) {
+	for name, before := range map[string]func(c *chat){"the homeserver remembers": nil, "the homeserver has forgotten": forgets} {
+		t.Run(name, func(t *testing.T) { each(t, func(r *rig) { r.diesOutbound(killpoint.OutTold, before) }) })
+	}
+}
+
+// TestF06KilledWhileTheHomeserverStores: it has the event and its answer never comes, or it never got the request.
+func TestF06KilledWhileTheHomeserverStores(t *testing.T) {
+	const place = "/send/m.room.message/"
+	kinds := map[string]struct {
+		fault  homeserver.Fault
+		before func(c *chat)
+	}{
+		"stored, and remembered":  {homeserver.Fault{Cut: true}, nil},
+		"stored, and forgotten":   {homeserver.Fault{Cut: true}, forgets},
+		"the request was refused": {homeserver.Fault{Status: 500, Cut: true}, nil},
+	}
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(r *rig) {
+				c := r.newChat()
+				f := kind.fault
+				f.Method, f.Path, f.Count, f.Between = "PUT", place, 1, r.Bridge.Kill
+				f.Users = func(id string) bool { return id != r.alice.UserID }
+				r.hs.AddFault(f)
+				c.fromPhone(3)
+				<-r.Bridge.Done()
+				if kind.before != nil {
+					kind.before(c)
+				}
+				r.run()
+				c.fromPhone(1)
+				c.fromMatrix(1)
+				c.check()
+			})
+		})
+	}
+}

@@ -1,0 +1,252 @@
+package faults_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/bridge/e2e/faults/homeserver"
+	"postern/bridge/parts"
+	"postern/database/databasetest"
+)
+
+// The databases that everything is tried on.
+const (
+	sqlite   = "SQLite"
+	postgres = "Postgres"
+)
+
+// rig is a world with a logged-in Matrix user, alice, that several tests use one after the other.
+type rig struct {
+	*parts.World
+	hs         *homeserver.Server
+	database   string
+	dir        string
+	alice      *parts.Person
+	management string
+	identifier string
+	orders     string // the file with the kill point's orders
+	log        logScan
+
+	t   *testing.T // the running test
+	ctx context.Context
+}
+
+var rigs = struct {
+	sync.Mutex
+	open map[string]*rig
+}{open: map[string]*rig{}}
+
+// each runs a test on both databases, each time with a bridge that runs and has nothing to do.
+func each(t *testing.T, play func(r *rig)) {
+	for _, database := range []string{sqlite, postgres} {
+		t.Run(database, func(t *testing.T) { play(use(t, database)) })
+	}
+}
+
+// use gives a test the world on a database, made now if there is none yet.
+func use(t *testing.T, database string) *rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	t.Cleanup(cancel)
+	rigs.Lock()
+	defer rigs.Unlock()
+	r := rigs.open[database]
+	if r == nil {
+		r = must(newRig(ctx, t, database))(t)
+		rigs.open[database] = r
+	}
+	r.t, r.ctx = t, ctx
+	t.Cleanup(func() {
+		if t.Failed() {
+			r.abandon()
+		}
+	})
+	r.run()
+	return r
+}
+
+func newRig(ctx context.Context, t *testing.T, database string) (*rig, error) {
+	dir, err := os.MkdirTemp(scratch, strings.ToLower(database)+"-")
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{database: database, dir: dir, orders: filepath.Join(dir, "kill-orders"), t: t, ctx: ctx}
+	settings := map[string]any{"logging.min_level": "trace"}
+	if database == postgres {
+		settings["database.type"], settings["database.uri"] = "postgres", databasetest.PostgresConfig(lasting{t}).URI
+	}
+	if r.hs, err = homeserver.Start("postern.localhost"); err != nil {
+		return nil, err
+	}
+	r.World, err = parts.StartWorld(ctx, parts.WorldConfig{
+		Dir: dir, Postern: armed, Settings: settings, Env: []string{"POSTERN_KILL=" + r.orders},
+		Own: func(registrations []string) (*parts.Homeserver, error) {
+			for _, path := range registrations {
+				raw, err := os.ReadFile(path)
+				if err == nil {
+					err = r.hs.AddService(raw)
+				}
+				if err != nil {
+					return nil, err
+				}
+			}
+			return parts.UseHomeserver("scripted", r.hs.URL(), r.hs.Name()), nil
+		},
+	})
+	if err != nil {
+		r.hs.Close()
+		return nil, err
+	}
+	if r.alice, err = parts.NewPerson(context.WithoutCancel(ctx), r.Homeserver, "alice", "password-of-alice"); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	login, err := r.LogIn(ctx, r.alice)
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	r.management, r.identifier = login.Room, login.Identifier
+	return r, nil
+}
+
+func (r *rig) close() error {
+	if r.alice != nil {
+		r.alice.Close()
+	}
+	err := r.Stop()
+	r.hs.Close()
+	return err
+}
+
+// abandon gives the world up after a failed test, so that the next test begins with one that works, and shows the end of the
+// bridge's log.
+func (r *rig) abandon() {
+	if raw, err := os.ReadFile(r.Bridge.LogPath()); err == nil {
+		r.t.Logf("the end of the bridge's log:\n%s", raw[max(0, len(raw)-6000):])
+	}
+	rigs.Lock()
+	defer rigs.Unlock()
+	if rigs.open[r.database] == r {
+		delete(rigs.open, r.database)
+		r.Bridge.Kill() // or its stop would wait for what does not come
+		if err := r.close(); err != nil {
+			r.t.Logf("closing the world: %v", err)
+		}
+	}
+}
+
+// must fails the test on an error: must(f())(t).
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func (r *rig) ok(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// run starts the bridge unless it runs.
+func (r *rig) run() {
+	r.t.Helper()
+	select {
+	case <-r.Bridge.Done():
+	default:
+		return
+	}
+	r.ok(r.Bridge.Start(r.ctx))
+}
+
+// arm makes the bridge die at the nth hit of a point from now on.
+func (r *rig) arm(point string, nth int) {
+	r.t.Helper()
+	// Renamed into its place, so that the bridge does not read half of it.
+	r.ok(os.WriteFile(r.orders+".new", fmt.Appendf(nil, "%s %d\n", point, nth), 0o600))
+	r.ok(os.Rename(r.orders+".new", r.orders))
+}
+
+// disarm takes the orders back, and says whether they were still there.
+func (r *rig) disarm() bool { return os.Remove(r.orders) == nil }
+
+// dead waits until the bridge has died at its point.
+func (r *rig) dead(point string) {
+	r.t.Helper()
+	select {
+	case <-r.Bridge.Done():
+	case <-r.ctx.Done():
+		r.t.Fatalf("the bridge never came to %s", point)
+	}
+	if r.disarm() {
+		r.t.Fatalf("the bridge ended, and not at %s", point)
+	}
+}
+
+var numbers atomic.Int64
+
+// chat is one chat of alice's, with what was said in it.
+type chat struct {
+	r    *rig
+	ben  parts.Phone
+	room string
+	mark string // in every text
+	*ledger
+}
+
+// newChat opens a chat, says something each way, and waits until nothing of that is under way any more.
+func (r *rig) newChat() *chat {
+	r.t.Helper()
+	n := numbers.Add(1)
+	c := &chat{r: r, mark: fmt.Sprintf("kanarienvogel-%d-%d", time.Now().UnixNano()%1_000_000, n), ledger: &ledger{}}
+	number := fmt.Sprintf("+4915229%06d", 100_000+time.Now().UnixMilli()%400_000+n)
+	c.ben = must(r.Gatekeeper.AddUser(r.ctx, parts.Phone{Phone: number, Name: "Ben " + fmt.Sprint(n), OptedIn: true}))(r.t)
+	must(r.alice.SendText(r.ctx, r.management, "start-chat "+number))(r.t)
+	invite := must(r.alice.ExpectInvite(r.ctx, "the chat", func(i parts.Invite) bool { return !i.Space && i.Shows(c.ben.Name, number) }))(r.t)
+	r.ok(r.alice.Join(r.ctx, invite.Room))
+	c.room = invite.Room
+	c.fromMatrix(1)
+	c.fromPhone(1)
+	c.settled()
+	return c
+}
+
+// fromMatrix lets alice write n texts. Her client repeats what the homeserver did not take.
+func (c *chat) fromMatrix(n int) {
+	c.r.t.Helper()
+	for range n {
+		text := c.matrixText()
+		for {
+			event, err := c.r.alice.Send(c.r.ctx, c.room, "m.room.message", text, parts.Message{MsgType: "m.text", Body: text})
+			if err == nil {
+				c.wroteMatrix(text, event)
+				break
+			}
+			if c.r.ctx.Err() != nil {
+				c.r.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// fromPhone lets the phone write n texts.
+func (c *chat) fromPhone(n int) {
+	c.r.t.Helper()
+	for range n {
+		text := c.phoneText()
+		id := must(c.r.Gatekeeper.Say(c.r.ctx, c.ben.Phone, c.r.identifier, text))(c.r.t)
+		c.wrotePhone(text, id)
+	}
+}
