@@ -183,6 +183,14 @@ func setYAML(node *yaml.Node, path []string, value any) error {
 
 // Start runs the bridge and waits until it says that it is ready.
 func (b *Bridge) Start(ctx context.Context) error {
+	if err := b.Launch(); err != nil {
+		return err
+	}
+	return b.Ready(ctx)
+}
+
+// Launch runs the bridge and does not wait.
+func (b *Bridge) Launch() error {
 	p, err := Start(ProcessConfig{
 		Name: "the bridge", Path: b.cfg.Postern, Dir: b.cfg.Dir, LogPath: b.LogPath(), Env: b.cfg.Env,
 		Args: append([]string{"-c", b.ConfigPath()}, b.cfg.Args...),
@@ -191,5 +199,20 @@ func (b *Bridge) Start(ctx context.Context) error {
 		return err
 	}
 	b.proc = p
-	return waitReady(ctx, p, "the bridge", b.Address+"/_matrix/mau/ready", b.LogPath())
+	return nil
+}
+
+// Ready waits until the running bridge says that it is ready, and fails if it ends before.
+func (b *Bridge) Ready(ctx context.Context) error {
+	return waitReady(ctx, b.proc, "the bridge", b.Address+"/_matrix/mau/ready", b.LogPath())
+}
+
+// ExitCode is what the bridge's process has ended with: -1 if it runs, or ended by a signal.
+func (b *Bridge) ExitCode() int {
+	select {
+	case <-b.proc.Done():
+		return b.proc.cmd.ProcessState.ExitCode()
+	default:
+		return -1
+	}
 }
