@@ -232,11 +232,8 @@ func (m *move) spool(ctx context.Context, body io.Reader) (*mediastore.Object, e
 	} else if info.Size() > m.client.attachmentLimit(m.made.Role) {
 		return nil, errOverLimit
 	}
-	out := io.Reader(reporting{file, m.progress})
-	if m.made.Role != convert.RoleDocument {
-		out = transcode.Scrub(m.made.Mimetype, out)
-	}
-	return m.store(ctx, out)
+	// Also what goes as a document only because it cannot be shown: who sends a picture does not mean to say where it was taken.
+	return m.store(ctx, transcode.Scrub(m.made.Mimetype, reporting{file, m.progress}))
 }
 
 // showable makes a file one that a phone shows, and completes made with what it turns out to be. A file that cannot be made showable goes
