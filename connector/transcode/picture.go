@@ -110,7 +110,7 @@ func (t *Tool) frame(ctx context.Context, path string, p probed, side int) (imag
 	}
 	side = min(side, 2048)
 	args = append(append(args, from...), "-map", "0:V:0", "-an", "-sn", "-dn", "-map_metadata", "-1", "-frames:v", "1",
-		"-vf", fmt.Sprintf("scale=w=%d:h=%d:force_original_aspect_ratio=decrease,setsar=1", side, side),
+		"-vf", fmt.Sprintf("scale=w=min(%d\\,iw):h=min(%d\\,ih):force_original_aspect_ratio=decrease,setsar=1", side, side),
 		"-threads", "1", "-c:v", "png", "-f", "image2pipe", "pipe:1")
 	var printed bytes.Buffer
 	err = t.run(ctx, job{program: t.ffmpeg, args: args, dir: filepath.Dir(path), limit: quick, place: t.short, printed: func(r io.Reader) error {

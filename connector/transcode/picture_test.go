@@ -255,3 +255,11 @@ func distance(a, b image.Image) float64 {
 	}
 	return sum / float64(max(n, 1))
 }
+
+func TestASmallFilmHasNoLargerThumbnail(t *testing.T) {
+	tool := needTool(t)
+	b, w, h, err := tool.Thumbnail(background, sample(t, "silent.mp4"), 64<<10, 800)
+	if err != nil || w != 160 || h != 120 {
+		t.Errorf("%d by %d in %d bytes, %v", w, h, len(b), err)
+	}
+}
