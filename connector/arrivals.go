@@ -18,8 +18,11 @@ import (
 )
 
 const (
-	// mediaPatience is how long a chat waits for an attachment before it goes on without it.
+	// mediaPatience is how long a chat waits for attachments before it goes on without them: for one, or for several that come one after
+	// another. mediaGlance is how long each of them is waited for all the same, and what came within mediaQuick counts for nothing.
 	mediaPatience = time.Minute
+	mediaGlance   = time.Second
+	mediaQuick    = 5 * time.Second
 	// mediaSlots is how many attachments of one login are fetched at a time.
 	mediaSlots = 3
 	// showMin and showMax bound the pauses between attempts to put an attachment in the place of its placeholder.
@@ -31,8 +34,8 @@ const (
 type arrivals struct {
 	client *client
 	slots  chan struct{}
-	// patience and pause are mediaPatience and showMin, but for tests.
-	patience, pause time.Duration
+	// patience, quick and pause are mediaPatience, mediaQuick and showMin, but for tests.
+	patience, quick, pause time.Duration
 
 	mu     sync.Mutex
 	ctx    context.Context // while the login is connected
@@ -56,7 +59,9 @@ type arrival struct {
 }
 
 func newArrivals(c *client) *arrivals {
-	return &arrivals{client: c, slots: make(chan struct{}, mediaSlots), jobs: map[string]*arrival{}, patience: mediaPatience, pause: showMin}
+	return &arrivals{
+		client: c, slots: make(chan struct{}, mediaSlots), jobs: map[string]*arrival{}, patience: mediaPatience, quick: mediaQuick, pause: showMin,
+	}
 }
 
 // open lets attachments be fetched until close, and goes on with what an earlier process has left.
@@ -107,13 +112,14 @@ var errArrivalsClosed = fmt.Errorf("connector: attachment: not connected: %w", c
 
 // start begins to fetch an attachment, or returns what was begun before.
 func (a *arrivals) start(row *database.IncomingMedia, m *convert.IncomingMedia, room id.RoomID, ghost id.UserID) *arrival {
+	deadline := time.Now().Add(a.client.chats.get(row.ChatID).patience(time.Now(), a.patience))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	key := row.ChatID + "/" + row.MessageID
 	if job := a.jobs[key]; job != nil {
 		return job
 	}
-	job := &arrival{key: key, done: make(chan struct{}), deadline: time.Now().Add(a.patience)}
+	job := &arrival{key: key, done: make(chan struct{}), deadline: deadline}
 	if a.ctx == nil {
 		job.end(nil, errArrivalsClosed)
 		return job

@@ -48,6 +48,31 @@ type chat struct {
 	told string
 	// delivered and read are the times of the newest messages that receipts were shown on.
 	delivered, read time.Time
+	// waited is how long was waited for attachments up to waitedAt. It is paid back by the time in which nothing is waited for.
+	waited   time.Duration
+	waitedAt time.Time
+}
+
+// patience is how long an attachment is waited for: longest, less what was waited for those shortly before it. So what stands behind ten slow
+// ones is held up for little longer than what stands behind one.
+func (ch *chat) patience(now time.Time, longest time.Duration) time.Duration {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return max(longest-ch.owed(now), min(longest, mediaGlance))
+}
+
+// hasWaited notes that an attachment was waited for, if it was for longer than what counts for nothing.
+func (ch *chat) hasWaited(from, to time.Time, quick time.Duration) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if to.Sub(from) > quick {
+		ch.waited, ch.waitedAt = ch.owed(from)+to.Sub(from), to
+	}
+}
+
+// owed is what is left of waited; ch.mu is held.
+func (ch *chat) owed(now time.Time) time.Duration {
+	return max(0, ch.waited-max(0, now.Sub(ch.waitedAt)))
 }
 
 // forward says whether a receipt on a message of that time goes forward, and notes it. One that is shown again does.

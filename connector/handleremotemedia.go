@@ -163,10 +163,12 @@ func (c *client) await(ctx context.Context, d *delivery, what *content) (*databa
 	if err != nil {
 		return nil, nil, err
 	}
+	began := time.Now()
 	arrival := c.arrivals.start(row, what.Media, d.portal.MXID, d.ghost(c))
 	if err = arrival.await(ctx); err != nil {
 		return nil, nil, err
 	}
+	c.chats.get(d.Chat).hasWaited(began, time.Now(), c.arrivals.quick)
 	content, fetchErr, came := arrival.result()
 	switch {
 	case !came:
