@@ -151,7 +151,7 @@ func (m *move) thumbnail() source { return source{m.ThumbnailURI, m.ThumbnailFil
 
 // stream puts the attachment into the store in one pass.
 func (m *move) stream(ctx context.Context, body io.Reader) (*mediastore.Object, error) {
-	if m.Role == convert.RoleVideo || m.Role == convert.RoleGIF {
+	if m.Role != convert.RoleDocument {
 		body = transcode.Scrub(m.made.Mimetype, body)
 	}
 	object, err := m.store(ctx, body)

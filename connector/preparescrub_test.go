@@ -6,8 +6,10 @@ import (
 	"image"
 	"image/jpeg"
 	"testing"
+	"time"
 
 	"postern/connector/convert"
+	"postern/connector/media"
 )
 
 // oversized is a JPEG that says it has more pixels than anybody decodes, with EXIF that has a text in it.
@@ -59,5 +61,30 @@ func TestAFileThatIsSentAsAFileArrivesWithAllThatIsInIt(t *testing.T) {
 	}
 	if got := b.arrivedDocument(t, msg.GetDocumentMessage()); !bytes.Equal(got, data) {
 		t.Error("other bytes arrive")
+	}
+}
+
+func TestASoundThatStreamsThroughDoesNotSayWhereItWasTaken(t *testing.T) {
+	const place = "+52.5200+013.4050/"
+	box := func(kind, content string) string {
+		return string(binary.BigEndian.AppendUint32(nil, uint32(len(content)+8))) + kind + content
+	}
+	data := []byte(box("ftyp", "M4A \x00\x00\x00\x00M4A mp42") + box("moov", box("udta", box("\xa9xyz", "\x00\x12\x15\xc7"+place))) +
+		box("mdat", string(someBytes(t, 20_000))))
+	b := newBench(t, 0, serve(data))
+	done, msg, err := b.prepare(t, convert.Attachment{Role: convert.RoleAudio, Size: -1, Duration: time.Second, URI: someURI}, nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := msg.GetAudioMessage()
+	if done.MediaType != "audio" || a.GetFileLength() != uint64(len(data)) {
+		t.Fatalf("%s: %v", done.MediaType, msg)
+	}
+	got := b.arrived(t, media.Audio, a.GetDirectPath(), a.GetMediaKey(), a.GetFileSHA256(), a.GetFileEncSHA256(), a.GetFileLength())
+	if bytes.Contains(got, []byte(place)) {
+		t.Error("the place arrives")
+	}
+	if tail := data[len(data)-20_000:]; !bytes.HasSuffix(got, tail) {
+		t.Error("the sound itself does not arrive")
 	}
 }
