@@ -108,6 +108,7 @@ var testHelpers = []row{
 	{"connector/interop/interoptest", []string{"connector/interop", "connector/e2ee", "connector/jid"}, nil},
 	{"connector/mediastore/mediastoretest", []string{"connector/mediastore"}, nil},
 	{"database/databasetest", []string{"database"}, []string{"github.com/lib/pq"}},
+	{"database/databasetest/disklog", nil, nil},
 	{"bridge/e2e", []string{"bridge/parts"}, nil},
 	{"bridge/e2e/faults/homeserver", nil, []string{yaml}},
 	{"bridge/fuzz", nil, nil}, // a program, run by ./build.sh fuzz
