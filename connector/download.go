@@ -102,8 +102,9 @@ func (h *mediaHost) address(directPath string) (*url.URL, error) {
 			return nil, errMediaPath
 		}
 	}
-	u, err := url.Parse(h.base.String() + directPath)
-	if err != nil || !h.own(u) {
+	whole := h.base.String() + directPath
+	u, err := url.Parse(whole)
+	if err != nil || !h.own(u) || u.String() != whole { // asked for as it is, or not at all
 		return nil, errMediaPath
 	}
 	for step := range strings.SplitSeq(u.Path, "/") {

@@ -57,6 +57,10 @@ func TestAPathLeadsNowhereButToTheMediaHost(t *testing.T) {
 	}
 }
 
+// FuzzAPathLeadsNowhereButToTheMediaHost makes addresses of paths that the other side has chosen: each is refused, or is one on the
+// media host below its base.
+//
+// decoder: download.go:mediaHost.address
 func FuzzAPathLeadsNowhereButToTheMediaHost(f *testing.F) {
 	f.Add("/v/t/1?a=b")
 	f.Add("//elsewhere")
