@@ -29,6 +29,9 @@ usage() {
 ./build.sh bench        print the benchmarks
 ./build.sh fuzz [...]   run every fuzz target and write docs/FUZZING.md
                         [TIME] (default 60s) [-parallel N] [TARGET regexp]
+./build.sh faults [...] kill the bridge at random while both sides write, and check; carries on
+                        where it was stopped: [--messages N] [--log FILE] [--recount]
+./build.sh mutants [NAME] break the bridge on purpose, and show which test notices
 ./build.sh lint         run the linters
 ./build.sh setup        only install what demo and tests need
 TEXT
@@ -262,6 +265,40 @@ fuzz() {
   exec build/fuzz "$@"
 }
 
+# faults [--messages N] [--log FILE] [--recount]: the campaign of random kills, N messages
+# each way. Every kill is a line of FILE; a run carries on from it. --recount only adds it up.
+faults() {
+  need_go
+  local messages=50000 log="$PWD/build/kills.jsonl" recount=""
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --messages) messages="${2:?--messages needs a number}"; shift 2 ;;
+      --log) log="$(realpath -m "${2:?--log needs a file}")"; shift 2 ;;
+      --recount) recount=1; shift ;;
+      *) die "faults: unknown argument $1" ;;
+    esac
+  done
+  mkdir -p build
+  export POSTERN_FAULTS_LOG="$log"
+  if [ -z "$recount" ]; then
+    setup_postgres
+    step "building postern to be killed"
+    go build -tags "$TAGS,killpoints" -o build/postern-killpoints ./bridge
+    step "$messages messages each way, from what $log has"
+    POSTERN_ARMED="$PWD/build/postern-killpoints" POSTERN_FAULTS="$messages" go test -tags "$TAGS" -count=1 -timeout 12h -v \
+      -run '^TestTheCampaignOfRandomKills$' ./bridge/e2e/faults | grep -vE '^=== '
+  fi
+  go test -tags "$TAGS" -count=1 -v -run '^TestTheLogOfKillsAddsUp$' ./bridge/e2e/faults | grep -vE '^(===|---|PASS|ok)'
+}
+
+# mutants [NAME]: needs no more than Go and Postgres.
+mutants() {
+  need_go
+  setup_postgres
+  mkdir -p build && go build -o build/mutants ./bridge/e2e/faults/mutants
+  exec build/mutants -o build/mutants.md "$@"
+}
+
 setup_linters() {
   local dir="$CACHE/golangci-lint-$GOLANGCI_VERSION"
   [ -x "$dir/golangci-lint" ] && return 0
@@ -288,6 +325,8 @@ case "${1:-build}" in
   test) shift; run_tests "$@" ;;
   bench) bench ;;
   fuzz) shift; fuzz "$@" ;;
+  faults) shift; faults "$@" ;;
+  mutants) shift; mutants "$@" ;;
   lint) lint ;;
   setup) setup_all ;;
   help | -h | --help) usage ;;

@@ -110,7 +110,9 @@ var testHelpers = []row{
 	{"database/databasetest", []string{"database"}, []string{"github.com/lib/pq"}},
 	{"database/databasetest/disklog", nil, nil},
 	{"bridge/e2e", []string{"bridge/parts"}, nil},
+	{"bridge/e2e/faults", nil, nil},
 	{"bridge/e2e/faults/homeserver", nil, []string{yaml}},
+	{"bridge/e2e/faults/mutants", nil, nil}, // a program, run by ./build.sh mutants
 	{"bridge/fuzz", nil, nil}, // a program, run by ./build.sh fuzz
 	{"docs", nil, nil},
 }

@@ -64,6 +64,7 @@ func (b *inbox) message(ctx context.Context, turn int, m *stanza.Message) (code 
 	if in.known() {
 		return row.Nack, nil // another ciphertext of what we have
 	}
+	killpoint.Hit(killpoint.InRefused)
 	return a.waits.unreadable(ctx, turn, in, why.RetryReason())
 }
 

@@ -12,6 +12,8 @@ const (
 	InRead = "I1.read"
 	// InOpened: it was decrypted on a copy in memory; nothing was written.
 	InOpened = "I2.opened"
+	// InRefused: it could not be decrypted; nothing was written, and nobody was asked to send it again.
+	InRefused = "I2.refused"
 	// InStoring: everything was written and not committed.
 	InStoring = "I3.storing"
 	// InStored: the commit is on disk, and the ack was not sent.
@@ -64,7 +66,7 @@ const (
 
 // All lists the points, inbound before outbound.
 var All = []string{
-	InRead, InOpened, InStoring, InStored, InAcked, InSending, InAnswered, InDelivered, InFinished, InReceipt,
+	InRead, InOpened, InRefused, InStoring, InStored, InAcked, InSending, InAnswered, InDelivered, InFinished, InReceipt,
 	OutTaken, OutJournalling, OutJournalled, OutAnswered, OutHanded, OutQueueing, OutQueued, OutSealing, OutSealed, OutWritten, OutAck, OutSent,
 	OutTold, OutReceipt,
 }

@@ -9,5 +9,6 @@
 //	POSTERN_SEED          replays a campaign's choices
 //	POSTERN_FAULTS        messages of the campaign, in each direction (default 40; ./build.sh faults sets it)
 //	POSTERN_FAULTS_LOG    file that every kill of the campaign is added to; carried on if it is there
+//	POSTERN_BOUND         how long one test may take (default 3m)
 //	POSTERN_KEEP          folder in which the worlds are left behind
 package faults_test

@@ -28,6 +28,7 @@ type rig struct {
 	*parts.World
 	hs         *homeserver.Server
 	database   string
+	uri        string // of the Postgres database
 	dir        string
 	alice      *parts.Person
 	management string
@@ -81,7 +82,8 @@ func newRig(ctx context.Context, t *testing.T, database string) (*rig, error) {
 	r := &rig{database: database, dir: dir, orders: filepath.Join(dir, "kill-orders"), t: t, ctx: ctx}
 	settings := map[string]any{"logging.min_level": "trace"}
 	if database == postgres {
-		settings["database.type"], settings["database.uri"] = "postgres", databasetest.PostgresConfig(lasting{t}).URI
+		r.uri = databasetest.PostgresConfig(lasting{t}).URI
+		settings["database.type"], settings["database.uri"] = "postgres", r.uri
 	}
 	if r.hs, err = homeserver.Start("postern.localhost"); err != nil {
 		return nil, err
