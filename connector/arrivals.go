@@ -92,13 +92,16 @@ func (a *arrivals) close() {
 func (a *arrivals) takeUp(ctx context.Context) {
 	for pause := a.pause; ; pause = min(pause*2, showMax) {
 		rows, err := a.client.connector.db.IncomingMedia().Wanted(ctx, string(a.client.login.ID))
+		for _, row := range rows {
+			a.resume(row)
+		}
 		if err == nil {
-			for _, row := range rows {
-				a.resume(row)
-			}
 			return
 		}
 		a.client.log.Err(err).Msg("Could not look for attachments to fetch")
+		if errors.Is(err, database.ErrSealBroken) {
+			return // those are lost, and the others were begun
+		}
 		select {
 		case <-ctx.Done():
 			return

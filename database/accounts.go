@@ -144,26 +144,11 @@ func (s AccountStore) one(ctx context.Context, where string, args ...any) (*Acco
 
 func (s AccountStore) many(ctx context.Context, where string, args ...any) ([]*Account, error) {
 	rows, err := s.db.raw.Query(ctx, "SELECT "+accountColumns+" FROM postern_account WHERE "+where+" ORDER BY created_at, id", args...)
+	list, err := unbroken(rows, err, s.scan)
 	if err != nil {
-		return nil, fmt.Errorf("database: list accounts: %w", err)
+		return list, fmt.Errorf("database: list accounts: %w", err)
 	}
-	defer rows.Close()
-	var list []*Account
-	var broken []error
-	for rows.Next() {
-		a, err := s.scan(rows)
-		if errors.Is(err, ErrSealBroken) {
-			broken = append(broken, err)
-			continue
-		} else if err != nil {
-			return nil, fmt.Errorf("database: list accounts: %w", err)
-		}
-		list = append(list, a)
-	}
-	if err = rows.Err(); err != nil {
-		return nil, fmt.Errorf("database: list accounts: %w", err)
-	}
-	return list, errors.Join(broken...)
+	return list, nil
 }
 
 func (s AccountStore) scan(row dbutil.Scannable) (*Account, error) {

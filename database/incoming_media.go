@@ -92,21 +92,22 @@ func (s IncomingMediaStore) Get(ctx context.Context, chatID, messageID string) (
 	return m, nil
 }
 
-// Wanted returns what an account has still to fetch, oldest first.
+// Wanted returns what an account has still to fetch, oldest first. What does not open is left out, and
+// ErrSealBroken comes with the rest.
 func (s IncomingMediaStore) Wanted(ctx context.Context, accountID string) ([]*IncomingMedia, error) {
 	return s.list(ctx, "account_id=$1 AND state=0", accountID)
 }
 
-// Missing returns what could not be fetched in a chat, oldest first.
+// Missing returns what could not be fetched in a chat, oldest first, with ErrSealBroken as Wanted.
 func (s IncomingMediaStore) Missing(ctx context.Context, chatID string) ([]*IncomingMedia, error) {
 	return s.list(ctx, "chat_id=$1 AND state=1", chatID)
 }
 
 func (s IncomingMediaStore) list(ctx context.Context, where string, args ...any) ([]*IncomingMedia, error) {
 	rows, err := s.db.raw.Query(ctx, "SELECT "+incomingMediaColumns+" FROM postern_incoming_media WHERE "+where+" ORDER BY timestamp, message_id", args...)
-	list, err := dbutil.NewRowIterWithError(rows, s.scan, err).AsList()
+	list, err := unbroken(rows, err, s.scan)
 	if err != nil {
-		return nil, fmt.Errorf("database: list incoming media: %w", err)
+		return list, fmt.Errorf("database: list incoming media: %w", err)
 	}
 	return list, nil
 }

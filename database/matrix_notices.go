@@ -42,18 +42,19 @@ func (s NoticeStore) Add(ctx context.Context, n *Notice) error {
 }
 
 // Waiting returns notices that are not sent, at most limit: untried ones first, then the oldest, so that those
-// which do not get through keep no others back.
+// which do not get through keep no others back. One that does not open is left out, and ErrSealBroken
+// comes with the others.
 func (s NoticeStore) Waiting(ctx context.Context, limit int) ([]Notice, error) {
 	rows, err := s.db.raw.Query(ctx, `
 		SELECT id, room_id, content, tried FROM postern_notice WHERE sent_at IS NULL ORDER BY tried, created_at, id LIMIT $1`, limit)
-	list, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (n Notice, err error) {
+	list, err := unbroken(rows, err, func(row dbutil.Scannable) (n Notice, err error) {
 		if err = row.Scan(&n.ID, &n.RoomID, &n.Content, &n.Tried); err == nil {
 			n.Content, err = s.db.Unseal(noticeContent, n.ID, 1, n.Content)
 		}
 		return n, err
-	}, err).AsList()
+	})
 	if err != nil {
-		return nil, fmt.Errorf("database: list notices: %w", err)
+		return list, fmt.Errorf("database: list notices: %w", err)
 	}
 	return list, nil
 }

@@ -291,8 +291,8 @@ func checkCoverage(t *testing.T, run *powerRun) {
 	}
 }
 
-// F-43. Which states there are depends on how the goroutines of the run met; the files of one that fails are kept
-// with -artifacts.
+// F-43. Which states there are depends on how the goroutines of the run met; t.ArtifactDir has the files of one
+// that fails.
 func TestAfterAPowerCutNothingThatWasReportedCommittedIsMissing(t *testing.T) {
 	run := recordRun(t, 500, "")
 	c, disk := newPowerChecker(t, run)

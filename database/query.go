@@ -41,3 +41,28 @@ func execOne(ctx context.Context, raw *dbutil.Database, what, query string, args
 func storableText(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", "")
 }
+
+// unbroken reads all rows but those with a column that does not open: these keep no others back. The error
+// tells of them (ErrSealBroken, once each) and comes with the list; any other comes alone.
+func unbroken[T any](rows dbutil.Rows, err error, scan func(row dbutil.Scannable) (T, error)) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []T
+	var broken []error
+	for rows.Next() {
+		value, err := scan(rows)
+		if errors.Is(err, ErrSealBroken) {
+			broken = append(broken, err)
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		list = append(list, value)
+	}
+	if err = rows.Err(); err != nil {
+		return nil, err
+	}
+	return list, errors.Join(broken...)
+}

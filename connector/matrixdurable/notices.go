@@ -28,7 +28,8 @@ type Notice struct {
 type NoticeStore interface {
 	// AddNotice stores a notice; a known id is left as it is.
 	AddNotice(ctx context.Context, n Notice) error
-	// Notices returns those not sent, oldest first, at most limit.
+	// Notices returns those not sent, oldest first, at most limit. An error that comes with some is that of
+	// others, which cannot be read.
 	Notices(ctx context.Context, limit int) ([]Notice, error)
 	// TriedNotice notes that a notice is about to be sent.
 	TriedNotice(ctx context.Context, noticeID string) error
@@ -126,13 +127,10 @@ func (n *Notices) Run(ctx context.Context) {
 	}
 }
 
-// round sends what there is. A room that does not work keeps others from nothing: its notice is tried
-// again in the next round, and the error is that of the last one that failed.
+// round sends what there is. A room that does not work, or a notice that cannot be read, keeps others from
+// nothing: it is tried again in the next round, and the error is that of the last one that failed.
 func (n *Notices) round(ctx context.Context) (more bool, err error) {
 	list, err := n.store.Notices(ctx, noticeBatch)
-	if err != nil {
-		return false, err
-	}
 	sent := 0
 	for _, notice := range list {
 		switch e := n.one(ctx, notice); {
