@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -236,6 +237,13 @@ func (p *Person) ExpectInvite(ctx context.Context, what string, match func(Invit
 		return false
 	})
 	return found, err
+}
+
+// Invites returns all open invitations.
+func (p *Person) Invites() []Invite {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.invites))
 }
 
 // Join joins a room and waits until /sync shows it.

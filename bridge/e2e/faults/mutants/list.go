@@ -72,7 +72,8 @@ var mutants = []mutant{
 	}}},
 	{"answer_before_journal", "a transaction is answered after its commit", "F09|F10|F11", []replacement{{
 		listener, "	if len(durable) > 0 {\n		killpoint.Hit(killpoint.OutTaken)",
-		"	w.WriteHeader(http.StatusOK)\n	_ = http.NewResponseController(w).Flush()\n	if len(durable) > 0 {\n		killpoint.Hit(killpoint.OutTaken)",
+		"	w.Header().Set(\"Content-Length\", \"2\")\n	_, _ = io.WriteString(w, \"{}\")\n	_ = http.NewResponseController(w).Flush()\n" +
+			"	if len(durable) > 0 {\n		killpoint.Hit(killpoint.OutTaken)",
 	}}},
 	{"journal_skipped", "what was answered is on disk", "F11|F12", []replacement{{
 		listener, "	stored, _, err := l.cfg.Journal.Accept(context.WithoutCancel(ctx), transactionKey(txn, durable), durable)",
@@ -100,5 +101,8 @@ var mutants = []mutant{
 	}},
 	{"sent_without_the_ack", "sent is what the gatekeeper has acked", "F32|F15", []replacement{{
 		encrypt, "		killpoint.Hit(killpoint.OutWritten)\n		return nil\n", "		killpoint.Hit(killpoint.OutWritten)\n		return o.advance(ctx, []*OutRow{row}, PartSent)\n",
+	}}},
+	{"room_without_alias", "a room is made once", "F17", []replacement{{
+		transport, "strings.HasSuffix(path, \"/_matrix/client/v3/createRoom\") && t.AliasPrefix != \"\" {", "strings.HasSuffix(path, \"/_matrix/client/v3/createRoom\") && t.AliasPrefix == \"\" {",
 	}}},
 }
