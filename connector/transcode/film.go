@@ -19,23 +19,15 @@ func (t *Tool) place(long bool) chan struct{} {
 	return t.short
 }
 
-// ToVoice writes the sound of a file to out as Ogg with Opus, one channel, 48 kHz, as
-// voice messages are.
-func (t *Tool) ToVoice(ctx context.Context, in, out string) error {
-	return t.toSound(ctx, in, out, nil, voiceArguments...)
-}
-
-// ToAAC writes the sound of a file to out as AAC in MP4 (audio/mp4).
-func (t *Tool) ToAAC(ctx context.Context, in, out string) error {
-	return t.toSound(ctx, in, out, nil, aacArguments...)
-}
-
+// aacArguments make AAC in MP4 (audio/mp4).
 var aacArguments = []string{"-ac", "2", "-c:a", "aac", "-b:a", "128k", "-movflags", "+faststart", "-f", "ipod"}
 
+// voiceArguments make Ogg with Opus, one channel, 48 kHz, as voice messages are.
 var voiceArguments = []string{
 	"-ac", "1", "-ar", "48000", "-c:a", "libopus", "-b:a", "32k", "-application", "voip", "-f", "ogg",
 }
 
+// toSound writes the sound of a file to out.
 func (t *Tool) toSound(ctx context.Context, in, out string, progress func(), how ...string) error {
 	p, err := t.probe(ctx, in)
 	if err == nil && !p.HasAudio {
@@ -50,13 +42,9 @@ func (t *Tool) toSound(ctx context.Context, in, out string, progress func(), how
 	return nil
 }
 
-// ToMP4 writes a film to out as MP4 with H.264 and AAC, its index at the beginning,
-// without metadata, at most 1920 pixels a side. Tracks that are such already are taken
-// over as they are.
-func (t *Tool) ToMP4(ctx context.Context, in, out string) error {
-	return t.toMP4(ctx, in, out, true, nil)
-}
-
+// toMP4 writes a film to out as MP4 with H.264 and, if sound is wanted, AAC, its index at
+// the beginning, without metadata, at most 1920 pixels a side. Tracks that are such
+// already are taken over as they are.
 func (t *Tool) toMP4(ctx context.Context, in, out string, sound bool, progress func()) error {
 	p, err := t.probe(ctx, in)
 	if err == nil && p.HasVideo && p.video == "h264" {
@@ -104,11 +92,7 @@ func filmArguments(p probed, sound bool) []string {
 	return append(args, "-movflags", "+faststart", "-f", "mp4")
 }
 
-// GIFToMP4 writes an animated GIF to out as MP4 with H.264 and no sound.
-func (t *Tool) GIFToMP4(ctx context.Context, in, out string) error {
-	return t.gifToMP4(ctx, in, out, nil)
-}
-
+// gifToMP4 writes an animated GIF to out as MP4 with H.264 and no sound.
 func (t *Tool) gifToMP4(ctx context.Context, in, out string, progress func()) error {
 	s, err := openStill(in) // its size is bounded then
 	if err == nil {

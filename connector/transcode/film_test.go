@@ -20,7 +20,7 @@ func TestFilmsBecomeMP4(t *testing.T) {
 		"apple.mov": true, "vp8.webm": true, "vp9.mkv": true, "odd.avi": false, "film.flv": false, "hevc.mp4": false, "high.mp4": false, "place.mov": false,
 	} {
 		out := filepath.Join(t.TempDir(), "out")
-		if err := tool.ToMP4(background, sample(t, name), out); err != nil {
+		if err := tool.film(sample(t, name), out); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
@@ -44,7 +44,7 @@ func TestAFilmThatIsTurnedStaysUpright(t *testing.T) {
 		t.Fatalf("%d by %d, %v", w, h, err)
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if err = tool.ToMP4(background, path, out); err != nil {
+	if err = tool.film(path, out); err != nil {
 		t.Fatal(err)
 	}
 	second, w, h, err := tool.Thumbnail(background, out, 16<<10, 100)
@@ -60,7 +60,7 @@ func TestALargeFilmIsMadeSmaller(t *testing.T) {
 	recipes["large.avi"] = recipe
 	samples.Unlock()
 	out := filepath.Join(t.TempDir(), "out")
-	if err := tool.ToMP4(background, sample(t, "large.avi"), out); err != nil {
+	if err := tool.film(sample(t, "large.avi"), out); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := tool.Probe(background, out); err != nil || info.Width != 1920 || info.Height != 768 {
@@ -72,7 +72,7 @@ func TestSoundBecomesAVoiceMessageOrAAC(t *testing.T) {
 	tool := needTool(t)
 	for _, name := range []string{"sound.m4a", "sound.aac", "sound.mp3", "sound.wav", "sound.webm", "vorbis.ogg", "h264.mp4"} {
 		out := filepath.Join(t.TempDir(), "out")
-		if err := tool.ToVoice(background, sample(t, name), out); err != nil {
+		if err := tool.voice(sample(t, name), out); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
@@ -86,15 +86,15 @@ func TestSoundBecomesAVoiceMessageOrAAC(t *testing.T) {
 		}
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if err := tool.ToAAC(background, sample(t, "flac.oga"), out); err != nil {
+	if err := tool.aac(sample(t, "flac.oga"), out); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := tool.Probe(background, out); err != nil || info.Mimetype != m4aType || !info.HasAudio {
 		t.Errorf("%+v, %v", info, err)
 	}
 	for what, err := range map[string]error{
-		"no sound": tool.ToVoice(background, sample(t, "silent.mp4"), out), "no film": tool.ToMP4(background, sample(t, "sound.mp3"), out),
-		"no GIF": tool.GIFToMP4(background, sample(t, "still.png"), out), "a text": tool.ToVoice(background, write(t, "x", []byte("text")), out),
+		"no sound": tool.voice(sample(t, "silent.mp4"), out), "no film": tool.film(sample(t, "sound.mp3"), out),
+		"no GIF": tool.gif(sample(t, "still.png"), out), "a text": tool.voice(write(t, "x", []byte("text")), out),
 	} {
 		if !errors.Is(err, ErrKind) {
 			t.Errorf("%s: %v", what, err)
@@ -105,7 +105,7 @@ func TestSoundBecomesAVoiceMessageOrAAC(t *testing.T) {
 func TestAnAnimatedGIFBecomesAFilm(t *testing.T) {
 	tool := needTool(t)
 	out := filepath.Join(t.TempDir(), "out")
-	if err := tool.GIFToMP4(background, sample(t, "moving.gif"), out); err != nil {
+	if err := tool.gif(sample(t, "moving.gif"), out); err != nil {
 		t.Fatal(err)
 	}
 	p, err := tool.probe(background, out)
@@ -118,9 +118,9 @@ func TestNewImageFormatsBecomeJPEGOrPNG(t *testing.T) {
 	tool := needTool(t)
 	want := must(decoders[pngType].decode(bytes.NewReader(read(t, sample(t, "still.png")))))
 	for _, name := range []string{"still.avif", "still.jxl", "still.tiff", "still.bmp", "lossy.webp", "lossless.webp", "still.gif"} {
-		for mimetype, f := range map[string]func(context.Context, string, string) error{jpegType: tool.ToJPEG, pngType: tool.ToPNG} {
+		for mimetype, f := range map[string]func(in, out string) error{jpegType: tool.jpeg, pngType: tool.png} {
 			out := filepath.Join(t.TempDir(), "out")
-			if err := f(background, sample(t, name), out); err != nil {
+			if err := f(sample(t, name), out); err != nil {
 				t.Errorf("%s: %v", name, err)
 				continue
 			}
@@ -140,7 +140,7 @@ func TestAPictureOfWhichOnlyATileComesOutIsRefused(t *testing.T) {
 	content[at+10] = 4
 	path := write(t, "x", content)
 	out := filepath.Join(t.TempDir(), "out")
-	if err := tool.ToJPEG(background, path, out); !errors.Is(err, ErrConvert) {
+	if err := tool.jpeg(path, out); !errors.Is(err, ErrConvert) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
@@ -217,7 +217,7 @@ func TestAHostileFileNameIsNoOption(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Chdir(dir)
-		if err := tool.GIFToMP4(background, name, filepath.Base(out)); err != nil {
+		if err := tool.gif(name, filepath.Base(out)); err != nil {
 			t.Errorf("%q: %v", name, err)
 		} else if Sniff(read(t, out)) != mp4Type {
 			t.Errorf("%q: no film came out", name)
@@ -248,7 +248,7 @@ func TestAFileThatNamesOthersIsNotFollowed(t *testing.T) {
 		for _, head := range []string{"", "\x1a\x45\xdf\xa3\x93\x42\x82\x84webm", "RIFF\x00\x00\x00\x00AVI LIST", "FLV\x01", "\x00\x00\x01\xba"} {
 			path := write(t, "x", []byte(head+list))
 			out := filepath.Join(dir, "out")
-			if err := tool.ToMP4(background, path, out); !errors.Is(err, ErrKind) && !errors.Is(err, ErrConvert) {
+			if err := tool.film(path, out); !errors.Is(err, ErrKind) && !errors.Is(err, ErrConvert) {
 				t.Errorf("list %d behind %q: %v", i, head, err)
 			}
 			if _, _, _, err := tool.Thumbnail(background, path, 1<<14, 100); err == nil {
@@ -286,7 +286,7 @@ func TestAProgramThatFailsLeavesNothingAndTellsNothing(t *testing.T) {
 		"it ends by a signal": "kill -9 $$\n",
 	} {
 		out := filepath.Join(t.TempDir(), "out")
-		err := program(t, script).GIFToMP4(background, path, out)
+		err := program(t, script).gif(path, out)
 		if !errors.Is(err, ErrConvert) || strings.Contains(err.Error(), "GPSLAT") || strings.Contains(err.Error(), "/") {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -295,7 +295,7 @@ func TestAProgramThatFailsLeavesNothingAndTellsNothing(t *testing.T) {
 		}
 	}
 	missing := &Tool{ffmpeg: "/nowhere", ffprobe: "/nowhere", long: make(chan struct{}, 1), short: make(chan struct{}, 1)}
-	if err := missing.GIFToMP4(background, path, filepath.Join(t.TempDir(), "out")); !errors.Is(err, ErrConvert) {
+	if err := missing.gif(path, filepath.Join(t.TempDir(), "out")); !errors.Is(err, ErrConvert) {
 		t.Errorf("a program that is gone: %v", err)
 	}
 }

@@ -262,3 +262,32 @@ func checkAllocation(t *testing.T, bound int, f func()) {
 	}
 	t.Errorf("%d bytes allocated, the bound is %d", used, bound)
 }
+
+// The conversions as ForPhone makes them, each alone.
+
+func (t *Tool) film(in, out string) error { return t.toMP4(background, in, out, true, nil) }
+
+func (t *Tool) gif(in, out string) error { return t.gifToMP4(background, in, out, nil) }
+
+func (t *Tool) voice(in, out string) error {
+	return t.toSound(background, in, out, nil, voiceArguments...)
+}
+
+func (t *Tool) aac(in, out string) error {
+	return t.toSound(background, in, out, nil, aacArguments...)
+}
+
+func (t *Tool) jpeg(in, out string) error { return t.picture(in, out, jpegType) }
+
+func (t *Tool) png(in, out string) error { return t.picture(in, out, pngType) }
+
+func (t *Tool) picture(in, out, mimetype string) error {
+	s, err := openStill(in)
+	if isKind(err) {
+		return t.newer(background, in, out, mimetype)
+	} else if err != nil {
+		return err
+	}
+	defer s.file.Close()
+	return s.reencode(background, out, func(bool) string { return mimetype })
+}

@@ -26,8 +26,10 @@ import (
 //
 // Where nothing had to be made, Made.Path is in; else it is a new file in the same
 // folder, for the caller to remove. Metadata stay in the former: the caller gives what it
-// sends (but documents) to Scrub. progress is called now and then while a conversion gets
-// on or waits for its turn, from another goroutine; it may be nil. The error is not nil only if ctx has ended or the file cannot be read.
+// sends to Scrub, also what goes as a document because it cannot be shown, but not what
+// was wanted as a document. progress is called now and then while a conversion gets on or
+// waits for its turn, from another goroutine; it may be nil. The error is not nil only if
+// ctx has ended or the file cannot be read.
 func (t *Tool) ForPhone(ctx context.Context, in string, want Role, m profile.Media, progress func()) (Made, error) {
 	f, err := os.Open(in)
 	if err != nil {

@@ -135,33 +135,9 @@ func (t *Tool) frame(ctx context.Context, path string, p probed, side int) (imag
 	return scale(picture, 1, side, false), nil
 }
 
-// ToJPEG writes the picture of an image file to out as JPEG, turned as it should be, on white where
-// it is transparent, without any metadata. HEIC, AVIF and JPEG XL need ffmpeg.
-func (t *Tool) ToJPEG(ctx context.Context, in, out string) error {
-	return t.reencode(ctx, in, out, jpegType)
-}
-
-// ToPNG is ToJPEG for PNG, which keeps what is transparent.
-func (t *Tool) ToPNG(ctx context.Context, in, out string) error {
-	return t.reencode(ctx, in, out, pngType)
-}
-
-func (t *Tool) reencode(ctx context.Context, in, out, mimetype string) error {
-	s, err := openStill(in)
-	if isKind(err) {
-		err = t.newer(ctx, in, out, mimetype)
-	} else if err == nil {
-		defer s.file.Close()
-		err = s.reencode(ctx, out, func(bool) string { return mimetype })
-	}
-	if err != nil {
-		return fmt.Errorf("convert image: %w", err)
-	}
-	return nil
-}
-
 // reencode writes the picture to out as the type that choose says of a picture that is
-// opaque, or not.
+// opaque, or not: turned as it should be, a JPEG on white where it is transparent, and
+// without any metadata.
 func (s *still) reencode(ctx context.Context, out string, choose func(opaque bool) string) error {
 	picture, release, err := s.decode(ctx)
 	if err != nil {

@@ -37,7 +37,7 @@ func TestThumbnailsAreTurnedAsThePictureSays(t *testing.T) {
 			t.Errorf("orientation %d: %d by %d, %s, %v; want %s", o, w, h, quarters(m), err, shown[o])
 		}
 		out := filepath.Join(t.TempDir(), "out")
-		if err = (*Tool)(nil).ToPNG(background, path, out); err != nil {
+		if err = (*Tool)(nil).png(path, out); err != nil {
 			t.Fatal(err)
 		}
 		m, err = png.Decode(bytes.NewReader(read(t, out)))
@@ -80,7 +80,7 @@ func TestWhatIsTransparentIsWhiteInAThumbnailAndStaysSoInPNG(t *testing.T) {
 		t.Errorf("%v, %s", err, quarters(m))
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if err = (*Tool)(nil).ToPNG(background, path, out); err != nil {
+	if err = (*Tool)(nil).png(path, out); err != nil {
 		t.Fatal(err)
 	}
 	m, err := png.Decode(bytes.NewReader(read(t, out)))
@@ -90,7 +90,7 @@ func TestWhatIsTransparentIsWhiteInAThumbnailAndStaysSoInPNG(t *testing.T) {
 	if _, _, _, a := m.At(20, 20).RGBA(); a != 0 {
 		t.Errorf("alpha %d", a)
 	}
-	if err = (*Tool)(nil).ToJPEG(background, path, out); err != nil || quarters(must(jpeg.Decode(bytes.NewReader(read(t, out))))) != "wwww" {
+	if err = (*Tool)(nil).jpeg(path, out); err != nil || quarters(must(jpeg.Decode(bytes.NewReader(read(t, out))))) != "wwww" {
 		t.Errorf("as JPEG: %v", err)
 	}
 }
@@ -146,7 +146,7 @@ func TestAPictureThatIsTooBigIsRefusedBeforeItTakesMemory(t *testing.T) {
 			if _, _, _, err := (*Tool)(nil).Thumbnail(background, path, 1<<14, 100); !errors.Is(err, ErrTooBig) {
 				t.Errorf("%s: thumbnail: %v", what, err)
 			}
-			if err := (*Tool)(nil).ToJPEG(background, path, path+".out"); !errors.Is(err, ErrTooBig) {
+			if err := (*Tool)(nil).jpeg(path, path+".out"); !errors.Is(err, ErrTooBig) {
 				t.Errorf("%s: %v", what, err)
 			}
 			if _, err := (*Tool)(nil).Probe(background, path); !errors.Is(err, ErrTooBig) {

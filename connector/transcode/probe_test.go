@@ -114,10 +114,10 @@ func TestWithoutTheProberWhatIsKnownComesWithTheError(t *testing.T) {
 			t.Errorf("waveform: %v", err)
 		}
 		out := filepath.Join(t.TempDir(), "out")
-		if err := tool.ToMP4(background, path, out); !errors.Is(err, ErrNoTool) {
+		if err := tool.film(path, out); !errors.Is(err, ErrNoTool) {
 			t.Errorf("film: %v", err)
 		}
-		if err := tool.ToVoice(background, path, out); !errors.Is(err, ErrNoTool) {
+		if err := tool.voice(path, out); !errors.Is(err, ErrNoTool) {
 			t.Errorf("voice: %v", err)
 		}
 	}
