@@ -89,12 +89,29 @@ func TestF12KilledAfterTheAnswerBeforeEncrypting(t *testing.T) {
 	})
 }
 
+// oneSided is diesOutbound with a phone that keeps silent, so that all of alice's messages are in one chain of the ratchet: a key that
+// is used twice, or a counter, is not covered up by the next chain.
+func (r *rig) oneSided(point string) {
+	r.t.Helper()
+	c := r.newChat()
+	c.fromMatrix(2)
+	c.settled()
+	r.arm(point, 1)
+	c.fromMatrix(3)
+	r.dead(point)
+	r.run()
+	c.fromMatrix(2)
+	c.check()
+}
+
 func TestF13KilledWhileStoringTheStanzaAllOrNothing(t *testing.T) {
 	each(t, func(r *rig) { r.diesOutbound(killpoint.OutSealing, unseen) })
+	t.Run("in one chain", func(t *testing.T) { each(t, func(r *rig) { r.oneSided(killpoint.OutSealing) }) })
 }
 
 func TestF14KilledBetweenCommitAndWriteTheSameBytesGoOut(t *testing.T) {
 	each(t, func(r *rig) { r.diesOutbound(killpoint.OutSealed, unseen) })
+	t.Run("in one chain", func(t *testing.T) { each(t, func(r *rig) { r.oneSided(killpoint.OutSealed) }) })
 }
 
 func TestF15KilledBeforeTheServersAckIsNoted(t *testing.T) {
