@@ -256,8 +256,16 @@ func TestWhatIsNoEmojiIsRefusedInWordsAndAReactionOfTheOthersStays(t *testing.T)
 	w.deliver("R", &waE2E.Message{ReactionMessage: reactionTo("THEIRS", true, "👍")})
 	theirs := w.matrix.await(t, func(events []*fakeEvent) bool { return len(events) > 0 && events[len(events)-1].Type == "m.reaction" })
 	w.fromPerson("$p3", "m.room.redaction", map[string]any{"redacts": string(theirs[len(theirs)-1].ID)})
-	if len(w.queued()) != 0 || !strings.Contains(w.notices(), "only the other person can take back") {
+	if len(w.queued()) != 0 || !strings.Contains(w.notices(), "deletion was not bridged: Only the other person can take back") {
 		t.Errorf("%d queued, the person reads %q", len(w.queued()), w.notices())
+	}
+}
+
+func TestAReactionToWhatThePhoneDoesNotHaveIsRefusedInWords(t *testing.T) {
+	w := newWorld(t)
+	w.fromPerson("$p1", "m.reaction", related("m.annotation", "$a notice of the bot's", map[string]any{"key": "👍"}))
+	if notices := w.notices(); len(w.queued()) != 0 || !strings.Contains(notices, "Your reaction was not bridged: The message that you reacted to") {
+		t.Errorf("%d queued, the person reads %q", len(w.queued()), notices)
 	}
 }
 

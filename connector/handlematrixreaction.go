@@ -33,7 +33,7 @@ func (c *client) PreHandleMatrixReaction(_ context.Context, msg *bridgev2.Matrix
 		return none, refusal(errNoReactions, (&convert.Unsupported{Kind: convert.KindReaction}).Sentence())
 	}
 	if stanza, _ := c.stanzaOf(msg.Portal, msg.TargetMessage); stanza == "" {
-		return none, refusal(errUnknownTarget, "it is about something that is not part of this chat")
+		return none, refusal(errUnknownTarget, "the message that you reacted to is not part of this chat")
 	}
 	emoji, err := convert.EmojiToInterop(msg.Content.RelatesTo.Key)
 	if err != nil {

@@ -36,6 +36,8 @@ func refuse(evt *bridgev2.MessageStatusEventInfo, cause error) string {
 		return "" // names both sizes
 	case is(cause, bridgev2.ErrTargetMessageNotFound) && evt.EventType == event.EventMessage:
 		return "The edited message is not one that was sent to this chat, so the other person does not get the change. Please send it as a new message."
+	case is(cause, bridgev2.ErrTargetMessageNotFound) && evt.EventType == event.EventReaction:
+		return "The message that you reacted to is not one of this chat, so the other person does not get the reaction."
 	}
 	switch evt.EventType {
 	case event.EventMessage:

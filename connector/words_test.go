@@ -255,6 +255,7 @@ func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
 		"what was explained already":        {info(event.EventMessage, event.MsgImage), refusal(errOverLimit, "x"), ""},
 		"a file that is too large":          {info(event.EventMessage, event.MsgImage), fmt.Errorf("%w: inside", bridgev2.ErrMediaTooLarge), ""},
 		"an edit of what was not sent":      {info(event.EventMessage, event.MsgText), fmt.Errorf("edit %w", bridgev2.ErrTargetMessageNotFound), "new message"},
+		"a reaction to what was not sent":   {info(event.EventReaction, ""), fmt.Errorf("reaction %w", bridgev2.ErrTargetMessageNotFound), "reacted to"},
 		"an event of somebody's own making": {info(event.Type{Type: "org.example.x", Class: event.MessageEventType}, ""), nil, ""},
 		"what a call does next":             {info(event.CallCandidates, ""), nil, ""},
 	} {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/matrix"
@@ -30,22 +33,9 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 	if ms.Status == event.MessageStatusSuccess && c.framework.toldLater(evt.SourceEventID) {
 		return
 	}
-	failed := ms.Status == event.MessageStatusFail || ms.Status == event.MessageStatusRetriable
-	told := *ms
-	if failed && ms.ErrorReason == event.MessageStatusUnsupported && !evt.EventType.IsState() {
-		// The framework keeps some of these to itself; a person has to see all of them.
-		told.SendNotice = true
-		c.reword(&told, evt)
-	} else if failed && evt.EventType == event.EventMessage && errors.Is(ms.InternalError, bridgev2.ErrTargetMessageNotFound) {
-		// An edit of what was never sent, which the sender sees as done.
-		told.SendNotice = true
-		c.reword(&told, evt)
-	} else if failed && errors.Is(ms.InternalError, bridgev2.ErrNotLoggedIn) {
-		// The framework's words name its own insides and, to a third person, whose the login is.
-		c.reword(&told, evt)
-	}
-	if failed && told.SendNotice && c.Config.Matrix.MessageErrorNotices && evt.MessageType != event.MsgNotice {
-		content, err := json.Marshal(told.ToNoticeEvent(evt))
+	told := c.told(ms, evt)
+	if told.SendNotice && c.Config.Matrix.MessageErrorNotices && evt.MessageType != event.MsgNotice {
+		content, err := json.Marshal(noticeOf(told, evt))
 		if err == nil {
 			err = c.framework.notices.Add(ctx, Notice{
 				ID:      Identity("status", evt.SourceEventID.String()),
@@ -61,7 +51,31 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 	}
 	// What machines read is sent as it was: losing it does not hide a failure.
 	told.SendNotice = false
-	c.Connector.SendMessageStatus(ctx, &told, evt)
+	c.Connector.SendMessageStatus(ctx, told, evt)
+}
+
+// told is a status as people are told it: in the connector's words where it has any, and with a notice for every failure that a person
+// has to see.
+func (c *statusConnector) told(ms *bridgev2.MessageStatus, evt *bridgev2.MessageStatusEventInfo) *bridgev2.MessageStatus {
+	told := *ms
+	if ms.Status != event.MessageStatusFail && ms.Status != event.MessageStatusRetriable {
+		told.SendNotice = false
+		return &told
+	}
+	switch {
+	case ms.ErrorReason == event.MessageStatusUnsupported && !evt.EventType.IsState():
+		// The framework keeps some of these to itself; a person has to see all of them.
+		told.SendNotice = true
+		c.reword(&told, evt)
+	case (evt.EventType == event.EventMessage || evt.EventType == event.EventReaction) && errors.Is(ms.InternalError, bridgev2.ErrTargetMessageNotFound):
+		// An edit of what was never sent or a reaction to it, which the sender sees as done.
+		told.SendNotice = true
+		c.reword(&told, evt)
+	case errors.Is(ms.InternalError, bridgev2.ErrNotLoggedIn):
+		// The framework's words name its own insides and, to a third person, whose the login is.
+		c.reword(&told, evt)
+	}
+	return &told
 }
 
 // reword puts the connector's words for a refusal in place of the framework's, if it has any.
@@ -69,4 +83,35 @@ func (c *statusConnector) reword(ms *bridgev2.MessageStatus, evt *bridgev2.Messa
 	if words := c.framework.refuse(evt, ms.InternalError); words != "" {
 		ms.Message, ms.ErrorAsMessage = words, false
 	}
+}
+
+// noticeOf is the framework's notice of a failure in words that clients use, with a sentence as the reason.
+func noticeOf(ms *bridgev2.MessageStatus, evt *bridgev2.MessageStatusEventInfo) *event.MessageEventContent {
+	said := *ms
+	if (said.ErrorAsMessage || said.Message == "") && said.InternalError != nil {
+		said.Message = said.InternalError.Error()
+	}
+	said.Message, said.ErrorAsMessage = sentence(said.Message), false
+	if said.Message == "" {
+		said.Message = "Something went wrong."
+	}
+	content := said.ToNoticeEvent(evt)
+	if evt.EventType == event.EventRedaction {
+		content.Body = strings.Replace(content.Body, "Your redaction ", "Your deletion ", 1)
+	}
+	return content
+}
+
+// sentence gives words a capital at the beginning and a full stop at the end.
+func sentence(words string) string {
+	words = strings.TrimSpace(words)
+	first, size := utf8.DecodeRuneInString(words)
+	if words == "" || first == utf8.RuneError {
+		return words
+	}
+	words = string(unicode.ToUpper(first)) + words[size:]
+	if last, _ := utf8.DecodeLastRuneInString(words); !unicode.IsPunct(last) || last == ')' {
+		words += "."
+	}
+	return words
 }
