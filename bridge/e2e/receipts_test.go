@@ -26,14 +26,26 @@ func TestReadReceiptsGoBothWays(t *testing.T) {
 	s.ok(s.Gatekeeper.Read(s.ctx, ben.Phone, s.identifier, false, ids[1]))
 	s.roomShows(room, "the ghost to have read the second text", func(e *parts.Event) bool { return slices.Contains(e.ReadBy(second), ghost) })
 
-	// Alice reads several at once: the phone is told of each of them.
+	// Alice reads several at once: the phone is told of all of them at once.
 	var theirs []string
 	for _, text := range []string{"theirs 2", "theirs 3", "theirs 4"} {
 		theirs = append(theirs, must(s.Gatekeeper.Say(s.ctx, ben.Phone, s.identifier, text))(t))
 		s.inRoom(room, text)
 	}
 	s.ok(s.person.Read(s.ctx, room, s.inRoom(room, "theirs 4").ID))
+	told := s.phoneSees(ben, "a read receipt", func(e *parts.PhoneEvent) bool { return e.Kind == "receipt" && e.Type == "read" })
+	for _, id := range theirs {
+		if !slices.Contains(told.IDs, id) {
+			t.Errorf("the first read receipt is for %v, want all of %v in it", told.IDs, theirs)
+		}
+	}
 	s.readOnPhone(ben, theirs...)
+	last := must(s.Gatekeeper.Say(s.ctx, ben.Phone, s.identifier, "theirs 5"))(t)
+	s.ok(s.person.Read(s.ctx, room, s.inRoom(room, "theirs 5").ID))
+	s.readOnPhone(ben, last)
+	if read := s.receipts(ben, "read"); len(read) != len(theirs)+2 { // theirs 1 and 5 too
+		t.Errorf("the phone was told that %v were read, want each once", read)
+	}
 }
 
 // readOnPhone waits until a phone knows that all these messages were read.

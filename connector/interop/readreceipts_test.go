@@ -325,19 +325,26 @@ func TestAMessageMayBeReadBeforeItIsSettled(t *testing.T) {
 	})
 }
 
-func TestManyReadReceiptsGoInLotsAndThoseWithAMarkAlone(t *testing.T) {
+// saysMarked makes a phone say a text whose stanza has an sts.
+func (b *bench) saysMarked(p *fakePhone, id, sts string) {
+	b.g.mu.Lock()
+	defer b.g.mu.Unlock()
+	m := b.g.seal(p, id, "text "+id, 0)
+	m.STS = sts
+	b.g.push(m)
+}
+
+func TestManyReadReceiptsGoInLotsWithTheMarkOfTheFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		p := b.g.phone("1")
-		b.says(p, "A", 450)
-		for _, sts := range []string{"7", "8"} {
-			b.g.mu.Lock()
-			m := b.g.seal(p, "B"+sts, "marked", 0)
-			m.STS = sts
-			b.g.push(m)
-			b.g.mu.Unlock()
+		sts := map[string]string{}
+		for i := range 452 { // each with an sts of its own
+			id := fmt.Sprint("A", i)
+			sts[id] = fmt.Sprint(1000 + i)
+			b.saysMarked(p, id, sts[id])
 		}
 		settle()
-		b.markRead(p, "B8")
+		b.markRead(p, "A451")
 		pass(5 * time.Second)
 		b.sees(func() {
 			lots := 0
@@ -347,18 +354,64 @@ func TestManyReadReceiptsGoInLotsAndThoseWithAMarkAlone(t *testing.T) {
 					continue
 				}
 				lots++
+				if r.STS != sts[r.ID] || len(r.IDs) > 50 {
+					t.Errorf("a lot of %d that begins with %s has the mark %q, want %q", len(r.IDs), r.ID, r.STS, sts[r.ID])
+				}
 				for _, id := range r.IDs {
 					if read[id] {
 						t.Errorf("%s is told twice", id)
 					}
 					read[id] = true
-					if want := strings.TrimPrefix(id, "B"); strings.HasPrefix(id, "B") && r.STS != want || len(r.IDs) > 50 {
-						t.Errorf("a lot of %d with mark %q has %s", len(r.IDs), r.STS, id)
-					}
 				}
 			}
-			if len(read) != 452 || lots < 11 || lots > 14 {
-				t.Errorf("%d in %d lots, want 452 in a dozen or so", len(read), lots)
+			if len(read) != 452 || lots < 10 || lots > 12 {
+				t.Errorf("%d in %d lots, want 452 in ten or so", len(read), lots)
+			}
+		})
+	})
+}
+
+func TestTheMarkIsOfTheFirstThatIsNotOnItsWayAlready(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.g.quiet[stanza.ReceiptRead] = true
+		b.saysMarked(p, "A", "7")
+		settle()
+		b.markRead(p, "A")
+		settle()
+		b.saysMarked(p, "B", "8")
+		b.saysMarked(p, "C", "9")
+		settle()
+		b.markRead(p, "C")
+		settle()
+		b.wantReads(p, "A", "B C")
+		b.sees(func() {
+			if last := p.receipts[len(p.receipts)-1]; last.STS != "8" {
+				t.Errorf("the mark is %q, want that of B", last.STS)
+			}
+		})
+	})
+}
+
+func TestADeliveryReceiptIsOnlyForMessagesWithItsMark(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p := b.g.phone("1")
+		b.g.quiet[stanza.ReceiptDelivered] = true
+		for _, m := range [][2]string{{"A", "7"}, {"B", "7"}, {"C", "8"}, {"D", "8"}} {
+			b.saysMarked(p, m[0], m[1])
+		}
+		settle()
+		b.end()
+		b.sees(func() { p.receipts = nil })
+		b.run() // all are due at once
+		settle()
+		b.sees(func() {
+			var got []string
+			for _, r := range p.receipts {
+				got = append(got, r.STS+" "+strings.Join(r.IDs, " "))
+			}
+			if want := []string{"7 A B", "8 C D"}; !slices.Equal(got, want) {
+				t.Errorf("receipts %q, want %q", got, want)
 			}
 		})
 	})

@@ -23,7 +23,7 @@ const (
 // receipts sends the delivery receipts of what Matrix has, and the read receipts of what
 // the person has read (readreceipts.go), again after each login until the gatekeeper has
 // acked them (PROTOCOL.md 6.6). Receipts of one chat and type that are due at the same
-// time go out as one.
+// time go out as one, delivery receipts if their messages have the same sts too.
 type receipts struct {
 	a     *Account
 	lanes lanes // a chat sends what is new; "" sends what is on disk
@@ -167,10 +167,14 @@ func (r *receipts) later(ctx context.Context, err error) {
 }
 
 // sendAll sends receipts of a type for rows; false if there is no stream to send on.
+// A receipt repeats the sts of its message. A delivery receipt, by which the gatekeeper
+// may keep its books, is for messages of one sts only; a read receipt is for what was
+// read at once and has the sts of the first.
 func (r *receipts) sendAll(ctx context.Context, typ string, rows []*InRow) bool {
 	for len(rows) > 0 {
-		n := 1
-		for n < len(rows) && n < receiptBatch && rows[n].Chat == rows[0].Chat && rows[n].STS == rows[0].STS {
+		first, n := rows[0], 1
+		for n < len(rows) && n < receiptBatch && rows[n].Chat == first.Chat &&
+			(typ == stanza.ReceiptRead || rows[n].STS == first.STS) {
 			n++
 		}
 		if !r.send(ctx, typ, rows[:n]) {
@@ -181,7 +185,7 @@ func (r *receipts) sendAll(ctx context.Context, typ string, rows []*InRow) bool 
 	return true
 }
 
-// send sends one receipt for rows of one chat.
+// send sends one receipt for rows of one chat, without those that are on the wire.
 func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 	chat := rows[0].Chat
 	peer, err := r.a.people.in(ctx, chat)
@@ -190,10 +194,14 @@ func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 		return true
 	}
 	var ids []string
+	var sts string
 	r.mu.Lock()
 	for _, row := range rows {
 		if key := (wireKey{chat, typ, row.ID}); !r.onWire[key] {
 			r.onWire[key] = true
+			if len(ids) == 0 {
+				sts = row.STS
+			}
 			ids = append(ids, row.ID)
 		}
 	}
@@ -204,7 +212,7 @@ func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 	if len(ids) == 0 {
 		return true
 	}
-	err = r.a.link.send(ctx, 0, &stanza.Receipt{ID: ids[0], IDs: ids, To: peer.JID, Type: typ, STS: rows[0].STS})
+	err = r.a.link.send(ctx, 0, &stanza.Receipt{ID: ids[0], IDs: ids, To: peer.JID, Type: typ, STS: sts})
 	if err == nil {
 		killpoint.Hit(killpoint.InReceipt)
 	}
