@@ -188,7 +188,7 @@ func (r rawBody) Read(p []byte) (int, error) {
 	switch {
 	case f.left < 0:
 		return 0, errOverLimit
-	case err != nil && err != io.EOF:
+	case err != nil && !errors.Is(err, io.EOF):
 		err = causeOf(f.ctx, errNoAnswer)
 	}
 	if n > 0 && f.progress != nil {
@@ -203,7 +203,7 @@ func (f *fetched) Read(p []byte) (int, error) {
 		return 0, f.end
 	}
 	n, err := f.plain.Read(p)
-	if err == io.EOF && f.opened != nil {
+	if errors.Is(err, io.EOF) && f.opened != nil {
 		// Only the whole file has a hash, so nothing of it counts before its end.
 		if closeErr := f.opened.Close(); errors.Is(closeErr, attachment.ErrHashMismatch) {
 			err = errBadFile

@@ -163,12 +163,7 @@ func TestAReactionIsSentChangedAndTakenBack(t *testing.T) {
 	w := newWorld(t)
 	w.say("THEIRS", "nice")
 	target := w.shown("nice")
-	reactions := func() (keys []string) {
-		for _, r := range w.reactionsOn(target) {
-			keys = append(keys, r)
-		}
-		return keys
-	}
+	reactions := func() []string { return w.reactionsOn(target) }
 	w.fromPerson("$r1", "m.reaction", related("m.annotation", target, map[string]any{"key": "❤"}))
 	w.fromPerson("$r1", "m.reaction", related("m.annotation", target, map[string]any{"key": "❤"}))           // handed over again
 	w.fromPerson("$r1b", "m.reaction", related("m.annotation", target, map[string]any{"key": "❤\ufe0f"}))    // the same but for a selector

@@ -14,7 +14,7 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// ErrNoTarget: Matrix does not have the message that a reaction, an edit or a removal is about, or has it from somebody
+// ErrNoTarget says that Matrix does not have the message that a reaction, an edit or a removal is about, or has it from somebody
 // else. Nothing was sent.
 var ErrNoTarget = errors.New("matrixdurable: deliver: no such message")
 

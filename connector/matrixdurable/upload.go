@@ -18,13 +18,13 @@ import (
 	"maunium.net/go/mautrix/id"
 )
 
-// ErrTooLargeForMatrix: the homeserver does not take files of that size.
+// ErrTooLargeForMatrix says that the homeserver does not take files of that size.
 var ErrTooLargeForMatrix = errors.New("matrixdurable: upload: too large for the homeserver")
 
-// ErrNoAnswer: the homeserver was not reached, or went away.
+// ErrNoAnswer says that the homeserver was not reached, or went away.
 var ErrNoAnswer = errors.New("matrixdurable: upload: no connection to the homeserver")
 
-// ErrStalled: the homeserver took or sent nothing for too long.
+// ErrStalled says that the homeserver took or sent nothing for too long.
 var ErrStalled = errors.New("matrixdurable: upload: no progress")
 
 // Uploads puts files into the homeserver's media repository. The framework's own way reads files of some MiB into memory, writes the
