@@ -89,7 +89,8 @@ type Limits struct {
 	// and its chat makes no progress (60 s, promise 3).
 	Waiting time.Duration
 	// Hold is how long a message may wait for the one it is about (10 min), and
-	// HeldChat how many of one chat do (200).
+	// HeldChat how many of one chat do (20): each further message of the chat costs
+	// as many deliveries at most, whatever its sender has made wait.
 	Hold     time.Duration
 	HeldChat int
 	// PrepareTries is how often an event's message is tried to be made (8).
@@ -118,7 +119,7 @@ func (l Limits) withDefaults() Limits {
 		to  *int
 		def int
 	}{{&l.MaxPending, 10_000}, {&l.MaxPendingChat, 2_000}, {&l.InFlight, 128}, {&l.RetryKeep, 2_000},
-		{&l.HeldChat, 200}, {&l.PrepareTries, 8}} {
+		{&l.HeldChat, 20}, {&l.PrepareTries, 8}} {
 		if *d.to == 0 {
 			*d.to = d.def
 		}

@@ -233,12 +233,38 @@ func TestHowManyWaitInAChatIsBounded(t *testing.T) {
 	})
 }
 
+func TestATextOfAChatWithMuchSetAsideCostsFewDeliveries(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		var times atomic.Int32
+		b.m.deliver = func(in *interop.Inbound) error {
+			times.Add(1)
+			if strings.Contains(in.Message.GetConversation(), " about ") {
+				return interop.ErrNoTarget
+			}
+			return nil
+		}
+		p := b.g.phone("1")
+		for i := range 300 {
+			b.g.says(p, fmt.Sprint("A", i), "like about nothing")
+		}
+		settle()
+		for i := range 3 {
+			before := times.Load()
+			b.g.says(p, fmt.Sprint("B", i), "text")
+			settle()
+			if n := times.Load() - before; n > 25 {
+				t.Errorf("a text cost %d deliveries", n)
+			}
+		}
+	})
+}
+
 func TestManyRowsThatWaitAreHandedOverInOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.targets()
 		p := b.g.phone("1")
 		want := []string{"M"}
-		for i := range 100 { // more than are read at once
+		for i := range 20 { // more than are read at once
 			text := fmt.Sprint("r", i, " about M")
 			if i%3 == 1 {
 				text = fmt.Sprint("r", i, " about nothing")
