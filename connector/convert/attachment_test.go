@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -64,7 +65,7 @@ func TestEveryKindOfFileFromMatrixIsTakenApart(t *testing.T) {
 			"org.matrix.msc3245.voice":{},"org.matrix.msc1767.audio":{"duration":1,"waveform":[1]}}`, false,
 			Attachment{Role: RoleDocument, Name: "a.ogg", Caption: "hear", Duration: time.Millisecond, Size: -1}},
 		{"a file", `{"msgtype":"m.file","body":"../../etc/a b.pdf","url":"mxc://x.org/abc","info":{"mimetype":"application/pdf","size":5}}`, false,
-			Attachment{Role: RoleDocument, Name: "a b.pdf", Mimetype: "application/pdf", Size: 5}},
+			Attachment{Role: RoleDocument, Name: "_.._etc_a b.pdf", Mimetype: "application/pdf", Size: 5}},
 		{"an image that is sent as a file stays one", `{"msgtype":"m.file","body":"a.gif","url":"mxc://x.org/abc","info":{"mimetype":"image/gif"}}`, false,
 			Attachment{Role: RoleDocument, Name: "a.gif", Mimetype: "image/gif", Size: -1}},
 		{"a sticker", `{"body":"a cat","url":"mxc://x.org/abc","info":{"mimetype":"image/webp","w":256,"h":256}}`, true,
@@ -167,13 +168,16 @@ func TestACaptionIsNeverTooLong(t *testing.T) {
 
 func TestFileNamesAreFitToStoreAndShow(t *testing.T) {
 	for in, want := range map[string]string{
-		"a.pdf": "a.pdf", `C:\x\a.pdf`: "a.pdf", "/etc/passwd": "passwd", "..": "", "../..": "", ".bashrc": "bashrc", "a/": "",
-		"a\x00\n\tb.txt": "a\uFFFD  b.txt", "a\u202egpj.exe": "agpj.exe", "a\ufeffb": "ab", "a.b. . ": "a.b",
+		"a.pdf": "a.pdf", `C:\x\a.pdf`: "C__x_a.pdf", "/etc/passwd": "_etc_passwd", ".bashrc": "bashrc", "a/": "a_",
+		"..": "", "../..": "", "...": "", " . ": "", "/": "", "\n": "", "": "",
+		"../../etc/pass\nwd\u202egpj.exe": "_.._etc_pass_wd_gpj.exe",
+		"a\x00\n\tb.txt":                  "a___b.txt", "a\u202egpj.exe": "a_gpj.exe", "a\u2028b\u00a0c": "a b c", "a\ufeffb": "ab", "a.b. . ": "a.b",
 		`a<b>:"c"|?*`: "a_b___c____", "👩\u200d🚀.png": "👩\u200d🚀.png", "\xff.x": "\uFFFD.x",
-		strings.Repeat("ä", 300) + ".tar.gz":                strings.Repeat("ä", 98) + ".gz",
-		strings.Repeat("a", 300):                            strings.Repeat("a", 200),
-		"a." + strings.Repeat("b", 300):                     "a." + strings.Repeat("b", 198),
-		strings.Repeat("a", 300) + "." + "jpegjpegjpegjpeg": strings.Repeat("a", 200),
+		strings.Repeat("ä", 300) + ".tar.gz":                strings.Repeat("ä", 126) + ".gz",
+		strings.Repeat("ä", 126) + ".gz":                    strings.Repeat("ä", 126) + ".gz",
+		strings.Repeat("a", 300):                            strings.Repeat("a", 255),
+		"a." + strings.Repeat("b", 300):                     "a." + strings.Repeat("b", 253),
+		strings.Repeat("a", 300) + "." + "jpegjpegjpegjpeg": strings.Repeat("a", 255),
 	} {
 		got := fileName(in)
 		if got != want {
@@ -181,6 +185,17 @@ func TestFileNamesAreFitToStoreAndShow(t *testing.T) {
 		}
 		if again := fileName(got); again != got {
 			t.Errorf("%.40q: a second time it is %q", in, again)
+		}
+		if !utf8.ValidString(got) || len(got) > 255 {
+			t.Errorf("%.40q: %d bytes, or no text", in, len(got))
+		}
+	}
+}
+
+func TestANameOfDotsAloneBecomesOneThatIsMadeUp(t *testing.T) {
+	for name, want := range map[string]string{"..": "file", "../..": "file", "a/b": "a_b"} {
+		if got := (&Made{Name: name}).document().GetFileName(); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
 }

@@ -8,31 +8,31 @@ import (
 )
 
 const (
-	maxFileName  = 200 // bytes
+	maxFileName  = 255 // bytes, what file systems take
 	maxExtension = 16  // bytes, with its dot
 	maxMimetype  = 128 // bytes
 )
 
-// fileName makes a name from outside fit to be shown and stored: the last part of a path, on one line, without characters that turn
-// text round or that file systems refuse, at most maxFileName bytes with its ending kept. "" if nothing is left.
+// fileName makes a name from outside fit to be shown and stored: on one line, with an underscore for each character that turns
+// text round or that file systems refuse, slashes among them, at most maxFileName bytes with its ending kept. "" if nothing is left, so
+// that a name is made up.
 func fileName(name string) string {
-	name = clean(name)
-	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
-		name = name[i+1:]
-	}
 	name = strings.Map(func(r rune) rune {
 		const joiner = '\u200d' // within emoji
 		switch {
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), strings.ContainsRune(`/\<>:"|?*`, r):
+			return '_'
 		case unicode.IsSpace(r):
 			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r) && r != joiner:
+		case unicode.Is(unicode.Cf, r) && r != joiner:
 			return -1
-		case strings.ContainsRune(`<>:"|?*`, r):
-			return '_'
 		}
 		return r
-	}, name)
+	}, strings.ToValidUTF8(name, "\uFFFD"))
 	name = strings.TrimRight(strings.TrimLeft(name, ". "), ". ")
+	if strings.Trim(name, "._ ") == "" {
+		return ""
+	}
 	if len(name) <= maxFileName {
 		return name
 	}

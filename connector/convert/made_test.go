@@ -93,7 +93,7 @@ func TestMediaMessagesHaveTheFieldsThatPhonesTakeAndNoOthers(t *testing.T) {
 func TestMediaMessagesSayWhatIsKnown(t *testing.T) {
 	doc, _ := MediaMessage(someMade(RoleDocument))
 	d := doc.GetDocumentMessage()
-	if d.GetTitle() != "b.pdf" || d.GetFileName() != "b.pdf" || d.GetCaption() != "*c*" || d.GetPageCount() != 7 ||
+	if d.GetTitle() != "a_b.pdf" || d.GetFileName() != "a_b.pdf" || d.GetCaption() != "*c*" || d.GetPageCount() != 7 ||
 		d.GetFileLength() != 99 || d.GetMediaKeyTimestamp() != 1700000000 || d.GetDirectPath() != "/interop/whatsapp/download/i/r/" ||
 		d.GetMediaKey()[0] != 1 || d.GetFileSHA256()[0] != 2 || d.GetFileEncSHA256()[0] != 3 {
 		t.Errorf("document: %+v", d)
