@@ -45,7 +45,7 @@ func (c *client) describe(ctx context.Context, plain *spooled, size int64, m *co
 	if err != nil && !errors.Is(err, transcode.ErrNoTool) {
 		zerolog.Ctx(ctx).Debug().Err(err).Str("role", string(m.Role)).Msg("An attachment cannot be looked into")
 	}
-	d.correct(found, m)
+	d.correct(found, err == nil || errors.Is(err, transcode.ErrNoTool), m)
 	if strings.HasPrefix(info.MimeType, "image/") || strings.HasPrefix(info.MimeType, "video/") {
 		d.picture(ctx, c.connector.transcode, plain.Name(), m)
 	}
@@ -57,8 +57,8 @@ func (c *client) describe(ctx context.Context, plain *spooled, size int64, m *co
 	return d
 }
 
-// correct puts what the file is in place of what was told.
-func (d *described) correct(found transcode.Info, m *convert.IncomingMedia) {
+// correct puts what the file is in place of what was told. looked says that the file could be looked into.
+func (d *described) correct(found transcode.Info, looked bool, m *convert.IncomingMedia) {
 	content, info := d.content, d.content.Info
 	if found.Mimetype != "" && m.Role != convert.RoleDocument {
 		// A type with its codec says more than the same type without.
@@ -77,9 +77,12 @@ func (d *described) correct(found transcode.Info, m *convert.IncomingMedia) {
 			content.MSC1767Audio = &audio
 		}
 	}
-	// Clients show a picture or play a video by what the event says it is: one that is neither is a file.
+	// Clients show a picture or play a video by what the event says it is: one that is neither is a file, and so is one of a form that
+	// nobody knows. Sounds have more forms than can be told by their beginning.
 	wanted := map[event.MessageType]string{event.MsgImage: "image/", event.MsgVideo: "video/", event.MsgAudio: "audio/"}[content.MsgType]
-	if wanted != "" && found.Mimetype != "" && !strings.HasPrefix(info.MimeType, wanted) && !(wanted == "audio/" && found.HasAudio && !found.HasVideo) {
+	other := found.Mimetype != "" && !strings.HasPrefix(info.MimeType, wanted) && !(wanted == "audio/" && found.HasAudio && !found.HasVideo)
+	strange := looked && found.Mimetype == "" && wanted != "audio/"
+	if wanted != "" && (other || strange) {
 		content.MsgType, content.MSC3245Voice, content.MSC1767Audio = event.MsgFile, nil, nil
 	}
 }

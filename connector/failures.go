@@ -39,6 +39,8 @@ func failureWords(reason interop.Reason, gatekeeper string) string {
 		return "the bridge could not get the attachment from your homeserver, or could not store it for " + gatekeeper + " to fetch. Please send it again."
 	case interop.ReasonMediaGone:
 		return "your homeserver does not have the attachment, or does not give it to the bridge."
+	case interop.ReasonMediaOther:
+		return "the file on your homeserver is not what the message describes. Please send it anew."
 	case interop.ReasonTooLarge:
 		return "the attachment is larger than may be sent."
 	case interop.ReasonQuota:

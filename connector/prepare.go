@@ -75,7 +75,7 @@ func (c *client) unsendable(err error) error {
 		reason interop.Reason
 	}{
 		{errGone, interop.ReasonMediaGone}, {errOverLimit, interop.ReasonTooLarge}, {mediastore.ErrQuota, interop.ReasonQuota},
-		{errBadFile, interop.ReasonMedia}, {errFetchRefused, interop.ReasonMedia},
+		{errBadFile, interop.ReasonMediaOther}, {errFetchRefused, interop.ReasonMedia},
 	} {
 		if errors.Is(err, final.cause) {
 			return &interop.Unsendable{Reason: final.reason, Err: err}

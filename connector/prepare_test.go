@@ -237,7 +237,7 @@ func TestWhatCannotBePreparedHasItsReason(t *testing.T) {
 		"gone":                        {refuseWith(404, "M_NOT_FOUND"), nil, 0, 0, interop.ReasonMediaGone},
 		"larger than told":            {serve(data), nil, 0, 1999, interop.ReasonTooLarge},
 		"more than the person's part": {serve(data), nil, 1000, 0, interop.ReasonQuota},
-		"another file than described": {serve(ciphertext), file, 0, 0, interop.ReasonMedia},
+		"another file than described": {serve(ciphertext), file, 0, 0, interop.ReasonMediaOther},
 		"a bad request":               {refuseWith(400, "M_UNKNOWN"), nil, 0, 0, interop.ReasonMedia},
 		"a homeserver that is ill":    {refuseWith(500, "M_UNKNOWN"), nil, 0, 0, ""},
 	} {

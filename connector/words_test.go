@@ -186,7 +186,7 @@ func TestEveryReasonForAFailureHasWords(t *testing.T) {
 	for _, reason := range []interop.Reason{
 		interop.ReasonBlocked, interop.ReasonGone, interop.ReasonMayNotStart, interop.ReasonChatCap, interop.ReasonUnreadable,
 		interop.ReasonRateLimited, interop.ReasonServer, interop.ReasonNoAnswer, interop.ReasonNoKeys, interop.ReasonAccount,
-		interop.ReasonMedia, interop.ReasonMediaGone, interop.ReasonTooLarge, interop.ReasonQuota,
+		interop.ReasonMedia, interop.ReasonMediaGone, interop.ReasonMediaOther, interop.ReasonTooLarge, interop.ReasonQuota,
 	} {
 		if words := failureWords(reason, "WhatsApp"); words == "" || words == general {
 			t.Errorf("%s: %q", reason, words)

@@ -202,6 +202,7 @@ const (
 	ReasonAccount     Reason = "account_stopped" // the account was deleted
 	ReasonMedia       Reason = "media"           // the attachment could not be fetched or stored
 	ReasonMediaGone   Reason = "media_gone"      // the homeserver does not have the attachment
+	ReasonMediaOther  Reason = "media_other"     // the attachment is not what its event describes
 	ReasonTooLarge    Reason = "too_large"       // the attachment is over a limit
 	ReasonQuota       Reason = "quota"           // the person's share of the media store is used up
 )
