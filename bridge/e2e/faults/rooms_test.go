@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -68,12 +69,7 @@ func (r *rig) killedMaking(method, path string, carriedOut bool) {
 	c.fromMatrix(1)
 	c.fromPhone(1)
 	c.check()
-	var rooms []string
-	for _, room := range r.hs.Rooms("m.bridge", func(*homeserver.Event) bool { return true }) {
-		if len(r.hs.Messages(room, c.mark)) > 0 {
-			rooms = append(rooms, room)
-		}
-	}
+	rooms := r.roomsOf(c.room)
 	shown := 0
 	for _, invite := range r.alice.Invites() {
 		if invite.Shows(c.ben.Name, number) && invite.Name != "" {
@@ -81,6 +77,21 @@ func (r *rig) killedMaking(method, path string, carriedOut bool) {
 		}
 	}
 	if len(rooms) != 1 || shown != 0 {
-		r.t.Errorf("%d rooms have the chat, and %d more invitations to it are open", len(rooms), shown)
+		r.t.Errorf("there are %d rooms of the chat, and %d more invitations to it are open", len(rooms), shown)
 	}
+}
+
+// roomsOf are the rooms of the chat that room is of, as each of them says from its beginning.
+func (r *rig) roomsOf(room string) []string {
+	r.t.Helper()
+	channel := func(e *homeserver.Event) string {
+		var content struct{ Channel struct{ ID string } }
+		r.ok(json.Unmarshal(e.Content, &content))
+		return content.Channel.ID
+	}
+	own := r.hs.Events(room, "m.bridge")
+	if len(own) == 0 {
+		r.t.Fatal("the room does not say what it is a room of")
+	}
+	return r.hs.Rooms("m.bridge", func(e *homeserver.Event) bool { return channel(e) == channel(&own[0]) })
 }
