@@ -66,6 +66,9 @@ type Connector struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	// connected are the clients between Connect and Disconnect.
+	connected connected
+
 	// enlisting is held while an account is made or enlisted, so that one
 	// identifier never belongs to two.
 	enlisting sync.Mutex
@@ -136,7 +139,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices(), db.Do}, Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: refuse, Carry: carryOther,
-		Log: cfg.Log.With().Str("component", "matrix").Logger(),
+		Well: c.connected.wellAgain, Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})
 	if err != nil {
 		return errors.Join(err, db.Close())
@@ -283,6 +286,10 @@ type MessageMetadata struct {
 	EditOf id.EventID `json:"edit_of,omitempty"`
 	// Role is what an attachment was meant as.
 	Role convert.Role `json:"role,omitempty"`
+	// Position: this is where somebody began to share their live location, and all their later positions.
+	Position bool `json:"position,omitempty"`
+	// Removed: the event was redacted, and the other side still has it.
+	Removed bool `json:"removed,omitempty"`
 	// Edited is the identity of the last change to an incoming message, see matrixdurable.EditMarker.
 	Edited string `json:"edited,omitempty"`
 	// OutOfOrder: an incoming message that was shown later than those that came after it.

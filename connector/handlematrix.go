@@ -37,8 +37,8 @@ func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMe
 	// An event that comes again long after its rows have left the queue is known by the framework's row. (The framework's own
 	// look-up, deduplicate_matrix_messages, reads all rows of a login each time.)
 	source := sourceEvent(msg)
-	if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, source); err != nil {
-		return nil, c.again(err)
+	if known, err := c.knownAs(ctx, msg, source); err != nil {
+		return nil, err
 	} else if known != nil {
 		return &bridgev2.MatrixMessageResponse{DB: known, Pending: true}, nil
 	}
@@ -47,7 +47,7 @@ func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMe
 		return nil, err
 	}
 	out.EventID = source.String()
-	row := c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{Role: role})
+	row := c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{Role: role, Position: beganBy(msg) != ""})
 	if msg.ReplyTo != nil {
 		row.ReplyTo.MessageID, row.ReplyTo.PartID = msg.ReplyTo.ID, &msg.ReplyTo.PartID
 	}

@@ -3,6 +3,7 @@ package connector
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -298,6 +299,10 @@ func TestADeletionIsAnsweredAndSendsNothing(t *testing.T) {
 	if len(w.queued()) != 0 || !strings.Contains(notices, "still there for them") || !strings.Contains(notices, "gone from this room only") {
 		t.Errorf("the person reads %q", notices)
 	}
+	w.fromPerson("$p3", "m.room.message", related("m.replace", "$mine", map[string]any{"msgtype": "m.text", "body": "* x", "m.new_content": text("x")}))
+	if len(w.queued()) != 0 || !strings.Contains(w.notices(), "edited message was deleted") {
+		t.Errorf("an edit of what is gone: %q", w.notices())
+	}
 	for _, evt := range []id.EventID{"$mine", w.shown("theirs")} {
 		if row, err := w.connector.bridge.DB.Message.GetPartByMXID(t.Context(), evt); err != nil || row == nil {
 			t.Errorf("%s is forgotten (%v)", evt, err)
@@ -415,6 +420,21 @@ func TestEventsOfOtherKindsAreQueuedAsText(t *testing.T) {
 	}
 	if !strings.Contains(w.notices(), "Votes") {
 		t.Errorf("the person reads %q", w.notices())
+	}
+}
+
+func TestAPositionThatRefersToAnOrdinaryMessageIsRefusedInWords(t *testing.T) {
+	w := newWorld(t)
+	w.own("MINE", "$mine")
+	w.say("THEIRS", "theirs")
+	w.fromPerson("$r", "m.reaction", related("m.annotation", "$mine", map[string]any{"key": "👍"}))
+	for i, target := range []id.EventID{"$mine", w.shown("theirs"), "$r"} {
+		before := len(w.queued())
+		w.fromPerson(id.EventID(fmt.Sprintf("$p%d", i)), "org.matrix.msc3672.beacon",
+			related("m.reference", target, map[string]any{"org.matrix.msc3488.location": map[string]any{"uri": "geo:1,2"}}))
+		if got := strings.Count(w.notices(), "is no live location"); got != i+1 || len(w.queued()) != before {
+			t.Errorf("%s: %d notices, %d queued", target, got, len(w.queued())-before)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 var (
 	errCannotDelete = errors.New("connector: delete: the gatekeeper has no deletions")
 	errNotOurs      = errors.New("connector: change: a message of the other person")
+	errRemoved      = errors.New("connector: edit: the message was redacted")
 )
 
 // HandleMatrixEdit implements bridgev2.EditHandlingNetworkAPI. Where the other side cannot change what it has (PROTOCOL.md 6.4), an edit goes
@@ -28,6 +29,9 @@ func (c *client) HandleMatrixEdit(ctx context.Context, msg *bridgev2.MatrixEdit)
 	target := msg.EditTarget
 	if _, own := c.stanzaOf(msg.Portal, target); !own {
 		return refusal(errNotOurs, "only messages of your own can be edited")
+	}
+	if metadata, ok := target.Metadata.(*MessageMetadata); ok && metadata.Removed {
+		return refusal(errRemoved, "the edited message was deleted here, so the other person does not get the change")
 	}
 	c.tellLater(msg.Event.ID)
 	if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, msg.Event.ID); err != nil {
@@ -108,6 +112,9 @@ func (c *client) HandleMatrixMessageRemove(ctx context.Context, msg *bridgev2.Ma
 		return refusal(errNotOurs, "only the other person can delete a message of theirs on "+c.profile.DisplayName+". It is gone from this room only")
 	}
 	if !c.profile.Features.Deletions {
+		if err := c.markRemoved(ctx, msg.TargetMessage); err != nil {
+			return err
+		}
 		return refusal(errCannotDelete, (&convert.Unsupported{Kind: convert.KindRedaction}).Sentence())
 	}
 	key, err := c.keyOf(ctx, msg.Portal, msg.TargetMessage)
@@ -130,4 +137,17 @@ func (c *client) HandleMatrixMessageRemove(ctx context.Context, msg *bridgev2.Ma
 		return err
 	}
 	return c.take(ctx, out, nil)
+}
+
+// markRemoved remembers that a message is gone from its room, though not from the other side.
+func (c *client) markRemoved(ctx context.Context, row *frameworkMessage) error {
+	metadata, ok := row.Metadata.(*MessageMetadata)
+	if !ok || metadata.Removed {
+		return nil
+	}
+	metadata.Removed = true
+	if err := c.connector.bridge.DB.Message.Update(ctx, row); err != nil {
+		return c.again(err)
+	}
+	return nil
 }

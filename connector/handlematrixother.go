@@ -1,7 +1,9 @@
 package connector
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
@@ -33,13 +35,46 @@ func carryOther(evt *event.Event) {
 	evt.Type = event.EventMessage
 }
 
+// errNotBegun: a position is said to belong to what is no live location.
+var errNotBegun = errors.New("connector: live location: the event referred to is another one")
+
 // sourceEvent is the event under whose id a message goes: its own, save for live locations. Of those one position is sent for each time
 // that somebody begins to share, or the other side would get a message for each step of the way.
 func sourceEvent(msg *bridgev2.MatrixMessage) id.EventID {
-	if msg.Content.MsgType == otherEvent && (msg.Content.Body == "m.beacon" || msg.Content.Body == "org.matrix.msc3672.beacon") {
-		if begun := msg.Content.RelatesTo.GetReferenceID(); begun != "" {
-			return begun
-		}
+	if begun := beganBy(msg); begun != "" {
+		return begun
 	}
 	return msg.Event.ID
+}
+
+// beganBy is the event that began the sharing that a position belongs to; "" if the message is no position, or names none.
+func beganBy(msg *bridgev2.MatrixMessage) id.EventID {
+	if msg.Content.MsgType == otherEvent && (msg.Content.Body == "m.beacon" || msg.Content.Body == "org.matrix.msc3672.beacon") {
+		return msg.Content.RelatesTo.GetReferenceID()
+	}
+	return ""
+}
+
+// knownAs is the framework's row of what went under an event's id, nil for none. A position that refers to something else than the
+// beginning of a live location is refused: under the id of that it would count as sent.
+func (c *client) knownAs(ctx context.Context, msg *bridgev2.MatrixMessage, source id.EventID) (*frameworkMessage, error) {
+	known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, source)
+	if err != nil {
+		return nil, c.again(err)
+	} else if beganBy(msg) == "" {
+		return known, nil
+	}
+	const words = "the message that this position refers to is no live location, so the position was not sent"
+	if known != nil {
+		if metadata, ok := known.Metadata.(*MessageMetadata); !ok || !metadata.Position {
+			return nil, refusal(errNotBegun, words)
+		}
+		return known, nil
+	}
+	if reaction, err := c.connector.bridge.DB.Reaction.GetByMXID(ctx, source); err != nil {
+		return nil, c.again(err)
+	} else if reaction != nil {
+		return nil, refusal(errNotBegun, words)
+	}
+	return nil, nil
 }
