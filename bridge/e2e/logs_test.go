@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"gopkg.in/yaml.v3"
+	"maunium.net/go/mautrix/event"
 
 	"postern/bridge/parts"
 	"postern/connector/e2ee"
@@ -39,13 +41,13 @@ func TestNothingSecretReachesALogAtTheLowestLevel(t *testing.T) {
 			login := must(s.LogIn(s.ctx, s.person))(t)
 			s.management, s.identifier = login.Room, login.Identifier
 			ben := s.phone(canary+" Ben", true)
-			s.talk(ben)
+			files := s.talk(ben)
 			s.ok(s.Bridge.Stop())
 			log := must(os.ReadFile(s.Bridge.LogPath()))(t)
 			if traces := strings.Count(string(log), `"level":"trace"`); traces < 10 {
 				t.Fatalf("%d lines of level trace in %d bytes of log", traces, len(log))
 			}
-			s.search(string(log), ben)
+			s.search(string(log), ben, files)
 		})
 	}
 }
@@ -56,12 +58,50 @@ func (s *scene) setDisplayName(name string) error {
 		map[string]any{"displayname": name}, nil)
 }
 
-// talk makes everything happen that a log might tell of.
-func (s *scene) talk(ben parts.Phone) {
+// attach sends a file each way and one that cannot be fetched, and returns what is secret of them.
+func (s *scene) attach(room string, ben parts.Phone) map[string]string {
+	s.t.Helper()
+	name, caption := canary+".pdf", canary+" in a caption"
+	data := []byte(canary + " in a file")
+	s.send(room, event.EventMessage, with(s.upload(data, "application/pdf"), map[string]any{
+		"msgtype": "m.file", "body": caption, "filename": name, "info": map[string]any{"mimetype": "application/pdf", "size": len(data)},
+	}))
+	e, got := s.onPhoneAs(ben, "document")
+	s.same("file", e, got, data)
+	if e.Media.FileName != name || e.Text != caption {
+		s.t.Fatalf("the file is %+v with %q", e.Media, e.Text)
+	}
+	send := parts.Content{Kind: "document", Data: data, Mimetype: "application/pdf", FileName: "from the phone " + name, Caption: caption}
+	s.phoneSends(ben, send)
+	file := s.roomShows(room, "the file of the phone", func(e *parts.Event) bool { return e.Message().MsgType == "m.file" && !s.bots(e) })
+	s.hasFile(shown(s.t, file.Content), data)
+	fault := must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "media_404", Count: 1000}))(s.t)
+	send.FileName = "gone " + name
+	s.phoneSends(ben, send)
+	s.roomShows(room, "a placeholder", func(e *parts.Event) bool {
+		return e.Message().MsgType == "m.notice" && strings.Contains(e.Message().Body, caption)
+	})
+	s.ok(s.Gatekeeper.RemoveFault(s.ctx, fault))
+	key := must(hex.DecodeString(e.Media.Key))(s.t)
+	if len(key) != 32 {
+		s.t.Fatalf("the file's key has %d bytes", len(key))
+	}
+	reference := strings.Split(strings.Trim(e.Media.DirectPath, "/"), "/")
+	found := map[string]string{
+		"a file's path": e.Media.DirectPath, "a file's reference": reference[len(reference)-1], "a file's hash": e.Media.SHA256[:24],
+		"a file's hash once encrypted": e.Media.EncSHA256[:24],
+	}
+	inForms(found, "a file's key", key)
+	return found
+}
+
+// talk makes everything happen that a log might tell of, and returns what is secret of the files.
+func (s *scene) talk(ben parts.Phone) map[string]string {
 	s.t.Helper()
 	room := s.startChat(ben)
 	s.toPhone(room, ben, canary+" from Matrix")
 	s.toMatrix(room, ben, canary+" from the phone")
+	files := s.attach(room, ben)
 	// Refusals: by the bridge, by the gatekeeper, of numbers.
 	must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "ack_error", Identifier: s.identifier, Match: "message", Count: 1, Code: 403}))(s.t)
 	refused := must(s.alice.SendText(s.ctx, room, canary+" refused"))(s.t)
@@ -100,12 +140,15 @@ func (s *scene) talk(ben parts.Phone) {
 	carla := s.phone(canary+" Carla", true)
 	must(s.Gatekeeper.Say(s.ctx, carla.Phone, s.identifier, canary+" at first"))(s.t)
 	s.inRoom(s.enter(carla), canary+" at first")
+	return files
 }
 
 // search fails for everything in log that should not be there.
-func (s *scene) search(log string, ben parts.Phone) {
+func (s *scene) search(log string, ben parts.Phone, files map[string]string) {
 	s.t.Helper()
-	for what, secret := range s.secrets(ben) {
+	secrets := s.secrets(ben)
+	maps.Copy(secrets, files)
+	for what, secret := range secrets {
 		if secret == "" {
 			s.t.Errorf("%s is not known, so it was not looked for", what)
 		} else if at := strings.Index(strings.ToLower(log), strings.ToLower(secret)); at >= 0 {
@@ -126,6 +169,7 @@ var forms = map[string]*regexp.Regexp{
 	"an IPv4 address":       regexp.MustCompile(`\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b`),
 	"an IPv6 address":       regexp.MustCompile(`\[[0-9a-f]*:[0-9a-f:]+\]`),
 	"an address on the web": regexp.MustCompile(`(?i)\b(?:https?|wss?|tcp)://`),
+	"the path of a file":    regexp.MustCompile(`/(?:interop/[a-z]+/download|v)/[^\s"]+`),
 	"an interop address":    regexp.MustCompile(`[0-9-]+@(?:interop|lid|s\.whatsapp\.net)`),
 	"a phone number":        regexp.MustCompile(`\+\d{7,}`),
 }
@@ -178,12 +222,17 @@ func (s *scene) secrets(ben parts.Phone) map[string]string {
 			s.t.Errorf("%s has %d bytes", what, len(raw))
 			continue
 		}
-		found[what+" in hex"] = hex.EncodeToString(raw[:12])
-		found[what+" in base64"] = base64.StdEncoding.EncodeToString(raw[:12])
-		found[what+" in base64 for URLs"] = base64.URLEncoding.EncodeToString(raw[:12])
-		found[what+" as numbers"] = strings.Trim(fmt.Sprint(raw[:12]), "[]") //nolint:staticcheck // as numbers, not as text
+		inForms(found, what, raw)
 	}
 	return found
+}
+
+// inForms adds the beginning of a key in each way that a log may have it.
+func inForms(found map[string]string, what string, raw []byte) {
+	found[what+" in hex"] = hex.EncodeToString(raw[:12])
+	found[what+" in base64"] = base64.StdEncoding.EncodeToString(raw[:12])
+	found[what+" in base64 for URLs"] = base64.URLEncoding.EncodeToString(raw[:12])
+	found[what+" as numbers"] = strings.Trim(fmt.Sprint(raw[:12]), "[]") //nolint:staticcheck // as numbers, not as text
 }
 
 // signingKey is the first prime of the issuer's newest key.
