@@ -143,6 +143,7 @@ func (c *client) Connect(ctx context.Context) {
 	c.cancel, c.done = cancel, make(chan struct{})
 	c.stopped.Store(false)
 	c.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
+	c.connector.connected.set(c, true)
 	c.arrivals.open(running)
 	go c.run(running, c.done)
 	go c.takeName(running)
@@ -189,6 +190,7 @@ func (c *client) Disconnect() {
 	if cancel == nil {
 		return
 	}
+	c.connector.connected.set(c, false)
 	cancel()
 	<-done
 	c.arrivals.close()

@@ -98,7 +98,8 @@ func (m *mail) stop() {
 	}
 }
 
-// Nudge says that Matrix is well again: what waits for another try is tried now.
+// Nudge says that Matrix is well again: what waits for another try is tried now. Without a
+// Run it does nothing.
 func (a *Account) Nudge() {
 	a.mail.nudge()
 	a.news.nudge()

@@ -33,7 +33,9 @@ type CatchUpConfig struct {
 	// Every is how often it looks without a reason; default 30 s. After a Check it looks again after a second, and then
 	// less and less often: what the homeserver leaves behind, it leaves behind after a restart.
 	Every time.Duration
-	Log   zerolog.Logger
+	// Well, if set, is called when the homeserver has answered again after it had not.
+	Well func()
+	Log  zerolog.Logger
 }
 
 // CatchUp asks the homeserver what has happened in the bridge's rooms since the last time, and journals what it
@@ -44,6 +46,7 @@ type CatchUp struct {
 	cfg  CatchUpConfig
 	wake chan struct{}
 	soon atomic.Bool // there was a Check since Run last waited
+	away atomic.Bool // the last look failed
 	mu   sync.Mutex  // one look at a time
 }
 
@@ -147,6 +150,14 @@ type syncPage struct {
 
 // Look asks once. The very first look only notes where the homeserver stands.
 func (c *CatchUp) Look(ctx context.Context) error {
+	err := c.look(ctx)
+	if c.away.Swap(err != nil) && err == nil && c.cfg.Well != nil {
+		c.cfg.Well()
+	}
+	return err
+}
+
+func (c *CatchUp) look(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	newest := c.cfg.Dispatcher.Newest()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,4 +239,34 @@ func TestNothingIsForgottenWhenTheMergeFails(t *testing.T) {
 	if d.holds != 0 {
 		t.Error("rooms are held for ever")
 	}
+}
+
+func TestItIsToldOnceThatTheHomeserverIsWellAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, h := newMemJournal(), newHandler(nil)
+		a := &asker{answers: map[string]string{"t1": `{"next_batch":"t1"}`}}
+		c, _ := newCatchUp(j, h, a)
+		j.tokens[catchUpToken] = "t1"
+		var told atomic.Int32
+		c.cfg.Well = func() { told.Add(1) }
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { c.Run(ctx); close(done) }()
+		for i := range int32(3) {
+			time.Sleep(5 * time.Minute)
+			synctest.Wait()
+			if told.Load() != i {
+				t.Errorf("told %d times after %d failures", told.Load(), i)
+			}
+			a.fail(errors.New("away"))
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if told.Load() != i {
+				t.Error("told while it is away")
+			}
+			a.fail(nil)
+		}
+		cancel()
+		<-done
+	})
 }

@@ -29,7 +29,9 @@ type StackConfig struct {
 	// Refuse and Carry may be nil; see FrameworkConfig.
 	Refuse Refuse
 	Carry  func(evt *event.Event)
-	Log    zerolog.Logger
+	// Well may be nil; see CatchUpConfig.
+	Well func()
+	Log  zerolog.Logger
 }
 
 // Stack is all pieces of this package put around one bridge.
@@ -74,7 +76,8 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 	s.framework.SetComplete(s.dispatcher.Complete)
 	order := new(sync.Mutex)
 	s.catchUp = NewCatchUp(CatchUpConfig{
-		Journal: cfg.Journal, Dispatcher: s.dispatcher, Ask: s.ask, Own: s.framework.Own, Order: order, Log: cfg.Log,
+		Journal: cfg.Journal, Dispatcher: s.dispatcher, Ask: s.ask, Own: s.framework.Own, Order: order, Well: cfg.Well,
+		Log: cfg.Log,
 	})
 	WrapCrypto(m, cfg.Journal, cfg.Log)
 	s.listener = NewListener(ListenerConfig{
