@@ -286,6 +286,8 @@ type MessageMetadata struct {
 	EditOf id.EventID `json:"edit_of,omitempty"`
 	// Role is what an attachment was meant as.
 	Role convert.Role `json:"role,omitempty"`
+	// Said is a keyed hash of the words that were sent for it last, edits among them; empty if that is not known, or did not arrive.
+	Said string `json:"said,omitempty"`
 	// Position: this is where somebody began to share their live location, and all their later positions.
 	Position bool `json:"position,omitempty"`
 	// Removed: the event was redacted, and the other side still has it.

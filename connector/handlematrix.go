@@ -47,7 +47,7 @@ func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMe
 		return nil, err
 	}
 	out.EventID = source.String()
-	row := c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{Role: role, Position: beganBy(msg) != ""})
+	row := c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{Role: role, Position: beganBy(msg) != "", Said: c.saidBy(msg.Content)})
 	if msg.ReplyTo != nil {
 		row.ReplyTo.MessageID, row.ReplyTo.PartID = msg.ReplyTo.ID, &msg.ReplyTo.PartID
 	}
@@ -146,13 +146,18 @@ func (c *client) outgoingRow(portal *bridgev2.Portal, evt *event.Event, out inte
 	}
 }
 
-// take stores what is queued and the framework's row of it, if there is one, in one transaction.
-func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkMessage) error {
+// take stores what is queued, the framework's row of it, if there is one, and rows that change with it, in one transaction.
+func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkMessage, changed ...*frameworkMessage) error {
 	// The framework's row names its sender, and that row has to be there.
 	if _, err := c.connector.bridge.GetGhostByID(ctx, selfID(c.profile, string(c.login.ID))); err != nil {
 		return c.again(err)
 	}
 	_, err := c.account.Send(ctx, out, func(ctx context.Context) error {
+		for _, r := range changed {
+			if err := c.connector.rows.Message.Update(ctx, r); err != nil {
+				return err
+			}
+		}
 		if row == nil {
 			return nil
 		}

@@ -289,6 +289,32 @@ func TestAnEditGoesAsAMessageThatQuotesTheOldOne(t *testing.T) {
 	}
 }
 
+func TestAnEditThatChangesNothingIsNotSent(t *testing.T) {
+	w := newWorld(t)
+	w.fromPerson("$mine", "m.room.message", text("old"))
+	edit := func(evt id.EventID, words string, want int) {
+		t.Helper()
+		w.fromPerson(evt, "m.room.message", related("m.replace", "$mine", map[string]any{"msgtype": "m.text", "body": "* " + words, "m.new_content": text(words)}))
+		if got := len(w.queued()); got != want {
+			t.Errorf("%s: %d parts are queued, want %d", evt, got, want)
+		}
+	}
+	edit("$e1", "old", 1)
+	edit("$e2", "new", 2)
+	edit("$e2", "new", 2) // handed over again
+	edit("$e3", "new", 2)
+	edit("$e4", "old", 3) // the other side has "new"
+	failed := interop.OutStatus{EventID: "$e4", RoomID: fakeRoom.String(), Chat: w.peer.Chat, State: interop.OutFailed, Reason: interop.ReasonNoAnswer, At: time.Now()}
+	if err := w.client.Status(t.Context(), failed); err != nil {
+		t.Fatal(err)
+	}
+	edit("$e5", "old", 4)
+	edit("$e6", "old", 4)
+	if strings.Contains(w.notices(), "not bridged") {
+		t.Errorf("the person reads %q", w.notices())
+	}
+}
+
 func TestADeletionIsAnsweredAndSendsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.own("MINE", "$mine")

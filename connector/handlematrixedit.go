@@ -2,12 +2,18 @@ package connector
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 
 	"go.mau.fi/whatsmeow/proto/waCommon"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"google.golang.org/protobuf/proto"
 	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"postern/connector/convert"
 	"postern/connector/interop"
@@ -30,8 +36,13 @@ func (c *client) HandleMatrixEdit(ctx context.Context, msg *bridgev2.MatrixEdit)
 	if _, own := c.stanzaOf(msg.Portal, target); !own {
 		return refusal(errNotOurs, "only messages of your own can be edited")
 	}
-	if metadata, ok := target.Metadata.(*MessageMetadata); ok && metadata.Removed {
+	said := c.saidBy(msg.Content)
+	metadata, ok := target.Metadata.(*MessageMetadata)
+	if ok && metadata.Removed {
 		return refusal(errRemoved, "the edited message was deleted here, so the other person does not get the change")
+	}
+	if ok && said != "" && metadata.Said == said {
+		return nil // the other side has these words
 	}
 	c.tellLater(msg.Event.ID)
 	if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, msg.Event.ID); err != nil {
@@ -46,7 +57,10 @@ func (c *client) HandleMatrixEdit(ctx context.Context, msg *bridgev2.MatrixEdit)
 	if out.Parts, out.Fallbacks, err = c.edited(ctx, msg); err != nil {
 		return err
 	}
-	if err = c.take(ctx, out, c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{EditOf: target.MXID})); err != nil {
+	if ok {
+		metadata.Said = said
+	}
+	if err = c.take(ctx, out, c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{EditOf: target.MXID}), target); err != nil {
 		return err
 	}
 	if !c.live.Load() {
@@ -148,6 +162,53 @@ func (c *client) markRemoved(ctx context.Context, row *frameworkMessage) error {
 	metadata.Removed = true
 	if err := c.connector.bridge.DB.Message.Update(ctx, row); err != nil {
 		return c.again(err)
+	}
+	return nil
+}
+
+// saidBy is a keyed hash of the words of a message or an edit, by which an edit that changes none of them is known; "" if there are none.
+func (c *client) saidBy(content *event.MessageEventContent) string {
+	if content.MsgType == otherEvent {
+		return ""
+	}
+	messages, err := convert.EditText(content, convert.Limits{})
+	if err != nil {
+		return ""
+	}
+	mac := hmac.New(sha256.New, c.stanzaKey[:])
+	for _, m := range messages {
+		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+		if err != nil {
+			return ""
+		}
+		mac.Write(binary.BigEndian.AppendUint64([]byte("said"), uint64(len(data))))
+		mac.Write(data)
+	}
+	return base64.RawStdEncoding.EncodeToString(mac.Sum(nil)[:16])
+}
+
+// forgetSaid remembers that the words of an event may not have arrived, so that an edit to the same ones is sent.
+func (c *client) forgetSaid(ctx context.Context, evt id.EventID) error {
+	messages := c.connector.bridge.DB.Message
+	for evt != "" {
+		row, err := messages.GetPartByMXID(ctx, evt)
+		if err != nil || row == nil {
+			return err
+		}
+		metadata, ok := row.Metadata.(*MessageMetadata)
+		if !ok {
+			return nil
+		}
+		if metadata.Said != "" {
+			metadata.Said = ""
+			if err = messages.Update(ctx, row); err != nil {
+				return err
+			}
+		}
+		if metadata.EditOf == evt {
+			return nil
+		}
+		evt = metadata.EditOf
 	}
 	return nil
 }

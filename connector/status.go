@@ -36,6 +36,9 @@ func (c *client) Status(ctx context.Context, s interop.OutStatus) error {
 			return err
 		}
 	case interop.OutFailed:
+		if err := c.forgetSaid(ctx, evt); err != nil {
+			return err
+		}
 		state = bridgev2.MessageStatus{
 			Status: event.MessageStatusFail, ErrorReason: event.MessageStatusNetworkError,
 			Message: c.failed(ctx, s), IsCertain: true,
