@@ -36,6 +36,11 @@ func contents(f *testing.F) [][]byte {
 		[]byte("\xff\xf3\x80\x00"), []byte("\xff\xe3\x18\x00"), bytes.Repeat(append([]byte("G"), make([]byte, 187)...), 3),
 		[]byte("BM\x00\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00"), []byte("\x00\x00\x00\x08wide"), []byte(box("ftyp", "3g2a")),
 		[]byte(box("ftyp", "zzzz\x00\x00\x00\x00zzzzM4A ")),
+		webpOf(vp8x(0x0c), riffChunk("VP8 ", "x"), riffChunk("EXIF", "x"), riffChunk("XMP ", "x")),
+	}
+	for version := range 3 {
+		all = append(all, heifOf("heic", version, "", heifItem{kind: "hvc1", content: []string{"x", "y"}}, heifItem{kind: "Exif", content: []string{"x", "y"}},
+			heifItem{kind: "mime", content: []string{"x"}, idat: version > 0}))
 	}
 	return all
 }
@@ -58,23 +63,27 @@ func FuzzSniff(f *testing.F) {
 }
 
 // FuzzScrub takes metadata out of any bytes, as each type. Once is as good as twice, reading in small pieces as in large
-// ones; a film keeps its length, an image grows by an orientation at most; and what is allocated is bounded by
-// 512 KiB, whatever the length.
+// ones; a film and a WebP keep their length, an image grows by an orientation at most; and what is allocated is bounded
+// by 512 KiB, of a film and of HEIF files 2 MiB, whatever the length.
 //
-// decoder: scrub.go scrubbox.go exif.go:exifOrientation,orientationSegment
+// decoder: scrub.go scrubbox.go scrubitems.go scrubriff.go exif.go:exifOrientation,orientationSegment
 func FuzzScrub(f *testing.F) {
 	for i, c := range contents(f) {
-		for kind := range byte(3) {
+		for kind := range byte(4) {
 			f.Add(c, kind, byte(i))
 		}
 	}
 	f.Fuzz(func(t *testing.T, content []byte, kind, piece byte) {
-		mimetype := []string{jpegType, pngType, mp4Type}[kind%3]
+		mimetype := []string{jpegType, pngType, mp4Type, webpType}[kind%4]
+		bound := 512 << 10
+		if mimetype == mp4Type {
+			bound = 2 << 20
+		}
 		all := func(content []byte, piece int) []byte {
 			out := bytes.Buffer{}
 			out.Grow(len(content) + 64)
 			buffer := make([]byte, piece)
-			checkAllocation(t, 512<<10, func() {
+			checkAllocation(t, bound, func() {
 				out.Reset()
 				r := Scrub(mimetype, bytes.NewReader(content))
 				for {
@@ -97,7 +106,7 @@ func FuzzScrub(f *testing.F) {
 		if !bytes.Equal(all(once, 4096), once) {
 			t.Error("a second time changes it again")
 		}
-		if kind%3 == 2 && len(once) != len(content) || len(once) > len(content)+36 {
+		if kind%4 >= 2 && len(once) != len(content) || len(once) > len(content)+36 {
 			t.Errorf("%d bytes became %d", len(content), len(once))
 		}
 	})

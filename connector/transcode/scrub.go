@@ -12,12 +12,16 @@ import (
 // Scrub returns a file of the given MIME type (parameters do not matter) without what
 // says where and with what it was taken: in JPEG, all of EXIF but the orientation, XMP,
 // IPTC and what other programs append; in PNG, texts, EXIF and the time; in MP4, 3GPP
-// and QuickTime, the places that are noted in it, and XMP. Other types, and from the first
-// thing on that is not understood the rest of a file, come through as they are. A video
-// keeps its length to the byte, since it has offsets into itself; a file that has
+// and QuickTime, the places that are noted in it, and XMP; in WebP, HEIC and AVIF, EXIF and
+// XMP, if in the latter two they stand behind what says where they are, as they do. Other
+// types, TIFF among them, whose parts may stand in any order, and from the first thing on
+// that is not understood the rest of a file, come through as they are. All but JPEG and PNG
+// keep their length to the byte, since they have offsets into themselves; a file that has
 // nothing of the kind is not changed.
 //
-// It reads as it is read, holding at most 72 KiB, and returns the errors of r.
+// It reads as it is read, holding at most 72 KiB, or where items are described, as in HEIC
+// and AVIF, 1.2 MiB, and returns
+// the errors of r.
 func Scrub(mimetype string, r io.Reader) io.Reader {
 	var step func(*scrubber)
 	switch base(mimetype) {
@@ -25,7 +29,10 @@ func Scrub(mimetype string, r io.Reader) io.Reader {
 		step = (&jpegScrub{}).step
 	case pngType:
 		step = (&pngScrub{}).step
-	case mp4Type, gppType, gpp2Type, movType, m4aType, "audio/3gpp", "video/x-m4v", "audio/x-m4a":
+	case webpType:
+		step = (&riffScrub{}).step
+	case mp4Type, gppType, gpp2Type, movType, m4aType, "audio/3gpp", "video/x-m4v", "audio/x-m4a",
+		heicType, avifType, "image/heif", "image/heic-sequence", "image/heif-sequence":
 		step = (&boxScrub{}).step
 	default:
 		return r

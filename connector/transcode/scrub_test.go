@@ -215,6 +215,8 @@ func TestErrorsOfTheReaderComeBackAfterWhatItGave(t *testing.T) {
 	broken := errors.New("broken")
 	for mimetype, content := range map[string][]byte{
 		jpegType: jpegOf(t, corners(64, 64)), pngType: pngOf(t, corners(64, 64)), mp4Type: movieOf(""),
+		webpType: webpOf(vp8x(0), riffChunk("VP8 ", strings.Repeat("x", 200))),
+		heicType: heifOf("heic", 1, "", heifItem{kind: "hvc1", content: []string{strings.Repeat("x", 200)}}),
 	} {
 		for n := 0; n <= len(content)-13; n += 7 {
 			r := Scrub(mimetype, io.MultiReader(bytes.NewReader(content[:n]), iotest.ErrReader(broken)))
@@ -229,7 +231,10 @@ func TestScrubbingTakesTheSameMemoryForAnyLength(t *testing.T) {
 	head := jpegOf(t, corners(16, 16), gpsExif(3))
 	head = head[:len(head)-2] // without the end of the picture
 	box := movieOf("")
-	for mimetype, start := range map[string][]byte{jpegType: head, mp4Type: append(box, "\x00\x00\x00\x00mdat"...)} {
+	for mimetype, start := range map[string][]byte{jpegType: head, mp4Type: append(box, "\x00\x00\x00\x00mdat"...),
+		webpType: append(webpOf(vp8x(0x0c)), "EXIF\xfe\xff\xff\xff"...),
+		heicType: append(heifOf("heic", 1, "", heifItem{kind: "Exif", content: []string{"x"}}), "\x00\x00\x00\x00mdat"...),
+	} {
 		allocated := func(n int64) uint64 {
 			r := Scrub(mimetype, io.MultiReader(bytes.NewReader(start), io.LimitReader(letters{}, n)))
 			return allocation(func() {

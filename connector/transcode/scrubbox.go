@@ -8,10 +8,14 @@ import (
 
 // boxScrub walks the boxes of an MP4 or QuickTime file (ISO 14496-12, 4.2; QuickTime
 // File Format, user data and metadata atoms). A box that says a place keeps its length
-// and becomes a free one full of zeros.
+// and becomes a free one full of zeros; what is EXIF or XMP in a HEIF file becomes zeros.
 type boxScrub struct {
 	at    int64 // where the next step begins
 	stack []frame
+	// Of a file with items: whether their description came yet, and which parts of the
+	// file they say are metadata, sorted.
+	looked bool
+	held   []extent
 }
 
 // frame is a box whose children are walked.
@@ -33,6 +37,7 @@ type metaKeys struct {
 // noted in the user data or the metadata of the film or of a track.
 var containers = map[string]string{
 	"moov": "file", "trak": "moov", "udta": "moov trak", "meta": "file moov trak udta", "ilst": "meta", "keys": "meta",
+	"mdat": "file",
 }
 
 // Bounds of what is remembered.
@@ -50,6 +55,10 @@ func (x *boxScrub) step(s *scrubber) {
 	}
 	for len(x.stack) > 1 && x.at >= x.top().end {
 		x.stack = x.stack[:len(x.stack)-1]
+	}
+	if x.top().kind == "mdat" {
+		x.data(s)
+		return
 	}
 	left := x.top().end - x.at
 	if left < 8 { // user data may end with four bytes of nothing
@@ -97,6 +106,9 @@ func (x *boxScrub) box(s *scrubber, kind string, header, size int64) {
 	case x.place(s, kind, header, size):
 		x.free(s, header, size)
 	case kind == "meta" && x.in(kind):
+		if parent.kind == "file" && size <= maxItems && !x.looked {
+			x.look(s, header, size)
+		}
 		x.enterMeta(s, header, size)
 	case kind == "keys" && x.in(kind) && size >= header+8:
 		parent.meta.seen = true
