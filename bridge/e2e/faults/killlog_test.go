@@ -123,9 +123,26 @@ func (t *tally) String() string {
 	for _, what := range slices.Sorted(maps.Keys(t.kills)) {
 		fmt.Fprintf(&b, "  %-28s %5d\n", what, t.kills[what])
 	}
-	seeds := slices.Sorted(maps.Keys(t.seeds))
-	fmt.Fprintf(&b, "seeds: %v\n", seeds)
+	fmt.Fprintf(&b, "seeds: %s\n", spans(slices.Sorted(maps.Keys(t.seeds))))
 	return b.String()
+}
+
+// spans writes sorted numbers as first-last, where they follow one another.
+func spans(numbers []uint64) string {
+	var out []string
+	for len(numbers) > 0 {
+		n := 1
+		for n < len(numbers) && numbers[n] == numbers[n-1]+1 {
+			n++
+		}
+		if n == 1 {
+			out = append(out, fmt.Sprint(numbers[0]))
+		} else {
+			out = append(out, fmt.Sprintf("%d-%d", numbers[0], numbers[n-1]))
+		}
+		numbers = numbers[n:]
+	}
+	return strings.Join(out, ", ")
 }
 
 // TestTheLogOfKillsAddsUp recounts the log that POSTERN_FAULTS_LOG names, or an example without it.

@@ -133,6 +133,27 @@ func TestF15KilledBeforeTheServersAckIsNoted(t *testing.T) {
 	})
 }
 
+// TestF15WhatThePhoneHasGoesOutAgainAsTheSameBytes: neither the ack nor the phone's receipt comes before the kill, so the bridge cannot
+// know that the stanza has arrived. The gatekeeper complains about a second encryption.
+func TestF15WhatThePhoneHasGoesOutAgainAsTheSameBytes(t *testing.T) {
+	each(t, func(r *rig) {
+		c := r.newChat()
+		must(r.Gatekeeper.AddFault(r.ctx, parts.Fault{Kind: "no_ack", Identifier: r.identifier, Match: "message", Count: 1}))(r.t)
+		must(r.Gatekeeper.AddFault(r.ctx, parts.Fault{Kind: "drop", Identifier: r.identifier, Match: "receipt", Count: 2}))(r.t)
+		c.fromMatrix(1)
+		last := c.matrix[len(c.matrix)-1]
+		must(r.Gatekeeper.Expect(r.ctx, c.ben.Phone, last.text, func(e *parts.PhoneEvent) bool { return e.Kind == "message" && e.Text == last.text }))(r.t)
+		r.again()
+		must(r.hs.Expect(r.ctx, c.room, "the message to be sent", func(e *homeserver.Event) bool {
+			st, ok := statusOf(e)
+			return ok && st.event == last.id && st.step >= sent
+		}))(r.t)
+		r.again() // with it comes the receipt
+		c.fromMatrix(1)
+		c.check()
+	})
+}
+
 // TestF15AStateIsToldOnce: killed after Matrix was told of a state and before that was noted, with a homeserver that knows the
 // transaction id of the first time, and with one that does not. The phone's receipt is dropped on its way, so that "sent" is still
 // the state after the kill.

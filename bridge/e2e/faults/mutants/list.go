@@ -95,7 +95,7 @@ var mutants = []mutant{
 		encrypt, "			killpoint.Hit(killpoint.OutSealing)\n",
 		"			if stream, _, up := a.link.current(); up {\n				_ = stream.SendFrame(ctx, frame)\n			}\n			killpoint.Hit(killpoint.OutSealing)\n",
 	}}},
-	{"encrypted_again_on_resend", "what was encrypted goes out again as it is", "F14|F15", []replacement{
+	{"encrypted_again_on_resend", "what was encrypted goes out again as it is", "F15What", []replacement{
 		{encrypt, "	if row.Stanza == nil {\n		if err := o.encrypt", "	if c := row.State; c < PartSent {\n		if err := o.encrypt"},
 		{"database/queue_out.go", "		WHERE account_id=$1 AND stanza_id=$2 AND state=0`,\n		s.account, stanzaID, s.sealStanza(stanzaID, 0, stanza), now)", "		WHERE account_id=$1 AND stanza_id=$2 AND state<=1`,\n		s.account, stanzaID, s.sealStanza(stanzaID, 0, stanza), now)"},
 	}},
