@@ -77,8 +77,13 @@ func (d *described) correct(found transcode.Info, looked bool, m *convert.Incomi
 			content.MSC1767Audio = &audio
 		}
 	}
-	// Clients show a picture or play a video by what the event says it is: one that is neither is a file, and so is one of a form that
-	// nobody knows. Sounds have more forms than can be told by their beginning.
+	d.form(found, looked)
+}
+
+// form makes a file of what is not what the event says. Clients show a picture or play a video by that: one that is neither is a file, and so is
+// one of a form that nobody knows. Sounds have more forms than can be told by their beginning.
+func (d *described) form(found transcode.Info, looked bool) {
+	content, info := d.content, d.content.Info
 	wanted := map[event.MessageType]string{event.MsgImage: "image/", event.MsgVideo: "video/", event.MsgAudio: "audio/"}[content.MsgType]
 	other := found.Mimetype != "" && !strings.HasPrefix(info.MimeType, wanted) && !(wanted == "audio/" && found.HasAudio && !found.HasVideo)
 	strange := looked && found.Mimetype == "" && wanted != "audio/"

@@ -35,8 +35,16 @@ func failureWords(reason interop.Reason, gatekeeper string) string {
 		return gatekeeper + " has no keys of the other person to encrypt it with."
 	case interop.ReasonAccount:
 		return "you have logged out."
-	case interop.ReasonMedia:
-		return "the bridge could not get the attachment from your homeserver, or could not store it for " + gatekeeper + " to fetch. Please send it again."
+	case interop.ReasonMedia, interop.ReasonMediaGone, interop.ReasonMediaOther, interop.ReasonTooLarge, interop.ReasonQuota:
+		return attachmentWords(reason, gatekeeper)
+	case interop.ReasonBadStanza, interop.ReasonInternal:
+	}
+	return "the bridge made a mistake with it. Please tell whoever runs the bridge."
+}
+
+// attachmentWords says why an attachment failed.
+func attachmentWords(reason interop.Reason, gatekeeper string) string {
+	switch reason {
 	case interop.ReasonMediaGone:
 		return "your homeserver does not have the attachment, or does not give it to the bridge."
 	case interop.ReasonMediaOther:
@@ -45,9 +53,9 @@ func failureWords(reason interop.Reason, gatekeeper string) string {
 		return "the attachment is larger than may be sent."
 	case interop.ReasonQuota:
 		return "your share of the bridge's store for attachments is used up. It becomes free again as older ones expire."
-	case interop.ReasonBadStanza, interop.ReasonInternal:
+	default:
+		return "the bridge could not get the attachment from your homeserver, or could not store it for " + gatekeeper + " to fetch. Please send it again."
 	}
-	return "the bridge made a mistake with it. Please tell whoever runs the bridge."
 }
 
 // sizeWords writes a number of bytes for people.

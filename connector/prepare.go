@@ -102,7 +102,7 @@ func (m *move) run(ctx context.Context) (*mediastore.Object, error) {
 	defer stream.Close()
 	body := bufio.NewReaderSize(stream, transcode.SniffBytes)
 	head, err := body.Peek(transcode.SniffBytes)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	m.made = convert.Made{

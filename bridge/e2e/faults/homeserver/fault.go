@@ -156,7 +156,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	wrong := f.Status != 0 || f.Cut || f.Delay > 0 || f.Trickle > 0
 	s.note(r, who, a, f.Cut, wrong)
 	if f.Cut {
-		panic(http.ErrAbortHandler) // the server ends the connection without a word
+		panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http ends a connection without a word
 	}
 	send(w, r, a, f.Trickle)
 }

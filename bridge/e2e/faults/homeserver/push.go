@@ -21,7 +21,6 @@ type pusher struct {
 	passing []json.RawMessage // ephemeral ones; s.mu
 	busy    bool              // a transaction is on its way; s.mu
 	number  int               // of the last transaction
-	cut     context.CancelFunc
 }
 
 // The pauses between the attempts of a transaction. Synapse begins with two seconds and ends with 512; a test has less time.

@@ -194,11 +194,6 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 				return nil, &failure{400, "M_BAD_JSON", "not a filter"}
 			}
 		}
-		limit, _ := strconv.Atoi(query.Get("limit"))
-		if limit <= 0 {
-			limit = 10
-		}
-		limit = min(limit, 1000)
 		back := query.Get("dir") == "b"
 		from, to := 0, len(s.stream)
 		if back {
@@ -210,16 +205,14 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 		if text := query.Get("to"); text != "" {
 			to, _ = place(text)
 		}
+		limit := pageSize(query.Get("limit"))
 		chunk, end := []*Event{}, ""
 		events := slices.Clone(room.timeline)
 		if back {
 			slices.Reverse(events)
 		}
 		for _, e := range events {
-			if back && (e.Pos >= from || e.Pos < to) || !back && (e.Pos < from || e.Pos >= to) {
-				continue
-			}
-			if !f.wants(e) {
+			if !between(e.Pos, from, to, back) || !f.wants(e) {
 				continue
 			}
 			if len(chunk) == limit {
@@ -238,4 +231,21 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 		}
 		return out, nil
 	})
+}
+
+// pageSize is how many events a page has, by what was asked for.
+func pageSize(asked string) int {
+	n, err := strconv.Atoi(asked)
+	if err != nil || n <= 0 {
+		return 10
+	}
+	return min(n, 1000)
+}
+
+// between says whether a place lies on the way from one to another.
+func between(at, from, to int, back bool) bool {
+	if back {
+		from, to = to, from
+	}
+	return at >= from && at < to
 }
