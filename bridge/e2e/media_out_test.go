@@ -9,8 +9,11 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -110,6 +113,25 @@ func (s *scene) same(kind string, e *parts.PhoneEvent, got, want []byte) {
 	}
 }
 
+// opensslReads fetches what is stored from the public listener, as the gatekeeper's proxy does, and decrypts it with openssl alone.
+func (s *scene) opensslReads(e *parts.PhoneEvent, info string) {
+	s.t.Helper()
+	reference := path.Base(e.Media.DirectPath)
+	req := must(http.NewRequestWithContext(s.ctx, http.MethodGet, s.Bridge.PublicBase+"/media/"+reference, nil))(s.t)
+	resp := must(http.DefaultClient.Do(req))(s.t)
+	defer resp.Body.Close()
+	stored := must(io.ReadAll(resp.Body))(s.t)
+	if sum := sha256.Sum256(stored); resp.StatusCode != http.StatusOK || hex.EncodeToString(sum[:]) != e.Media.EncSHA256 {
+		s.t.Fatalf("the store answers %d with %d bytes, hash %x; the phone was told %s", resp.StatusCode, len(stored), sum, e.Media.EncSHA256)
+	}
+	file := filepath.Join(s.t.TempDir(), "stored")
+	s.ok(os.WriteFile(file, stored, 0o600))
+	said, err := exec.CommandContext(s.ctx, "sh", "../../connector/media/testdata/decrypt.sh", file, e.Media.Key, info).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(said)) != e.Media.SHA256 {
+		s.t.Errorf("openssl says %q, %v; the phone has %s", said, err, e.Media.SHA256)
+	}
+}
+
 func TestAttachmentsArriveOnThePhoneByteForByte(t *testing.T) {
 	for name, setting := range map[string]setting{
 		"Synapse":                    {},
@@ -128,6 +150,7 @@ func TestAttachmentsArriveOnThePhoneByteForByte(t *testing.T) {
 			}))
 			e, got := s.onPhoneAs(ben, "image")
 			s.same("image", e, got, picture)
+			s.opensslReads(e, "WhatsApp Image Keys")
 			if e.Text != "*look* at this" || e.Media.Width != 640 || e.Media.Height != 360 || e.Media.Thumbnail == 0 || e.Media.Mimetype != "image/png" {
 				t.Errorf("the image is %+v with %q", e.Media, e.Text)
 			}
