@@ -32,7 +32,7 @@ func GoodReference(ref string) bool {
 
 // Hostile sends all requests to the listener at that address, which has the store's handler below /media/, and an object of ObjectSize bytes under
 // that reference. Every answer has to be the expected one, and none may lead anywhere or set anything.
-func Hostile(t *testing.T, address, ref string) {
+func Hostile(t testing.TB, address, ref string) {
 	t.Helper()
 	if got := send(t, address, "GET /media/"+ref+" HTTP/1.1\r\nHost: a\r\n\r\n"); got.status != 200 || got.length != ObjectSize {
 		t.Fatal("the object that is there is not served")
@@ -75,7 +75,7 @@ type hostileCase struct {
 	request string
 }
 
-func cases(t *testing.T) (list []hostileCase) {
+func cases(t testing.TB) (list []hostileCase) {
 	t.Helper()
 	for i, line := range strings.Split(hostile, "\n") {
 		if line == "" || line[0] == '#' {
@@ -102,7 +102,7 @@ var (
 )
 
 // expand writes a request out for a reference.
-func expand(t *testing.T, request, ref string) string {
+func expand(t testing.TB, request, ref string) string {
 	t.Helper()
 	name := mediastore.NameOf(ref).String()
 	words := map[string]string{
@@ -140,7 +140,7 @@ type reply struct {
 }
 
 // send writes a request as it stands and reads the answer.
-func send(t *testing.T, address, request string) reply {
+func send(t testing.TB, address, request string) reply {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
