@@ -3,9 +3,6 @@ package e2e_test
 import (
 	"bytes"
 	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -43,20 +40,6 @@ func (s *scene) hasFile(c *event.MessageEventContent, want []byte) {
 	}
 }
 
-// film makes a short file with ffmpeg, and skips the test where there is none.
-func film(t *testing.T, name string, args ...string) []byte {
-	t.Helper()
-	tool, err := exec.LookPath("ffmpeg")
-	if err != nil {
-		t.Skip("SKIPPED: ffmpeg is not installed")
-	}
-	path := filepath.Join(t.TempDir(), name)
-	if out, err := exec.Command(tool, append(append([]string{"-v", "error", "-nostdin"}, args...), path)...).CombinedOutput(); err != nil {
-		t.Fatalf("ffmpeg: %v\n%s", err, out)
-	}
-	return must(os.ReadFile(path))(t)
-}
-
 // samples are files of each kind.
 type samples struct{ photo, voice, video []byte }
 
@@ -64,8 +47,8 @@ func makeSamples(t *testing.T) samples {
 	t.Helper()
 	return samples{
 		photo: photo(t),
-		voice: film(t, "voice.ogg", "-f", "lavfi", "-i", "sine=frequency=440:duration=2", "-c:a", "libopus", "-ac", "1", "-ar", "48000"),
-		video: film(t, "video.mp4", "-f", "lavfi", "-i", "testsrc=duration=1:size=64x48:rate=10", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
+		voice: made(t, "voice.ogg", "-f", "lavfi", "-i", "sine=frequency=440:duration=2", "-c:a", "libopus", "-ac", "1", "-ar", "48000"),
+		video: made(t, "video.mp4", "-f", "lavfi", "-i", "testsrc=duration=1:size=64x48:rate=10", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
 	}
 }
 

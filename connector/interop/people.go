@@ -26,22 +26,15 @@ func newPeople(store Directory) *people {
 
 // at returns the person behind an address, whatever the device.
 func (p *people) at(ctx context.Context, j jid.JID) (Peer, error) {
-	j = j.Bare()
-	p.mu.Lock()
-	peer, ok := p.byJID[j]
-	p.mu.Unlock()
-	if ok {
-		return peer, nil
-	}
-	peer, err := p.store.PeerByJID(ctx, j)
-	if err == nil {
-		p.remember(peer)
-	}
-	return peer, err
+	return p.behind(ctx, j, p.store.PeerByJID)
 }
 
 // known is at for a person there is a chat with already; else ErrNoChat.
 func (p *people) known(ctx context.Context, j jid.JID) (Peer, error) {
+	return p.behind(ctx, j, p.store.FindPeer)
+}
+
+func (p *people) behind(ctx context.Context, j jid.JID, find func(context.Context, jid.JID) (Peer, error)) (Peer, error) {
 	j = j.Bare()
 	p.mu.Lock()
 	peer, ok := p.byJID[j]
@@ -49,7 +42,7 @@ func (p *people) known(ctx context.Context, j jid.JID) (Peer, error) {
 	if ok {
 		return peer, nil
 	}
-	peer, err := p.store.FindPeer(ctx, j)
+	peer, err := find(ctx, j)
 	if err == nil {
 		p.remember(peer)
 	}
