@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/convert"
+	"postern/connector/killpoint"
 	"postern/connector/matrixdurable"
 	"postern/database"
 )
@@ -326,11 +327,13 @@ func (a *arrivals) replaceOnce(ctx context.Context, chat, message string, conten
 		Identity: matrixdurable.Identity("media", string(c.login.ID), chat, message, fmt.Sprint(row.Tries), row.Reason),
 	}
 	part := &convert.Part{Type: event.EventMessage, Content: clone(shown)}
+	killpoint.Hit(killpoint.InFileReplacing)
 	err = matrixdurable.Edit(ctx, c.login, change, editParts([]*convert.Part{part}), true)
 	if errors.Is(err, matrixdurable.ErrNoTarget) {
 		return c.connector.db.IncomingMedia().Delete(ctx, chat, message) // the message was taken back
 	} else if err != nil {
 		return err
 	}
+	killpoint.Hit(killpoint.InFileReplaced)
 	return c.connector.db.IncomingMedia().Put(ctx, row)
 }

@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/convert"
+	"postern/connector/killpoint"
 	"postern/connector/matrixdurable"
 	"postern/connector/media"
 )
@@ -122,6 +123,7 @@ func (c *client) fetchMedia(ctx context.Context, m *convert.IncomingMedia, room 
 		return nil, err
 	}
 	defer plain.remove()
+	killpoint.Hit(killpoint.InFileOpened)
 	content := c.describe(ctx, plain, size, m)
 	if err = c.uploadThumbnail(ctx, room, ghost, content); err != nil {
 		return nil, err
@@ -130,6 +132,7 @@ func (c *client) fetchMedia(ctx context.Context, m *convert.IncomingMedia, room 
 	if err != nil {
 		return nil, err
 	}
+	killpoint.Hit(killpoint.InFileUploaded)
 	content.content.URL, content.content.File = uploaded.URL, uploaded.File
 	return content.content, nil
 }
@@ -185,12 +188,14 @@ func (c *client) download(ctx context.Context, m *convert.IncomingMedia, limit i
 		return nil, 0, err
 	}
 	defer sealed.remove()
+	killpoint.Hit(killpoint.InFileWanted)
 	n, err := c.mediaHost.download(ctx, m.DirectPath, limit, func() (io.Writer, error) { return sealed, sealed.empty() })
 	if errors.Is(err, errMediaLong) && m.Media.Length < 0 {
 		return nil, 0, errMediaTooLarge
 	} else if err != nil {
 		return nil, 0, err
 	}
+	killpoint.Hit(killpoint.InFileFetched)
 	plain, err := c.connector.newSpooled()
 	if err != nil {
 		return nil, 0, err

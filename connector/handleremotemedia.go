@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/event"
 
 	"postern/connector/convert"
+	"postern/connector/killpoint"
 	"postern/connector/matrixdurable"
 	"postern/database"
 )
@@ -138,6 +139,7 @@ func (c *client) deliverMedia(ctx context.Context, portal *bridgev2.Portal, h *h
 			return err
 		}
 	}
+	killpoint.Hit(killpoint.InFileNoted)
 	first, err := c.mediaPart(row, what.Media)
 	if err != nil {
 		return err

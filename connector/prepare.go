@@ -17,6 +17,7 @@ import (
 
 	"postern/connector/convert"
 	"postern/connector/interop"
+	"postern/connector/killpoint"
 	"postern/connector/media"
 	"postern/connector/mediastore"
 	"postern/connector/transcode"
@@ -100,6 +101,7 @@ func (m *move) run(ctx context.Context) (*mediastore.Object, error) {
 		return nil, err
 	}
 	defer stream.Close()
+	killpoint.Hit(killpoint.OutFileOpened)
 	body := bufio.NewReaderSize(stream, transcode.SniffBytes)
 	head, err := body.Peek(transcode.SniffBytes)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -218,9 +220,11 @@ func (m *move) spool(ctx context.Context, body io.Reader) (*mediastore.Object, e
 	if err = spoolTo(path, body); err != nil {
 		return nil, err
 	}
+	killpoint.Hit(killpoint.OutFileSpooled)
 	if path, err = m.showable(ctx, path); err != nil {
 		return nil, err
 	}
+	killpoint.Hit(killpoint.OutFileConverted)
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, spoolError(err)

@@ -9,6 +9,7 @@ import (
 	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/id"
 
+	"postern/connector/killpoint"
 	"postern/database"
 )
 
@@ -70,6 +71,7 @@ func (c *client) retry(ctx context.Context, portal *frameworkdb.Portal, evt id.E
 		if err := c.connector.db.IncomingMedia().Put(ctx, row); err != nil {
 			return n, err
 		}
+		killpoint.Hit(killpoint.InFileAsked)
 		c.arrivals.resume(row)
 		n++
 	}

@@ -70,7 +70,7 @@ var table = []row{
 		"connector/convert", []string{"connector/media", "connector/profile"},
 		[]string{payloads, mautrix + "/event", mautrix + "/id", mautrix + "/format", "golang.org/x/net/html"},
 	},
-	{"connector/mediastore", nil, []string{s3}},
+	{"connector/mediastore", []string{"connector/killpoint"}, []string{s3}},
 	{"connector/matrixdurable", []string{"connector/killpoint"}, []string{mautrix}},
 	{"database", nil, []string{"github.com/lib/pq", "github.com/mattn/go-sqlite3"}},
 	{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern/connector/e2ee"
+	"postern/connector/killpoint"
 	"postern/connector/stanza"
 )
 
@@ -148,10 +149,11 @@ func (o *outbox) prepared(ctx context.Context, row *OutRow, p *Prepared) error {
 		if err == nil && !ok {
 			err = errStale
 		}
-		if err != nil || p.Also == nil {
-			return err
+		if err == nil && p.Also != nil {
+			err = p.Also(ctx)
 		}
-		return p.Also(ctx)
+		killpoint.Hit(killpoint.OutPreparing)
+		return err
 	})
 	if err != nil {
 		// The outcome of a commit can be unknown: the disk knows.
@@ -167,6 +169,7 @@ func (o *outbox) prepared(ctx context.Context, row *OutRow, p *Prepared) error {
 		}
 		p = &Prepared{Plaintext: now.Plaintext, Fallback: now.Fallback, Type: now.Type, MediaType: now.MediaType}
 	}
+	killpoint.Hit(killpoint.OutPrepared)
 	row.Recipe, row.Plaintext, row.Fallback, row.Type, row.MediaType = nil, p.Plaintext, p.Fallback, p.Type, p.MediaType
 	clock := a.link.clock()
 	o.mu.Lock()

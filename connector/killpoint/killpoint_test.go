@@ -18,32 +18,44 @@ import (
 // declared are the names of the constants of this package, with their values.
 func declared(t *testing.T) map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "killpoint.go", nil, parser.SkipObjectResolution)
+	points := map[string]string{}
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	points := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
-			if value, ok := spec.Values[0].(*ast.BasicLit); ok {
-				text, err := strconv.Unquote(value.Value)
-				if err != nil {
-					t.Fatal(err)
-				}
-				points[spec.Names[0].Name] = text
-			}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
 		}
-		return true
-	})
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
+				if value, ok := spec.Values[0].(*ast.BasicLit); ok {
+					text, err := strconv.Unquote(value.Value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					points[spec.Names[0].Name] = text
+				}
+			}
+			return true
+		})
+	}
 	return points
 }
+
+// listed are the points of all lists.
+func listed() []string { return slices.Concat(killpoint.All, killpoint.Files) }
 
 // TestEveryPointIsListedOnceAndHitSomewhereInTheProduct: a point that nothing comes to would never kill, and one that is not listed would
 // never be chosen by the campaign.
 func TestEveryPointIsListedOnceAndHitSomewhereInTheProduct(t *testing.T) {
 	points := declared(t)
-	if len(points) != len(killpoint.All) {
-		t.Errorf("%d points are declared and %d listed", len(points), len(killpoint.All))
+	if n := len(listed()); len(points) != n {
+		t.Errorf("%d points are declared and %d listed", len(points), n)
 	}
 	var sources strings.Builder
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
@@ -58,8 +70,8 @@ func TestEveryPointIsListedOnceAndHitSomewhereInTheProduct(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, value := range points {
-		if !slices.Contains(killpoint.All, value) {
-			t.Errorf("%s is not in All", name)
+		if !slices.Contains(listed(), value) {
+			t.Errorf("%s is in no list", name)
 		}
 		if n := strings.Count(sources.String(), "killpoint.Hit(killpoint."+name+")"); n != 1 {
 			t.Errorf("%s is hit at %d places, want 1", name, n)
@@ -72,7 +84,7 @@ func TestTheProductIsNotBuiltToBeKilled(t *testing.T) {
 		t.Skip("this test was built with the tag killpoints")
 	}
 	t.Setenv("POSTERN_KILL", filepath.Join(t.TempDir(), "orders"))
-	for _, point := range killpoint.All {
+	for _, point := range listed() {
 		killpoint.Hit(point)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"postern/connector/killpoint"
 )
 
 // files is the Backend on a local disk. A blob lies at ab/cd/abcd…, by its name's digits.
@@ -104,15 +106,18 @@ func (p *pendingFile) Write(b []byte) (int, error) { return p.file.Write(b) }
 // Commit implements Pending. A renamed file is on disk when its folder is; if that fails it is taken away again.
 func (p *pendingFile) Commit(_ context.Context, name Name) error {
 	folder, path := p.store.place(name)
+	killpoint.Hit(killpoint.OutFileWritten)
 	if err := p.file.Sync(); err != nil {
 		return err
 	}
+	killpoint.Hit(killpoint.OutFileSynced)
 	if err := p.store.makeDurable(folder); err != nil {
 		return err
 	}
 	if err := os.Rename(p.file.Name(), path); err != nil {
 		return err
 	}
+	killpoint.Hit(killpoint.OutFileNamed)
 	err := errors.Join(syncFolder(filepath.Dir(path)), p.store.temp.end(p.file))
 	p.file = nil
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package mediastore keeps the encrypted attachments that our users send, until the gatekeeper's media proxy has fetched
 // them for its phones, and serves them to it.
 //
-// Layer: beneath connector, beside media; it imports nothing of this project, and of other modules the S3 client alone. It sees
+// Layer: beneath connector, beside media; it imports killpoint of this project, and of other modules the S3 client alone. It sees
 // ciphertext only and has no keys. It implements PROTOCOL.md 7.2 (what is stored and how it is served) and 7.3 (how
 // long).
 //

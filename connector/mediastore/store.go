@@ -9,6 +9,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"postern/connector/killpoint"
 )
 
 // Store is the media store. Its methods may be called from any goroutine.
@@ -87,6 +89,7 @@ func (s *Store) Put(ctx context.Context, ownerID string, fill func(io.Writer) er
 	}
 	own.keep(o)
 	w.reserved = 0
+	killpoint.Hit(killpoint.OutFileStored)
 	return o, nil
 }
 

@@ -23,6 +23,7 @@ type ledger struct {
 	matrix []said // from Matrix
 	phone  []said // from the phone
 	next   int
+	files  map[string]*file // by their captions
 }
 
 // said is one text and the id that its sender's side gave it.
@@ -134,6 +135,7 @@ func (c *chat) check() {
 	r := c.r
 	r.t.Helper()
 	c.settled()
+	c.awaitFiles()
 	c.mu.Lock()
 	matrix, phone := slices.Clone(c.matrix), slices.Clone(c.phone)
 	c.mu.Unlock()
@@ -165,6 +167,7 @@ func (c *chat) check() {
 	compare(r.t, "alice's texts in the room", inRoom, texts(matrix))
 	compare(r.t, "alice's texts on the phone", onPhone, texts(matrix))
 	compare(r.t, "the phone's texts in the room", fromGhost, texts(phone))
+	c.checkFiles()
 	c.checkStatuses(matrix)
 	r.checkComplaints()
 	r.checkLog()
