@@ -16,6 +16,7 @@ import (
 	"postern/connector/binxml"
 	"postern/connector/noise"
 	"postern/connector/profile"
+	"postern/connector/words"
 )
 
 // exampleConfig is the network section with its defaults and explanations.
@@ -33,6 +34,7 @@ type Config struct {
 	IdentifierType      string                      `yaml:"identifier_type"`
 	DisplaynameTemplate string                      `yaml:"displayname_template"`
 	Connect             string                      `yaml:"connect"`
+	Language            string                      `yaml:"language"`
 	KeyFile             string                      `yaml:"key_file"`
 	Media               MediaConfig                 `yaml:"media"`
 	Gatekeepers         map[string]GatekeeperConfig `yaml:"gatekeepers"`
@@ -71,7 +73,7 @@ type personData struct{ MXID, Localpart, Domain, Displayname string }
 func upgradeConfig(helper up.Helper) {
 	helper.Copy(up.Str, "public", "base")
 	helper.Copy(up.Str, "public", "address")
-	for _, key := range []string{"identifier_template", "identifier_type", "displayname_template", "connect", "key_file"} {
+	for _, key := range []string{"identifier_template", "identifier_type", "displayname_template", "connect", "language", "key_file"} {
 		helper.Copy(up.Str, key)
 	}
 	upgradeMediaConfig(helper)
@@ -98,6 +100,9 @@ func (c *Config) prepare() error {
 	if err := c.checkPublic(); err != nil {
 		return err
 	}
+	if err := c.checkLanguage(); err != nil {
+		return err
+	}
 	switch c.IdentifierType {
 	case "":
 		c.IdentifierType = identifierUsername
@@ -116,6 +121,19 @@ func (c *Config) prepare() error {
 		return err
 	}
 	return c.agree()
+}
+
+// checkLanguage brings the bridge's own language into the form that package words knows.
+func (c *Config) checkLanguage() error {
+	if c.Language == "" {
+		c.Language = words.Default
+	}
+	known := words.Known(c.Language)
+	if known == "" {
+		return fmt.Errorf("network.language has to be one of: %s", strings.Join(words.Languages(), ", "))
+	}
+	c.Language = known
+	return nil
 }
 
 func (c *Config) checkPublic() error {

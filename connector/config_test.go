@@ -104,6 +104,7 @@ func TestAConfigurationThatCannotWorkIsRefusedAndTheKeyIsNamed(t *testing.T) {
 		"a base with a query":            {map[string]any{"public.base": "https://a.example?x=1"}, "network.public.base"},
 		"an address without a port":      {map[string]any{"public.address": "127.0.0.1"}, "network.public.address"},
 		"the policy that is not there":   {map[string]any{"connect": "attached"}, "network.connect"},
+		"an unknown language":            {map[string]any{"language": "xx"}, "network.language"},
 		"an unknown policy":              {map[string]any{"connect": "sometimes"}, "network.connect"},
 		"an unknown identifier type":     {map[string]any{"identifier_type": "name"}, "network.identifier_type"},
 		"a broken template":              {map[string]any{"identifier_template": "{{.Localpart"}, "network.identifier_template"},

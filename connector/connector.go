@@ -52,6 +52,8 @@ type Connector struct {
 	// fellBack: it was said that some attachments go as documents.
 	fellBack sync.Once
 	issuer   *issuer.Issuer
+	// languages knows in which language people are spoken to.
+	languages *languages
 	// media keeps what our users send until the gatekeeper has fetched it; spool is the folder for temporary files, empty at
 	// the start; ffmpeg is the program that the configuration names, "" for none.
 	media  *mediastore.Store
@@ -120,6 +122,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		return err
 	}
 	c.db = db
+	if c.languages, err = loadLanguages(ctx, db.People(), c.Config.Language); err != nil {
+		return errors.Join(err, db.Close())
+	}
 	c.rows = frameworkdb.New(c.bridge.ID, c.GetDBMetaTypes(), db.Raw())
 	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: db.IssuerKeys()})
 	if err != nil {
@@ -132,7 +137,8 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		c.log.Warn().Err(err).Msg("Videos and sound are passed on as they are, and many forms of files go as documents: ffmpeg is not there")
 	}
 	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
-		processor.AddHandlers(startChatCommand(), readReceiptsCommand(), retryMediaCommand())
+		help := c.standardWords()
+		processor.AddHandlers(startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help))
 	}
 	c.uploads = matrixdurable.NewUploads(cfg.Matrix)
 	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)

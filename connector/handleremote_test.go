@@ -34,7 +34,7 @@ func revoke(target string) *waE2E.Message {
 	return &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_REVOKE.Enum(), Key: keyTo(target, true)}}
 }
 
-func reply(target, participant, quoted, text string) *waE2E.Message {
+func replyTo(target, participant, quoted, text string) *waE2E.Message {
 	return &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{Text: &text, ContextInfo: &waE2E.ContextInfo{
 		StanzaID: &target, Participant: &participant, QuotedMessage: &waE2E.Message{Conversation: &quoted},
 	}}}
@@ -172,9 +172,9 @@ func TestAReplyPointsAtItsTargetOrQuotesIt(t *testing.T) {
 	w.say("A", "theirs")
 	w.own("B", "$own")
 	them := testPeer.String()
-	w.deliver("R1", reply("A", them, "theirs", "to their own"))
-	w.deliver("R2", reply("B", "7-1@interop", "mine", "to mine"))
-	w.deliver("R3", reply("C", them, "long gone", "to nothing"))
+	w.deliver("R1", replyTo("A", them, "theirs", "to their own"))
+	w.deliver("R2", replyTo("B", "7-1@interop", "mine", "to mine"))
+	w.deliver("R3", replyTo("C", them, "long gone", "to nothing"))
 	list := w.expect("m.room.message theirs", "m.room.message to their own", "m.room.message to mine", "m.room.message to nothing")
 	target := func(e *fakeEvent) string {
 		relates, _ := e.Content["m.relates_to"].(map[string]any)

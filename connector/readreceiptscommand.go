@@ -4,6 +4,8 @@ import (
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
 	"maunium.net/go/mautrix/bridgev2/networkid"
+
+	"postern/connector/words"
 )
 
 // wantsReceipts says whether the person of a login wants read receipts, in both directions.
@@ -13,14 +15,14 @@ func wantsReceipts(login *bridgev2.UserLogin) bool {
 }
 
 // readReceiptsCommand switches a login's read receipts.
-func readReceiptsCommand() *commands.FullHandler {
+func readReceiptsCommand(help words.Words) *commands.FullHandler {
 	return &commands.FullHandler{
 		Name: "read-receipts",
 		Func: readReceipts,
 		Help: commands.HelpMeta{
 			Section:     commands.HelpSectionGeneral,
-			Description: "Say whether you want read receipts, or switch them on or off: yours for the others and theirs for you",
-			Args:        "[_login ID_] [`on`|`off`]",
+			Description: help.Text("help.read-receipts"),
+			Args:        help.Text("help.read-receipts.args"),
 		},
 		RequiresLogin: true,
 	}
@@ -34,21 +36,21 @@ func readReceipts(ce *commands.Event) {
 		}
 	}
 	if login == nil {
-		ce.Reply("You are not logged in.")
+		reply(ce, "error.not-logged-in")
 		return
 	}
 	metadata, ok := login.Metadata.(*LoginMetadata)
 	if !ok {
-		ce.Reply("This login cannot be changed.")
+		reply(ce, "read-receipts.cannot")
 		return
 	}
 	on, change, understood := parseSwitch(args)
 	switch {
 	case !understood:
-		ce.Reply("Usage: `$cmdprefix %s [on|off]`", ce.Command)
+		reply(ce, "read-receipts.usage")
 		return
 	case !change:
-		ce.Reply("%s", receiptWords(!metadata.NoReadReceipts))
+		reply(ce, receiptWords(!metadata.NoReadReceipts))
 		return
 	}
 	before := metadata.NoReadReceipts
@@ -56,13 +58,13 @@ func readReceipts(ce *commands.Event) {
 	if err := login.Save(ce.Ctx); err != nil {
 		metadata.NoReadReceipts = before
 		ce.Log.Err(err).Msg("Could not store a choice of read receipts")
-		ce.Reply("Nothing was changed: something is wrong with the bridge. Please try again later.")
+		reply(ce, "read-receipts.failed")
 		return
 	}
 	if c, ok := login.Client.(*client); ok {
 		c.account.SetReadReceipts(on)
 	}
-	ce.Reply("%s", receiptWords(on))
+	reply(ce, receiptWords(on))
 }
 
 // parseSwitch reads the words after the command.
@@ -78,9 +80,10 @@ func parseSwitch(args []string) (on, change, understood bool) {
 	return false, false, false
 }
 
+// receiptWords is the key of the words that say whether read receipts are on.
 func receiptWords(on bool) string {
 	if on {
-		return "Read receipts are on: the others see when you have read what they wrote, and you see when they have read what you wrote."
+		return "read-receipts.on"
 	}
-	return "Read receipts are off, in both directions."
+	return "read-receipts.off"
 }

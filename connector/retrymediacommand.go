@@ -10,6 +10,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/killpoint"
+	"postern/connector/words"
 	"postern/database"
 )
 
@@ -17,12 +18,12 @@ import (
 const retryMediaName = "retry-media"
 
 // retryMediaCommand asks for the attachment whose placeholder the command answers, or for all that are missing in the room.
-func retryMediaCommand() *commands.FullHandler {
+func retryMediaCommand(help words.Words) *commands.FullHandler {
 	return &commands.FullHandler{
 		Func: retryMedia, Name: retryMediaName,
 		Help: commands.HelpMeta{
 			Section:     commands.HelpSectionChats,
-			Description: "Fetch an attachment again that could not be shown: as an answer to what stands in its place, or alone for all in this room",
+			Description: help.Text("help.retry-media"),
 		},
 		RequiresPortal: true,
 		RequiresLogin:  true,
@@ -32,27 +33,27 @@ func retryMediaCommand() *commands.FullHandler {
 func retryMedia(ce *commands.Event) {
 	login, _, err := ce.Portal.FindPreferredLogin(ce.Ctx, ce.User, false)
 	if err != nil || login == nil {
-		ce.Reply("This room belongs to a login that has ended or is not yours.")
+		reply(ce, "error.not-your-room")
 		return
 	}
 	c, ok := login.Client.(*client)
 	if !ok {
-		ce.Reply("This login cannot be used at the moment.")
+		reply(ce, "error.login-unusable")
 		return
 	}
 	n, err := c.retry(ce.Ctx, ce.Portal.Portal, ce.ReplyTo)
 	switch {
 	case err != nil:
 		c.log.Err(err).Msg("Could not ask for attachments again")
-		ce.Reply("Something went wrong in the bridge. Please try again later.")
+		reply(ce, "error.bridge")
 	case n == 0 && ce.ReplyTo != "":
-		ce.Reply("There is nothing to fetch for that message.")
+		reply(ce, "retry-media.not-that")
 	case n == 0:
-		ce.Reply("No attachment is missing in this room.")
+		reply(ce, "retry-media.none")
 	case n == 1:
-		ce.Reply("Trying again. It will be shown in its place.")
+		reply(ce, "retry-media.one")
 	default:
-		ce.Reply("Trying again, %d attachments. They will be shown in their places.", n)
+		reply(ce, "retry-media.many", "n", n)
 	}
 }
 

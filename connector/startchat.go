@@ -3,7 +3,6 @@ package connector
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2"
 
 	"postern/connector/interop"
+	"postern/connector/words"
 )
 
 // askPatience bounds how long the gatekeeper is waited for when somebody asks for a number.
@@ -19,7 +19,7 @@ const askPatience = 30 * time.Second
 // ResolveIdentifier implements bridgev2.IdentifierResolvingNetworkAPI: a phone number in international form, and after it, if the
 // person likes, what the chat shall be called.
 func (c *client) ResolveIdentifier(ctx context.Context, identifier string, createChat bool) (*bridgev2.ResolveIdentifierResponse, error) {
-	phone, title, err := parseStart(identifier)
+	phone, title, err := parseStart(c.words(), identifier)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (c *client) ResolveIdentifier(ctx context.Context, identifier string, creat
 		return nil, c.lookupWords(err, phone)
 	}
 	if len(results) != 1 {
-		return nil, errSomethingWrong
+		return nil, c.words().Error("error.wrong")
 	}
 	found := results[0]
 	if found.Err != nil {
@@ -38,13 +38,13 @@ func (c *client) ResolveIdentifier(ctx context.Context, identifier string, creat
 	}
 	if err := c.learnPhone(ctx, found); err != nil {
 		c.log.Err(err).Msg("Could not store a contact")
-		return nil, errSomethingWrong
+		return nil, c.words().Error("error.wrong")
 	}
 	return c.resolved(ctx, found.Peer.Chat, found.Peer.Contact, title, createChat)
 }
 
 // parseStart takes a number and a title apart.
-func parseStart(identifier string) (phone, title string, err error) {
+func parseStart(w words.Words, identifier string) (phone, title string, err error) {
 	identifier = strings.TrimSpace(identifier)
 	end := strings.IndexFunc(identifier, func(r rune) bool { return !strings.ContainsRune("+0123456789 ()-./\u00a0", r) })
 	number := identifier
@@ -53,31 +53,31 @@ func parseStart(identifier string) (phone, title string, err error) {
 	}
 	number = strings.TrimSpace(number)
 	if !strings.HasPrefix(number, "+") {
-		return "", "", errors.New("the phone number has to be in international form, beginning with + and the country's code")
+		return "", "", w.Error("start-chat.no-plus")
 	}
 	d := digits(number)
 	if len(d) < 6 || len(d) > 15 || d[0] == '0' {
-		return "", "", errors.New("this is not a complete phone number")
+		return "", "", w.Error("start-chat.not-complete")
 	}
 	return "+" + d, title, nil
 }
 
 // lookupWords says to a person why there is no chat with a number.
 func (c *client) lookupWords(err error, phone string) error {
-	name := c.profile.DisplayName
+	name, w := c.profile.DisplayName, c.words()
 	var refused *interop.RequestError
 	switch {
 	case errors.As(err, &refused) && refused.Code == 404:
-		return fmt.Errorf("%s is not on %s, or not where third-party chats are offered", phone, name)
+		return w.Error("lookup.not-there", "phone", phone, "gatekeeper", name)
 	case errors.As(err, &refused) && refused.Code == 403:
-		return fmt.Errorf("%s is on %s but has not opted in to chats with this bridge", phone, name)
+		return w.Error("lookup.not-opted-in", "phone", phone, "gatekeeper", name)
 	case errors.As(err, &refused) && refused.Code == 429:
-		return fmt.Errorf("%s wants fewer questions; please try again later", name)
+		return w.Error("lookup.too-many", "gatekeeper", name)
 	case errors.Is(err, interop.ErrOffline), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s cannot be reached at the moment; please try again later", name)
+		return w.Error("lookup.away", "gatekeeper", name)
 	}
 	c.log.Err(err).Msg("Look-up failed")
-	return fmt.Errorf("%s did not answer properly; please try again later", name)
+	return w.Error("lookup.failed", "gatekeeper", name)
 }
 
 // learnPhone keeps the number that a contact was found by.
@@ -102,12 +102,12 @@ func (c *client) resolved(ctx context.Context, chatID, contactID, title string, 
 	ghost, err := c.ghost(ctx, contactID)
 	if err != nil {
 		c.log.Err(err).Msg("Could not get a ghost")
-		return nil, errSomethingWrong
+		return nil, c.words().Error("error.wrong")
 	}
 	info, err := c.GetUserInfo(ctx, ghost)
 	if err != nil {
 		c.log.Err(err).Msg("Could not get a contact")
-		return nil, errSomethingWrong
+		return nil, c.words().Error("error.wrong")
 	}
 	answer := &bridgev2.ResolveIdentifierResponse{Ghost: ghost, UserID: ghost.ID, UserInfo: info}
 	if !createChat {
@@ -116,13 +116,13 @@ func (c *client) resolved(ctx context.Context, chatID, contactID, title string, 
 	if title != "" {
 		if err := c.setTitle(ctx, chatID, title); err != nil {
 			c.log.Err(err).Msg("Could not store a chat's name")
-			return nil, errSomethingWrong
+			return nil, c.words().Error("error.wrong")
 		}
 	}
 	portal, err := c.chats.open(ctx, chatID, contactID)
 	if err != nil {
 		c.log.Err(err).Str("chat", chatID).Msg("Could not open a room")
-		return nil, errors.New("the room could not be made; please try again later")
+		return nil, c.words().Error("start-chat.no-room")
 	}
 	if title != "" && portal.Name != title {
 		chatInfo := &bridgev2.ChatInfo{Name: ptr.Ptr(title)}
@@ -152,14 +152,14 @@ func (c *client) CreateChatWithGhost(ctx context.Context, ghost *bridgev2.Ghost)
 	row, err := c.connector.db.Chats().ByContact(ctx, string(c.login.ID), contactID)
 	if err != nil {
 		c.log.Err(err).Msg("Could not get a chat")
-		return nil, errSomethingWrong
+		return nil, c.words().Error("error.wrong")
 	} else if row == nil {
 		return nil, bridgev2.ErrResolveIdentifierTryNext
 	}
 	portal, err := c.chats.open(ctx, row.ID, contactID)
 	if err != nil {
 		c.log.Err(err).Str("chat", row.ID).Msg("Could not open a room")
-		return nil, errors.New("the room could not be made; please try again later")
+		return nil, c.words().Error("start-chat.no-room")
 	}
 	return &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}, nil
 }

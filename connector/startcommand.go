@@ -11,6 +11,8 @@ import (
 	"maunium.net/go/mautrix/bridgev2/provisionutil"
 	"maunium.net/go/mautrix/format"
 	"maunium.net/go/mautrix/id"
+
+	"postern/connector/words"
 )
 
 // madeKey is the context's key for a *bool that becomes true when a room is made under that context.
@@ -18,17 +20,17 @@ type madeKey struct{}
 
 // startChatCommand is the framework's start-chat with an answer of ours. The framework asks whether the chat has a room after we have made it,
 // which has to be so since the notice on encryption comes first, and would call every chat an old one.
-func startChatCommand() *commands.FullHandler {
+func startChatCommand(help words.Words) *commands.FullHandler {
 	command := *commands.CommandStartChat
 	command.Func = startChat
-	command.Help.Description = "Start a chat with a phone number in international form, and give it a name if you like"
-	command.Help.Args = "[_login ID_] <_number_> [_name_]"
+	command.Help.Description = help.Text("help.start-chat")
+	command.Help.Args = help.Text("help.start-chat.args")
 	return &command
 }
 
 func startChat(ce *commands.Event) {
 	if len(ce.Args) == 0 {
-		ce.Reply("Usage: `$cmdprefix %s +49… [name]`", ce.Command)
+		reply(ce, "start-chat.usage")
 		return
 	}
 	logins, args := ce.User.GetUserLogins(), ce.Args
@@ -46,21 +48,22 @@ func startChat(ce *commands.Event) {
 	}
 	switch {
 	case errors.Is(err, bridgev2.ErrResolveIdentifierTryNext):
-		ce.Reply("No chat was started: you have no chat with this person yet. Use the phone number.")
+		reply(ce, "start-chat.nobody-yet")
 	case err != nil:
-		ce.Reply("No chat was started: %s.", format.EscapeMarkdown(err.Error()))
+		reply(ce, "start-chat.failed", "why", err.Error())
 	case found == nil || found.Portal == nil:
-		ce.Reply("No chat was started: nobody was found.")
+		reply(ce, "start-chat.not-found")
 	default:
-		ce.Reply("%s", startedWords(made || found.JustCreated, found.Name, found.Portal.Name, found.MXID, found.Portal.MXID))
+		person, room := startedLinks(found.Name, found.Portal.Name, found.MXID, found.Portal.MXID)
+		if made || found.JustCreated {
+			reply(ce, "start-chat.new", "person", person, "room", room)
+		} else {
+			reply(ce, "start-chat.old", "person", person, "room", room)
+		}
 	}
 }
 
-// startedWords answers with the room, in Markdown; names come from other people and are escaped.
-func startedWords(made bool, person, title string, ghost id.UserID, room id.RoomID) string {
-	whom, where := format.MarkdownMentionWithName(person, ghost), format.MarkdownMentionRoomID(title, room)
-	if made {
-		return "Created a chat with " + whom + ": " + where
-	}
-	return "You already have a chat with " + whom + ": " + where
+// startedLinks are links to the other person and to the room; names come from other people and are escaped.
+func startedLinks(person, title string, ghost id.UserID, room id.RoomID) (whom, where words.Markdown) {
+	return words.Markdown(format.MarkdownMentionWithName(person, ghost)), words.Markdown(format.MarkdownMentionRoomID(title, room))
 }

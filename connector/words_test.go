@@ -9,12 +9,14 @@ import (
 	"unicode/utf8"
 
 	"maunium.net/go/mautrix/bridgev2"
+	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
 
 	"postern/connector/interop"
 	"postern/connector/profile"
+	"postern/connector/words"
 )
 
 func TestIDsAreOpaqueAndNeverMeetEachOther(t *testing.T) {
@@ -104,7 +106,7 @@ func TestPhoneNumbersAndTitlesAreTakenApart(t *testing.T) {
 		{"Ben", "", ""},
 		{"", "", ""},
 	} {
-		phone, title, err := parseStart(c.in)
+		phone, title, err := parseStart(words.For("en"), c.in)
 		if phone != c.phone || title != c.title || (err == nil) != (c.phone != "") {
 			t.Errorf("%q: %q %q %v", c.in, phone, title, err)
 		}
@@ -171,10 +173,11 @@ func FuzzWhatFollowsStartChat(f *testing.F) {
 	f.Add("4915112345678")
 	f.Add("+491")
 	f.Add("+0151234567")
+	english := words.For("en")
 	f.Fuzz(func(t *testing.T, in string) {
 		var phone string
 		var err error
-		boundedAllocation(t, 64<<10+64*len(in), func() { phone, _, err = parseStart(in) })
+		boundedAllocation(t, 64<<10+64*len(in), func() { phone, _, err = parseStart(english, in) })
 		if err == nil && (len(phone) < 7 || len(phone) > 16 || phone[0] != '+' || digits(phone) != phone[1:]) {
 			t.Errorf("%q gives number %q", in, phone)
 		}
@@ -215,7 +218,7 @@ func TestAnEnlistmentThatFailsIsExplained(t *testing.T) {
 }
 
 func TestALookUpThatFindsNobodyIsExplained(t *testing.T) {
-	c := &client{profile: profile.WhatsApp()}
+	c := &client{profile: profile.WhatsApp(), connector: New(), login: &bridgev2.UserLogin{UserLogin: &frameworkdb.UserLogin{}}}
 	for name, x := range map[string]struct {
 		err  error
 		part string
@@ -344,13 +347,10 @@ func TestTheNameThatGoesWithMessagesIsTheBestThatIsKnown(t *testing.T) {
 	}
 }
 
-func TestAStartedChatIsCalledNewOnlyIfItIsAndNamesAreNoMarkup(t *testing.T) {
+func TestTheNamesInTheAnswerToStartChatAreNoMarkup(t *testing.T) {
 	const hostile = "[x](https://example.org)"
-	made := startedWords(true, hostile, "Ben", "@wa-1:example.org", "!r:example.org")
-	if !strings.HasPrefix(made, "Created a chat") || strings.Contains(made, hostile) || !strings.Contains(made, "[Ben](") {
-		t.Errorf("a new one: %q", made)
-	}
-	if got := startedWords(false, "Ben", "", "@wa-1:example.org", "!r:example.org"); !strings.HasPrefix(got, "You already have a chat") {
-		t.Errorf("an old one: %q", got)
+	whom, where := startedLinks(hostile, "Ben", "@wa-1:example.org", "!r:example.org")
+	if strings.Contains(string(whom), hostile) || !strings.Contains(string(where), "[Ben](") {
+		t.Errorf("%q: %q", whom, where)
 	}
 }

@@ -45,6 +45,7 @@ const (
 var table = []row{
 	{"connector/jid", nil, nil},
 	{"connector/killpoint", nil, nil},
+	{"connector/words", nil, []string{yaml}},
 	{"connector/binxml", []string{"connector/jid"}, []string{tokens}},
 	{"connector/noise", nil, []string{"golang.org/x/crypto/", "filippo.io/edwards25519"}},
 	{"connector/media", nil, nil},
@@ -79,7 +80,7 @@ var table = []row{
 			"connector/jid", "connector/binxml", "connector/noise", "connector/issuer", "connector/stanza",
 			"connector/e2ee", "connector/profile", "connector/gatekeeper", "connector/interop",
 			"connector/convert", "connector/media", "connector/transcode", "connector/mediastore", "connector/matrixdurable",
-			"connector/killpoint", "database",
+			"connector/killpoint", "connector/words", "database",
 		},
 		[]string{mautrix, payloads, yaml},
 	},

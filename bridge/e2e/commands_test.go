@@ -31,3 +31,19 @@ func TestALaterLoginThatFailsLeavesTheEarlierOneRunning(t *testing.T) {
 	must(s.BotSays(s.ctx, s.person, s.management, since, "refused"))(t)
 	s.toPhone(room, ben, "still here")
 }
+
+func TestTheBridgeSpeaksTheLanguageThatSomebodyChose(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	since := time.Now().Add(-time.Millisecond)
+	s.command("language klingon")
+	must(s.BotSays(s.ctx, s.person, s.management, since, "does not speak that language"))(t)
+	s.command("language de")
+	must(s.BotSays(s.ctx, s.person, s.management, since, "spricht die Bridge Deutsch"))(t)
+	s.command("start-chat 0151")
+	must(s.BotSays(s.ctx, s.person, s.management, since, "muss in internationaler Form sein"))(t)
+	s.ok(s.Bridge.Stop())
+	s.ok(s.Bridge.Start(s.ctx))
+	s.command("language")
+	must(s.BotSays(s.ctx, s.person, s.management, since, "spricht Deutsch mit dir"))(t)
+}
