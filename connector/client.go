@@ -129,6 +129,7 @@ func (c *client) reenlist(ctx context.Context) (jid.JID, error) {
 	c.mu.Lock()
 	c.row = &row
 	c.mu.Unlock()
+	c.connector.connected.call(c, row.Gatekeeper, row.Identifier)
 	return jid.Parse(row.Login)
 }
 
@@ -144,6 +145,7 @@ func (c *client) Connect(ctx context.Context) {
 	c.stopped.Store(false)
 	c.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
 	c.connector.connected.set(c, true)
+	c.connector.connected.call(c, c.row.Gatekeeper, c.row.Identifier)
 	c.arrivals.open(running)
 	go c.run(running, c.done)
 	go c.takeName(running)

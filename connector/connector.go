@@ -27,6 +27,7 @@ import (
 	"postern/connector/matrixdurable"
 	"postern/connector/mediastore"
 	"postern/connector/profile"
+	"postern/connector/push"
 	"postern/connector/transcode"
 	"postern/database"
 )
@@ -62,6 +63,8 @@ type Connector struct {
 	// transcode looks into files and changes their form.
 	transcode *transcode.Tool
 
+	// pushes takes what the gatekeepers wake users with.
+	pushes *push.Handler
 	public *http.Server
 	ctx    context.Context // ends at Shutdown
 	began  time.Time       // when this process began
@@ -128,6 +131,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.rows = frameworkdb.New(c.bridge.ID, c.GetDBMetaTypes(), db.Raw())
 	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: db.IssuerKeys()})
 	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if c.pushes, err = c.newPushes(); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	if err := c.openMedia(ctx, cfg.Dir, cfg.Log.With().Str("component", "mediastore").Logger()); err != nil {
@@ -204,13 +210,15 @@ const mediaPath = "/media"
 // publicHandler serves what the gatekeeper asks for, also below the path that the public base may have. A path that is not written
 // plainly is not there: nobody is led to where another reading of it would point.
 func (c *Connector) publicHandler() http.Handler {
-	keys, media := c.issuer.Handler(), http.StripPrefix(mediaPath, c.media.Handler())
+	keys, media, pushes := c.issuer.Handler(), http.StripPrefix(mediaPath, c.media.Handler()), c.pushes
 	inside := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, mediaPath+"/"):
 			media.ServeHTTP(w, r)
 		case path.Clean(r.URL.Path) != r.URL.Path:
 			http.NotFound(w, r)
+		case r.URL.Path == push.Path:
+			pushes.ServeHTTP(w, r)
 		default:
 			keys.ServeHTTP(w, r)
 		}

@@ -284,6 +284,9 @@ func publicConnector(t *testing.T, base string) (*Connector, *countedOpens) {
 	}
 	var files *countedOpens
 	c.media, files = mediaStore(t, db, t.TempDir(), 0, nil)
+	if c.pushes, err = c.newPushes(); err != nil {
+		t.Fatal(err)
+	}
 	return c, files
 }
 
@@ -334,8 +337,8 @@ func TestThePublicListenerHasKeysAndAttachmentsAndNothingElse(t *testing.T) {
 		}
 		for _, prefix := range []string{"", parsed.Path} { // the proxy may take the path away
 			for path, want := range map[string]int{
-				"/media/" + o.Ref: 200, issuer.PathJWKS: 200, issuer.PathDiscovery: 200,
-				"/": 404, "": 404, "/media": 404, "/media/": 404, "//media/" + o.Ref: 404, "/x/../media/" + o.Ref: 404, "/media/" + o.Ref + "/": 404,
+				"/media/" + o.Ref: 200, issuer.PathJWKS: 200, issuer.PathDiscovery: 200, "/push": 405,
+				"/push/": 404, "//push": 404, "/push/../push": 404, "/media/push": 404, "/": 404, "": 404, "/media": 404, "/media/": 404, "//media/" + o.Ref: 404, "/x/../media/" + o.Ref: 404, "/media/" + o.Ref + "/": 404,
 				"/media/../media/" + o.Ref: 404, "/" + o.Ref: 404, "/media" + issuer.PathJWKS: 404, "/." + issuer.PathJWKS: 404, "/_matrix/client/versions": 404,
 			} {
 				if prefix+path == "" {

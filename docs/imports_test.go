@@ -50,6 +50,7 @@ var table = []row{
 	{"connector/noise", nil, []string{"golang.org/x/crypto/", "filippo.io/edwards25519"}},
 	{"connector/media", nil, nil},
 	{"connector/issuer", nil, []string{jose}},
+	{"connector/push", []string{"connector/issuer"}, nil},
 	{"connector/stanza", []string{"connector/binxml", "connector/jid"}, nil},
 	{"connector/e2ee", []string{"connector/jid"}, []string{signal}},
 	{"connector/profile", []string{"connector/jid", "connector/binxml", "connector/noise"}, []string{payloads}},
@@ -77,7 +78,7 @@ var table = []row{
 	{
 		"connector",
 		[]string{
-			"connector/jid", "connector/binxml", "connector/noise", "connector/issuer", "connector/stanza",
+			"connector/jid", "connector/binxml", "connector/noise", "connector/issuer", "connector/push", "connector/stanza",
 			"connector/e2ee", "connector/profile", "connector/gatekeeper", "connector/interop",
 			"connector/convert", "connector/media", "connector/transcode", "connector/mediastore", "connector/matrixdurable",
 			"connector/killpoint", "connector/words", "database",

@@ -24,6 +24,10 @@ const (
 	// refreshAgain is how long after a failed fetch a known key is used without waiting for another.
 	refreshAgain = time.Minute
 
+	// maxWaiting is how many callers wait for a fetch at the same time: who can send tokens with key ids of
+	// their own making shall not fill memory while the keys are slow to come.
+	maxWaiting = 64
+
 	fetchTimeout = 10 * time.Second
 	maxKeySet    = 256 << 10 // bytes
 	maxKeys      = 64        // in one set; more are not looked at
@@ -43,6 +47,7 @@ type remoteKeys struct {
 	tried   time.Time     // when a fetch last began
 	failure error         // of the last fetch
 	running chan struct{} // closed when the running fetch is over, nil if none runs
+	waiting int           // callers that wait for a fetch
 }
 
 func newRemoteKeys(url string, client *http.Client, now func() time.Time) *remoteKeys {
@@ -63,10 +68,12 @@ func (r *remoteKeys) find(ctx context.Context, id string) (*rsa.PublicKey, error
 		if fetch == nil {
 			return key, err
 		}
-		select {
-		case <-fetch:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		err = waitFor(ctx, fetch)
+		r.mu.Lock()
+		r.waiting--
+		r.mu.Unlock()
+		if err != nil {
+			return nil, err
 		}
 		if own {
 			break
@@ -76,7 +83,17 @@ func (r *remoteKeys) find(ctx context.Context, id string) (*rsa.PublicKey, error
 	return key, err
 }
 
-// look returns the key, or a fetch to wait for (own: begun by this call), or an error.
+func waitFor(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// look returns the key, or a fetch to wait for (own: begun by this call), or an error. Who gets a fetch is counted in
+// waiting. Where too many wait already, what is known has to do.
 func (r *remoteKeys) look(id string, mayFetch bool) (key *rsa.PublicKey, fetch <-chan struct{}, own bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,10 +106,13 @@ func (r *remoteKeys) look(id string, mayFetch bool) (key *rsa.PublicKey, fetch <
 	if key != nil && (age < refreshAfter || (r.failure != nil && since < refreshAgain) || !mayFetch) {
 		return key, nil, false, nil
 	}
-	if mayFetch && r.running != nil {
+	crowded := r.waiting >= maxWaiting
+	if mayFetch && r.running != nil && !crowded {
+		r.waiting++
 		return nil, r.running, false, nil
 	}
-	if mayFetch && (r.tried.IsZero() || since >= fetchEvery) {
+	if mayFetch && r.running == nil && (r.tried.IsZero() || since >= fetchEvery) {
+		r.waiting++
 		r.tried = now
 		r.running = make(chan struct{})
 		go r.fetch(r.running)
@@ -101,6 +121,8 @@ func (r *remoteKeys) look(id string, mayFetch bool) (key *rsa.PublicKey, fetch <
 	switch {
 	case key != nil:
 		return key, nil, false, nil
+	case mayFetch && crowded:
+		return nil, nil, false, temporary(errors.New("too many wait for the keys"))
 	case r.failure != nil:
 		return nil, nil, false, temporary(r.failure)
 	case usable:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"time"
 
@@ -53,9 +54,12 @@ type Claims struct {
 
 // Verifier checks tokens that others have made, by the rules of PROTOCOL.md 2.4. It remembers no
 // token: one works until it expires. All its methods may be called from any goroutine.
+//
+// At most half of the machine's cores check signatures at the same time, however many tokens come.
 type Verifier struct {
-	cfg  VerifierConfig
-	keys *remoteKeys
+	cfg    VerifierConfig
+	keys   *remoteKeys
+	checks chan struct{}
 }
 
 // NewVerifier makes a Verifier. It fetches no keys before the first token comes.
@@ -63,7 +67,9 @@ func NewVerifier(cfg VerifierConfig) *Verifier {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Verifier{cfg: cfg, keys: newRemoteKeys(cfg.JWKSURL, cfg.HTTP, cfg.Now)}
+	return &Verifier{
+		cfg: cfg, keys: newRemoteKeys(cfg.JWKSURL, cfg.HTTP, cfg.Now), checks: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+	}
 }
 
 // Verify checks a compact token and returns its claims. Errors: ErrInvalid, ErrExpired, ErrTemporary, or ctx's.
@@ -83,6 +89,12 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	key, err := v.keys.find(ctx, u.keyID)
 	if err != nil {
 		return nil, err
+	}
+	select {
+	case v.checks <- struct{}{}:
+		defer func() { <-v.checks }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
