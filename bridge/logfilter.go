@@ -24,7 +24,7 @@ var allowedFields = map[string]bool{
 	"bridge_evt_type": true, "step": true, "stanza": true, "class": true, "panic": true, "name": true, "version": true, "go_version": true, "built_at": true,
 	"section": true, "holder": true, "method": true, "carrier": true, "driver": true,
 	// how much
-	"count": true, "seq": true, "attempt": true, "duration": true, "delay": true, "bytes": true, "size": true, "status": true, "status_code": true, "age": true, "pending": true,
+	"count": true, "seq": true, "attempt": true, "duration": true, "delay": true, "bytes": true, "size": true, "left": true, "uploaded": true, "total": true, "status": true, "status_code": true, "age": true, "pending": true,
 	"signal": true, "exit_code": true, "port": true, "wait": true, "until": true, "after": true, "parts": true, "rows_affected": true, "dialect": true,
 }
 

@@ -304,15 +304,21 @@ func (c *Connector) enlist(ctx context.Context, p *profile.Profile, row *databas
 	return nil
 }
 
-// signedPreKey is the newest signed prekey of an account, made now if it has none.
+// signedPreKey is the newest signed prekey of an account that can be read, made now if it has none.
 func (c *Connector) signedPreKey(ctx context.Context, row *database.Account, device *e2ee.Device) (e2ee.SignedPreKey, error) {
 	store := NewAccountStore(c.db, row.ID, row.Gatekeeper)
 	keys, err := store.SignedPreKeys(ctx)
 	if err != nil {
 		return e2ee.SignedPreKey{}, err
 	}
-	if len(keys) > 0 {
-		return e2ee.UnmarshalSignedPreKey(keys[0].ID, keys[0].Record)
+	created := time.Now().UnixMilli()
+	for _, k := range keys {
+		if key, err := e2ee.UnmarshalSignedPreKey(k.ID, k.Record); err == nil {
+			return key, nil
+		}
+		// Damaged: the new one is to be newer by its time too.
+		created = max(created, k.Created+1)
+		c.log.Error().Str("account", row.ID).Uint32("id", k.ID).Msg("a signed prekey is damaged and passed over")
 	}
 	id, err := store.ReserveSignedPreKeyID(ctx)
 	if err != nil {
@@ -322,7 +328,7 @@ func (c *Connector) signedPreKey(ctx context.Context, row *database.Account, dev
 	if err != nil {
 		return e2ee.SignedPreKey{}, err
 	}
-	return key, store.PutSignedPreKey(ctx, interop.KeyRecord{ID: key.ID, Record: key.Marshal(), Created: time.Now().UnixMilli()})
+	return key, store.PutSignedPreKey(ctx, interop.KeyRecord{ID: key.ID, Record: key.Marshal(), Created: created})
 }
 
 // enlistmentWords says to a person why the gatekeeper did not take them.

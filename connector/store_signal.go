@@ -23,6 +23,39 @@ func newSignalStore(db *database.DB, accountID string) signalStore {
 	return signalStore{db.Signal(accountID)}
 }
 
+// LoadSession implements e2ee.Store. A damaged row is a session that is lost.
+func (s signalStore) LoadSession(ctx context.Context, addr string) ([]byte, error) {
+	row, err := s.SignalStore.LoadSession(ctx, addr)
+	return row, damagedIs(e2ee.ErrCorruptSession, err)
+}
+
+// LoadIdentity implements e2ee.Store.
+func (s signalStore) LoadIdentity(ctx context.Context, addr string) ([]byte, error) {
+	key, err := s.SignalStore.LoadIdentity(ctx, addr)
+	return key, damagedIs(e2ee.ErrKeyStored, err)
+}
+
+// LoadPreKey implements e2ee.Store.
+func (s signalStore) LoadPreKey(ctx context.Context, id uint32) ([]byte, error) {
+	key, err := s.SignalStore.LoadPreKey(ctx, id)
+	return key, damagedIs(e2ee.ErrKeyStored, err)
+}
+
+// LoadSignedPreKey implements e2ee.Store.
+func (s signalStore) LoadSignedPreKey(ctx context.Context, id uint32) ([]byte, error) {
+	key, err := s.SignalStore.LoadSignedPreKey(ctx, id)
+	return key, damagedIs(e2ee.ErrKeyStored, err)
+}
+
+// damagedIs says in package e2ee's words that one row cannot be read. Any other error is the database's, and concerns
+// all rows.
+func damagedIs(what *e2ee.Error, err error) error {
+	if errors.Is(err, database.ErrSealBroken) {
+		return what
+	}
+	return err
+}
+
 // Commit implements e2ee.Store.
 func (s signalStore) Commit(ctx context.Context, c *e2ee.Change, extra func(ctx context.Context) error) error {
 	err := s.Apply(ctx, database.SignalChange{

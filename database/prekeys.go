@@ -15,7 +15,8 @@ const MaxKeyID = 1<<24 - 1
 type PreKey struct {
 	// ID is 1 to MaxKeyID.
 	ID uint32
-	// Record is the key pair (and signature) as package e2ee serialises it.
+	// Record is the key pair (and signature) as package e2ee serialises it; nil in a list if the row's
+	// sealed value does not open.
 	Record []byte
 	// CreatedAt is in Unix milliseconds; kept for signed prekeys only.
 	CreatedAt int64
@@ -114,6 +115,20 @@ func (s *SignalStore) MarkPreKeysUploaded(ctx context.Context, ids []uint32) err
 	})
 }
 
+// DeletePreKeys removes one-time prekeys that are not known to have reached the server; others, and ids
+// that are gone, are passed over.
+func (s *SignalStore) DeletePreKeys(ctx context.Context, ids []uint32) error {
+	return s.db.Do(ctx, func(ctx context.Context) error {
+		for _, id := range ids {
+			_, err := s.db.raw.Exec(ctx, "DELETE FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2 AND NOT uploaded", s.account, int64(id))
+			if err != nil {
+				return fmt.Errorf("database: delete prekeys: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
 // CountPreKeys counts the one-time prekeys here: all, and those known to be on the server or
 // used by someone whose message has not come yet.
 func (s *SignalStore) CountPreKeys(ctx context.Context) (all, uploaded int, err error) {
@@ -186,7 +201,8 @@ func (s *SignalStore) listKeys(ctx context.Context, column, query string, args .
 			return nil, fmt.Errorf("database: list %s: %w", column, err)
 		}
 		k.ID = uint32(id)
-		if k.Record, err = s.db.Unseal(column, s.keyRow(k.ID), 1, sealed); err != nil {
+		// A damaged row keeps no others back: its key comes without a record.
+		if k.Record, err = s.db.Unseal(column, s.keyRow(k.ID), 1, sealed); err != nil && !errors.Is(err, ErrSealBroken) {
 			return nil, err
 		}
 		list = append(list, k)

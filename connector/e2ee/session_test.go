@@ -314,8 +314,28 @@ func TestASessionWhoseIdentityIsNotTheStoredOneIsNotUsedToSend(t *testing.T) {
 	}
 	rows["identity/"+addr] = []byte("short")
 	ours.mem.Restore(rows)
-	if _, err := ours.encrypt(2, "text"); !errors.Is(err, e2ee.ErrKeyStored) {
+	if _, err := ours.encrypt(2, "text"); !errors.Is(err, e2ee.ErrUntrusted) {
 		t.Errorf("no key at all: %v", err)
+	}
+}
+
+func TestWhoseStoredIdentityIsDamagedIsReadAndTheirNextKeyCountsAsChanged(t *testing.T) {
+	ours, other := newOurs(t), newOurs(t)
+	acquaint(t, ours, other)
+	addr := peerJID(2).SignalAddress()
+	rows := ours.mem.Snapshot()
+	rows["identity/"+addr] = []byte("short")
+	ours.mem.Restore(rows)
+	mustRead(t, ours, 2, mustEncrypt(t, other, 1, "in the old session"), "in the old session")
+	started, err := ours.party.Signal.StartSession(t.Context(), peerJID(2), other.bundle(true), nil)
+	if err != nil || !started.IdentityChanged || started.FirstIdentity {
+		t.Errorf("a new session: %+v, %v", started, err)
+	}
+	mustRead(t, other, 1, mustEncrypt(t, ours, 2, "anew"), "anew")
+	ours.mem.Restore(rows)
+	mustStart(t, other, 1, ours.bundle(true))
+	if _, info, err := ours.open(2, mustEncrypt(t, other, 1, "theirs")); err != nil || !info.IdentityChanged {
+		t.Errorf("their new session: %+v, %v", info, err)
 	}
 }
 

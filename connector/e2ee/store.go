@@ -4,7 +4,8 @@ import "context"
 
 // Store keeps the Signal rows of one account. All methods are safe for concurrent use. A load returns a copy that is
 // the caller's own; nil, nil means there is no such row. Rows are opaque and secret: a Store that writes to disk seals
-// them. e2eetest.Conformance says whether an implementation is right.
+// them. A row that is there and damaged is ErrCorruptSession for a session and ErrKeyStored for a key: that it is lost
+// concerns one peer alone. e2eetest.Conformance says whether an implementation is right.
 type Store interface {
 	// LoadSession returns the session row of addr, as Commit got it, at most MaxSessionBytes.
 	LoadSession(ctx context.Context, addr string) ([]byte, error)

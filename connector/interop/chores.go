@@ -15,7 +15,7 @@ const (
 )
 
 // chores forget what is old: plaintexts past the retry window, rows past the time of
-// dedupe. They also look at the age of the signed prekey.
+// dedupe. They also look after the prekeys.
 type chores struct {
 	a     *Account
 	lanes lanes
@@ -53,7 +53,7 @@ func (c *chores) again(d time.Duration) {
 
 func (c *chores) work(ctx context.Context, _ string) {
 	defer c.again(choresEvery/2 + rand.N(choresEvery))
-	c.a.keys.lanes.kick("")
+	c.a.keys.look()
 	if err := c.prune(ctx, time.Now()); err != nil && ctx.Err() == nil {
 		c.a.log.Warn().Err(err).Msg("tidying up failed")
 	}

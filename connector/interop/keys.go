@@ -17,6 +17,14 @@ import (
 // gatekeeper had it.
 const rotateAgain = time.Hour
 
+const (
+	// refillBurst is how many refills may follow each other, refillEvery how long each
+	// further one waits: who drains the stock on purpose makes us make no keys without
+	// end, and bundles without a one-time prekey work too.
+	refillBurst = 5
+	refillEvery = 10 * time.Minute
+)
+
 // keys sees to it that the gatekeeper has one-time prekeys to hand out, and that
 // the signed prekey is not too old (PROTOCOL.md 5.1).
 type keys struct {
@@ -33,10 +41,17 @@ type keys struct {
 	attempts int
 	timer    *time.Timer
 	rotated  bool // the first login of this run has been
+	// credit is for refills, each of which costs refillEvery; it grows with time and was
+	// reckoned at credited.
+	credit   time.Duration
+	credited time.Time
+	// drained counts the prekeys that went without a message, in this run.
+	drained int
+	told    map[uint32]bool // damaged signed prekeys that the log has
 }
 
 func newKeys(a *Account) *keys {
-	k := &keys{a: a, left: -1}
+	k := &keys{a: a, left: -1, credit: refillBurst * refillEvery, credited: time.Now(), told: make(map[uint32]bool)}
 	k.lanes = a.lanes("keys", k.work)
 	return k
 }
@@ -60,6 +75,14 @@ func (k *keys) live() {
 	k.lanes.kick("")
 }
 
+// look asks for the count and looks at the signed prekey, as from time to time.
+func (k *keys) look() {
+	k.mu.Lock()
+	k.check = true
+	k.mu.Unlock()
+	k.lanes.kick("")
+}
+
 // used counts a one-time prekey that a message has used up.
 func (k *keys) used() {
 	k.mu.Lock()
@@ -76,10 +99,38 @@ func (k *keys) used() {
 func (k *keys) counted(left int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.left = left
+	k.taken(left)
 	if left < k.a.prof.PreKeys.RefillBelow {
 		k.later(rand.N(k.a.limits.PreKeyJitter))
 	}
+}
+
+// taken notes what the gatekeeper says is left. What is missing and no message has
+// named was handed out to somebody who has not written: many of those are a drain, which
+// the operator is to know of. k.mu is held.
+func (k *keys) taken(left int) {
+	missing := k.left - left
+	if k.left < 0 {
+		missing = 0
+	}
+	k.left = left
+	if missing < k.a.prof.PreKeys.RefillTo/4 {
+		return
+	}
+	k.drained += missing
+	k.a.log.Warn().Int("count", missing).Int("total", k.drained).Int("left", left).
+		Msg("one-time prekeys were handed out without a message to us: somebody may be draining them")
+}
+
+// allowance takes one refill of what is allowed, or says how long it has to wait. k.mu is held.
+func (k *keys) allowance(now time.Time) time.Duration {
+	k.credit = min(k.credit+now.Sub(k.credited), refillBurst*refillEvery)
+	k.credited = now
+	if k.credit < refillEvery {
+		return refillEvery - k.credit
+	}
+	k.credit -= refillEvery
+	return 0
 }
 
 // later checks after a while; a check that is due already stands. k.mu is held.
@@ -135,11 +186,20 @@ func (k *keys) refill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
-	k.left = left
-	k.mu.Unlock()
 	counts := k.a.prof.PreKeys
-	if left >= counts.RefillBelow {
+	k.mu.Lock()
+	k.taken(left)
+	var wait time.Duration
+	if left < counts.RefillBelow {
+		if wait = k.allowance(time.Now()); wait > 0 {
+			k.later(wait + rand.N(k.a.limits.PreKeyJitter))
+		}
+	}
+	k.mu.Unlock()
+	if wait > 0 {
+		k.a.log.Warn().Int("left", left).Dur("wait", wait).Msg("one-time prekeys are used up faster than is usual: the refill waits")
+	}
+	if left >= counts.RefillBelow || wait > 0 {
 		return nil
 	}
 	want := counts.RefillTo - left
@@ -161,7 +221,7 @@ func (k *keys) refill(ctx context.Context) error {
 // again. Only a clear refusal takes the mark back.
 func (k *keys) upload(ctx context.Context, n int) error {
 	a := k.a
-	records, err := k.fresh(ctx, n)
+	records, keys, err := k.fresh(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -175,12 +235,8 @@ func (k *keys) upload(ctx context.Context, n int) error {
 		PreKeys: make([]stanza.PreKey, len(records)),
 	}
 	ids := make([]uint32, len(records))
-	for i, r := range records {
-		key, err := e2ee.UnmarshalPreKey(r.ID, r.Record)
-		if err != nil {
-			return err
-		}
-		ids[i], up.PreKeys[i] = r.ID, stanza.PreKey{ID: r.ID, Key: key.Public}
+	for i, key := range keys {
+		ids[i], up.PreKeys[i] = key.ID, stanza.PreKey{ID: key.ID, Key: key.Public}
 	}
 	if err = a.store.MarkPreKeysUploaded(ctx, ids); err != nil {
 		return err
@@ -198,112 +254,51 @@ func (k *keys) upload(ctx context.Context, n int) error {
 	return err
 }
 
-// fresh returns n one-time prekeys that were never uploaded, made now if need be.
-func (k *keys) fresh(ctx context.Context, n int) ([]KeyRecord, error) {
+// fresh returns n one-time prekeys that were never uploaded, made now if need be, and
+// their rows.
+func (k *keys) fresh(ctx context.Context, n int) (records []KeyRecord, list []e2ee.PreKey, err error) {
 	store := k.a.store
-	records, err := store.PreKeysToUpload(ctx, n)
-	if err != nil || len(records) >= n {
-		return records, err
+	if records, list, err = k.unsent(ctx, n); err != nil || len(list) >= n {
+		return records, list, err
 	}
-	missing := n - len(records)
+	missing := n - len(list)
 	first, err := store.ReservePreKeyIDs(ctx, missing)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	made, err := k.a.cfg.Device.GeneratePreKeys(first, missing)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	more := make([]KeyRecord, len(made))
 	for i := range made {
 		more[i] = KeyRecord{ID: made[i].ID, Record: made[i].Marshal()}
 	}
 	if err = store.PutPreKeys(ctx, more); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return append(records, more...), nil
+	return append(records, more...), append(list, made...), nil
 }
 
-// errNoSignedKey says that the account was set up without a signed prekey.
-var errNoSignedKey = errors.New("prekeys: no signed prekey")
-
-// signed returns the newest signed prekey.
-func (k *keys) signed(ctx context.Context) (e2ee.SignedPreKey, error) {
-	records, err := k.a.store.SignedPreKeys(ctx)
+// unsent returns up to n one-time prekeys that are there and were never uploaded.
+// Damaged ones go: nobody has their public half.
+func (k *keys) unsent(ctx context.Context, n int) (records []KeyRecord, list []e2ee.PreKey, err error) {
+	stored, err := k.a.store.PreKeysToUpload(ctx, n)
 	if err != nil {
-		return e2ee.SignedPreKey{}, err
+		return nil, nil, err
 	}
-	if len(records) == 0 {
-		return e2ee.SignedPreKey{}, errNoSignedKey
-	}
-	return e2ee.UnmarshalSignedPreKey(records[0].ID, records[0].Record)
-}
-
-// rotate replaces a signed prekey that is too old, and deletes those that were
-// replaced long ago.
-func (k *keys) rotate(ctx context.Context) error {
-	a := k.a
-	records, err := a.store.SignedPreKeys(ctx)
-	if err != nil {
-		return err
-	}
-	if len(records) == 0 {
-		return errNoSignedKey
-	}
-	k.mu.Lock()
-	first := !k.rotated
-	k.rotated = true
-	k.mu.Unlock()
-	age := time.Since(time.UnixMilli(records[0].Created))
-	newest, err := e2ee.UnmarshalSignedPreKey(records[0].ID, records[0].Record)
-	if err != nil {
-		return err
-	}
-	switch {
-	case age >= a.prof.Timing.SignedPreKeyRotate:
-		if newest, err = k.newSigned(ctx); err != nil {
-			return err
+	var damaged []uint32
+	for _, r := range stored {
+		key, err := e2ee.UnmarshalPreKey(r.ID, r.Record)
+		if err != nil {
+			damaged = append(damaged, r.ID)
+			continue
 		}
-	case !first || age >= rotateAgain || len(records) < 2:
-		return nil
+		records, list = append(records, r), append(list, key)
 	}
-	answer, err := a.link.request(ctx, &stanza.Rotate{
-		Signed: stanza.SignedPreKey{ID: newest.ID, Key: newest.Public, Signature: newest.Signature},
-	})
-	if err == nil {
-		err = stanza.ParseEmpty(answer)
+	if len(damaged) == 0 {
+		return records, list, nil
 	}
-	if err != nil {
-		k.mu.Lock()
-		k.rotated = false // announced again with the next check
-		k.mu.Unlock()
-		return err
-	}
-	a.log.Info().Msg("signed prekey rotated")
-	return k.forgetOld(ctx, records)
-}
-
-func (k *keys) newSigned(ctx context.Context) (e2ee.SignedPreKey, error) {
-	id, err := k.a.store.ReserveSignedPreKeyID(ctx)
-	if err != nil {
-		return e2ee.SignedPreKey{}, err
-	}
-	key, err := k.a.cfg.Device.GenerateSignedPreKey(id)
-	if err != nil {
-		return e2ee.SignedPreKey{}, err
-	}
-	record := KeyRecord{ID: id, Record: key.Marshal(), Created: time.Now().UnixMilli()}
-	return key, k.a.store.PutSignedPreKey(ctx, record)
-}
-
-// forgetOld deletes signed prekeys that were replaced longer ago than
-// SignedPreKeyKeep. A key was replaced when the next one was made.
-func (k *keys) forgetOld(ctx context.Context, records []KeyRecord) error {
-	limit := time.Now().Add(-k.a.prof.Timing.SignedPreKeyKeep).UnixMilli()
-	for i := 1; i < len(records); i++ {
-		if records[i-1].Created < limit { // replaced before the limit, as are all older ones
-			return k.a.store.DeleteSignedPreKeys(ctx, records[i].Created+1)
-		}
-	}
-	return nil
+	k.a.log.Error().Int("count", len(damaged)).Uint32("id", damaged[0]).Msg("damaged one-time prekeys, never offered, are replaced")
+	return records, list, k.a.store.DeletePreKeys(ctx, damaged)
 }

@@ -324,14 +324,18 @@ type PreKeys interface {
 	// the same ids.
 	PutPreKeys(ctx context.Context, keys []KeyRecord) error
 	// PreKeysToUpload returns up to limit one-time prekeys that are not marked as
-	// uploaded, in the order of their ids.
+	// uploaded, in the order of their ids; damaged ones without a record.
 	PreKeysToUpload(ctx context.Context, limit int) ([]KeyRecord, error)
+	// DeletePreKeys removes one-time prekeys that are not marked as uploaded; others
+	// are passed over.
+	DeletePreKeys(ctx context.Context, ids []uint32) error
 	// MarkPreKeysUploaded marks one-time prekeys; ids that are gone are passed
 	// over.
 	MarkPreKeysUploaded(ctx context.Context, ids []uint32) error
 	// PutSignedPreKey stores a signed prekey.
 	PutSignedPreKey(ctx context.Context, key KeyRecord) error
-	// SignedPreKeys returns all signed prekeys, the newest first.
+	// SignedPreKeys returns all signed prekeys, the newest first, damaged ones without
+	// a record.
 	SignedPreKeys(ctx context.Context) ([]KeyRecord, error)
 	// DeleteSignedPreKeys removes those created before the time, in Unix
 	// milliseconds, but never the newest.
@@ -341,7 +345,8 @@ type PreKeys interface {
 // KeyRecord is one of our prekeys.
 type KeyRecord struct {
 	ID uint32
-	// Record is the key pair as package e2ee serialises it.
+	// Record is the key pair as package e2ee serialises it; nil if what is stored
+	// cannot be read.
 	Record []byte
 	// Created is in Unix milliseconds; kept for signed prekeys only.
 	Created int64

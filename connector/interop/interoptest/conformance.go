@@ -373,6 +373,12 @@ func (s suite) preKeys(t *testing.T) {
 	equal(t, "record", string(record), "c")
 	check(t, s.PutPreKeys(s.ctx, keys[2:]))
 	equal(t, "taken back", offered(10), keys[1:])
+	check(t, s.MarkPreKeysUploaded(s.ctx, []uint32{first + 1}))
+	check(t, s.DeletePreKeys(s.ctx, []uint32{first + 1, first + 2, 9999}))
+	equal(t, "deleted", len(offered(10)), 0)
+	record, err = s.LoadPreKey(s.ctx, first+1)
+	check(t, err)
+	equal(t, "a record that may have been handed out", string(record), "b")
 }
 
 func (s suite) signedPreKeys(t *testing.T) {

@@ -262,6 +262,18 @@ func (s *MemStore) PreKeysToUpload(ctx context.Context, limit int) (list []inter
 	return list, ctx.Err()
 }
 
+// DeletePreKeys implements interop.PreKeys.
+func (s *MemStore) DeletePreKeys(ctx context.Context, ids []uint32) error {
+	return s.write(ctx, func(d *memData) error {
+		for _, id := range ids {
+			if k, ok := d.preKeys[id]; ok && !k.uploaded {
+				delete(d.preKeys, id)
+			}
+		}
+		return nil
+	})
+}
+
 // MarkPreKeysUploaded implements interop.PreKeys.
 func (s *MemStore) MarkPreKeysUploaded(ctx context.Context, ids []uint32) error {
 	return s.write(ctx, func(d *memData) error {
