@@ -48,17 +48,19 @@ func (c *client) pointless(h *handing, what string) error {
 	return matrixdurable.ErrNoTarget
 }
 
-// deliverRevoke takes a message of the other person back, and forgets what was kept of its attachment.
+// deliverRevoke takes a message of the other person back, and forgets before what was kept of its attachment: nobody can ask for that any
+// more, also if we are killed between the two.
 func (c *client) deliverRevoke(ctx context.Context, h *handing, key *convert.Key) error {
+	if err := c.connector.db.IncomingMedia().Delete(ctx, h.Chat, key.ID); err != nil {
+		return err
+	}
 	change := c.change(h, "revoke")
 	change.Target = incomingID(h.Chat, key.ID)
 	err := matrixdurable.Remove(ctx, c.login, change)
 	if errors.Is(err, matrixdurable.ErrNoTarget) {
 		return c.pointless(h, "revoke")
-	} else if err != nil {
-		return err
 	}
-	return c.connector.db.IncomingMedia().Delete(ctx, h.Chat, key.ID)
+	return err
 }
 
 // deliverEdit changes a message of the other person.

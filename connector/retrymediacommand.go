@@ -68,10 +68,12 @@ func (c *client) retry(ctx context.Context, portal *frameworkdb.Portal, evt id.E
 		if row.State != database.IncomingMediaMissing || row.Expires < time.Now().UnixMilli() {
 			continue
 		}
-		row.State = database.IncomingMediaWanted
-		if err := c.connector.db.IncomingMedia().Put(ctx, row); err != nil {
+		if again, err := c.connector.db.IncomingMedia().WantAgain(ctx, row.ChatID, row.MessageID); err != nil {
 			return n, err
+		} else if !again {
+			continue // the message was taken back a moment ago
 		}
+		row.State = database.IncomingMediaWanted
 		killpoint.Hit(killpoint.InFileAsked)
 		c.arrivals.resume(row)
 		n++

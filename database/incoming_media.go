@@ -70,6 +70,22 @@ func (s IncomingMediaStore) Put(ctx context.Context, m *IncomingMedia) error {
 	})
 }
 
+// WantAgain makes what is missing wanted, and says whether it was missing.
+func (s IncomingMediaStore) WantAgain(ctx context.Context, chatID, messageID string) (bool, error) {
+	var n int64
+	err := s.db.Do(ctx, func(ctx context.Context) error {
+		res, err := s.db.raw.Exec(ctx, "UPDATE postern_incoming_media SET state=0 WHERE chat_id=$1 AND message_id=$2 AND state=1", chatID, messageID)
+		if err == nil {
+			n, err = res.RowsAffected()
+		}
+		if err != nil {
+			return fmt.Errorf("database: want incoming media: %w", err)
+		}
+		return nil
+	})
+	return n > 0, err
+}
+
 // Delete removes a row, if it is there.
 func (s IncomingMediaStore) Delete(ctx context.Context, chatID, messageID string) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {

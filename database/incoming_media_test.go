@@ -24,6 +24,33 @@ func mediaChat(t *testing.T, db *database.DB, account string) *database.Chat {
 	return chat
 }
 
+func TestOnlyWhatIsMissingIsWantedAgain(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx, store := t.Context(), db.IncomingMedia()
+		chat := mediaChat(t, db, "a")
+		for state, want := range map[database.IncomingMediaState]bool{
+			database.IncomingMediaWanted: false, database.IncomingMediaMissing: true, database.IncomingMediaShown: false,
+		} {
+			m := &database.IncomingMedia{ChatID: chat.ID, MessageID: "1", AccountID: "a", State: state, Payload: []byte("a key")}
+			if err := store.Put(ctx, m); err != nil {
+				t.Fatal(err)
+			}
+			if again, err := store.WantAgain(ctx, chat.ID, "1"); err != nil || again != want {
+				t.Errorf("state %d: %t, %v, want %t", state, again, err, want)
+			}
+			if want {
+				m.State = database.IncomingMediaWanted
+			}
+			if got, err := store.Get(ctx, chat.ID, "1"); err != nil || !reflect.DeepEqual(got, m) {
+				t.Errorf("state %d has become %+v, %v", state, got, err)
+			}
+		}
+		if again, err := store.WantAgain(ctx, chat.ID, "2"); err != nil || again {
+			t.Errorf("what is not there: %t, %v", again, err)
+		}
+	})
+}
+
 func TestIncomingMediaIsListedByWhatIsToBeDoneWithIt(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		ctx, store := t.Context(), db.IncomingMedia()

@@ -140,7 +140,7 @@ func (c *chat) check() {
 	matrix, phone := slices.Clone(c.matrix), slices.Clone(c.phone)
 	c.mu.Unlock()
 	var inRoom, fromGhost, onPhone []string
-	for _, e := range r.hs.Messages(c.room, c.mark) {
+	for _, e := range c.shown() {
 		if e.Sender == r.alice.UserID {
 			inRoom = append(inRoom, e.Body())
 		} else {

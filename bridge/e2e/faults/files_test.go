@@ -166,11 +166,69 @@ func (c *chat) checkFiles() {
 				e.Media.Error, len(f.data), f.sum())
 		}
 	}
-	for _, e := range r.hs.Messages(c.room, c.mark) {
+	for _, e := range c.shown() {
 		if e.Sender != r.alice.UserID {
 			c.checkShown(&e)
 		}
 	}
+}
+
+// edited is the new content of an event that replaces another one, and which.
+func edited(e *homeserver.Event) (target string, content json.RawMessage) {
+	var edit struct {
+		New     json.RawMessage `json:"m.new_content"`
+		Relates struct {
+			Kind  string `json:"rel_type"`
+			Event string `json:"event_id"`
+		} `json:"m.relates_to"`
+	}
+	if e.Type != "m.room.message" || json.Unmarshal(e.Content, &edit) != nil || edit.Relates.Kind != "m.replace" {
+		return "", nil
+	}
+	return edit.Relates.Event, edit.New
+}
+
+// shown are the chat's messages as clients show them, in order: with their last content, where something has replaced the first.
+func (c *chat) shown() []homeserver.Event {
+	at := map[string]int{}
+	var list []homeserver.Event
+	for _, e := range c.r.hs.Events(c.room, "m.room.message") {
+		if target, content := edited(&e); target != "" {
+			if i, there := at[target]; there && e.Sender == list[i].Sender {
+				list[i].Content = content
+			}
+		} else if strings.Contains(e.Body(), c.mark) {
+			at[e.ID] = len(list)
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// edits is how often an event was replaced.
+func (c *chat) edits(event string) (n int) {
+	for _, e := range c.r.hs.Events(c.room, "m.room.message") {
+		if target, _ := edited(&e); target == event {
+			n++
+		}
+	}
+	return n
+}
+
+// expectBody waits for a message of the other side's with a caption in it, as clients show it, and returns its event.
+func (c *chat) expectBody(caption string, is func(body string) bool) (event string) {
+	r := c.r
+	r.t.Helper()
+	r.until(fmt.Sprintf("%q", caption), func() bool {
+		for _, e := range c.shown() {
+			if e.Sender != r.alice.UserID && strings.HasSuffix(e.Body(), caption) && is(e.Body()) {
+				event = e.ID
+				return true
+			}
+		}
+		return false
+	})
+	return event
 }
 
 // urlOf is where the file of an event is, "" for none.

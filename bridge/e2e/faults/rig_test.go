@@ -27,6 +27,7 @@ const (
 type rig struct {
 	*parts.World
 	hs         *homeserver.Server
+	files      *fileHost // before the gatekeeper's media host
 	database   string
 	uri        string // of the Postgres database
 	dir        string
@@ -88,6 +89,8 @@ func newRig(ctx context.Context, t *testing.T, database string) (*rig, error) {
 	if r.hs, err = homeserver.Start("postern.localhost"); err != nil {
 		return nil, err
 	}
+	r.files = newFileHost()
+	settings["network.gatekeepers.whatsapp.media_url"] = r.files.URL
 	r.World, err = parts.StartWorld(ctx, parts.WorldConfig{
 		Dir: dir, Postern: armed, Settings: settings, Env: []string{"POSTERN_KILL=" + r.orders},
 		Own: func(registrations []string) (*parts.Homeserver, error) {
@@ -105,8 +108,10 @@ func newRig(ctx context.Context, t *testing.T, database string) (*rig, error) {
 	})
 	if err != nil {
 		r.hs.Close()
+		r.files.Close()
 		return nil, err
 	}
+	r.files.origin = r.Gatekeeper.Info.MediaURL
 	if r.alice, err = parts.NewPerson(context.WithoutCancel(ctx), r.Homeserver, "alice", "password-of-alice"); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -124,6 +129,7 @@ func (r *rig) close() error {
 	}
 	err := r.Stop()
 	r.hs.Close()
+	r.files.Close()
 	return err
 }
 
