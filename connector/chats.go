@@ -20,6 +20,7 @@ import (
 	"postern/connector/interop"
 	"postern/connector/matrixdurable"
 	"postern/connector/profile"
+	"postern/connector/words"
 	"postern/database"
 )
 
@@ -227,7 +228,7 @@ func (c *chats) begin(ctx context.Context, portal *bridgev2.Portal, chatID strin
 			return fmt.Errorf("connector: begin room: %w", err)
 		}
 	}
-	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: boundary(c.client.profile), Mentions: &event.Mentions{}}
+	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: boundary(c.client.words(), c.client.profile), Mentions: &event.Mentions{}}
 	// The room is new, so looking whether an earlier attempt has sent it costs next to nothing.
 	err = c.client.say(ctx, portal.MXID, content, matrixdurable.Identity("boundary", portal.MXID.String()), true)
 	if err != nil {
@@ -241,11 +242,8 @@ func (c *chats) begin(ctx context.Context, portal *bridgev2.Portal, chatID strin
 }
 
 // boundary is the notice that each new chat begins with.
-func boundary(p *profile.Profile) string {
-	return fmt.Sprintf("This is a third-party chat with %s. What you write here is encrypted between this bridge and the other "+
-		"person's phone, and between you and the bridge if this room is encrypted. The two meet in the bridge, which opens every "+
-		"message: this is not end-to-end encryption between you and the other person. %s learns who writes to whom and when.%s",
-		p.DisplayName, p.DisplayName, cannotCarry(p))
+func boundary(w words.Words, p *profile.Profile) string {
+	return w.Text("chat.boundary", "gatekeeper", p.DisplayName) + cannotCarry(w, p)
 }
 
 // say sends a message as the bridge's bot. uncertain: it may be in the room already.
@@ -357,6 +355,6 @@ func (c *client) learnName(ctx context.Context, contactID, notify string) error 
 
 // CustomizePersonalFilteringSpace implements bridgev2.PersonalFilteringCustomizingNetworkAPI.
 func (c *client) CustomizePersonalFilteringSpace(req *mautrix.ReqCreateRoom) {
-	req.Name = "Third-party chats: " + c.profile.DisplayName
-	req.Topic = fmt.Sprintf("Your chats with people on %s", c.profile.DisplayName)
+	req.Name = c.words().Text("space.name", "gatekeeper", c.profile.DisplayName)
+	req.Topic = c.words().Text("space.topic", "gatekeeper", c.profile.DisplayName)
 }

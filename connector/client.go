@@ -230,8 +230,9 @@ func (c *client) IsThisUser(_ context.Context, id networkid.UserID) bool {
 // brokenClient stands for a login that cannot be used, and says so.
 type brokenClient struct {
 	bridgev2.NetworkAPI
-	login *bridgev2.UserLogin
-	off   bool // its gatekeeper is switched off
+	connector *Connector
+	login     *bridgev2.UserLogin
+	off       bool // its gatekeeper is switched off
 }
 
 func (b *brokenClient) Connect(context.Context) {
@@ -239,7 +240,7 @@ func (b *brokenClient) Connect(context.Context) {
 	if b.off {
 		state = status.BridgeState{StateEvent: status.StateUnknownError, Error: stateSwitchedOff}
 	}
-	b.login.BridgeState.Send(state)
+	b.connector.sayState(b.login, state)
 }
 func (b *brokenClient) Disconnect()                                       {}
 func (b *brokenClient) IsLoggedIn() bool                                  { return false }

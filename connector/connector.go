@@ -150,7 +150,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices(), db.Do}, Notices: notices{db.Notices()},
-		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: refuse, Carry: carryOther,
+		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther,
 		Well: c.connected.wellAgain, Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})
 	if err != nil {
@@ -357,19 +357,19 @@ func (c *Connector) LoadUserLogin(ctx context.Context, login *bridgev2.UserLogin
 		c.log.Err(err).Str("account", string(login.ID)).Msg("Could not load an account")
 	}
 	if err != nil || account == nil || account.EnlistedAt == 0 {
-		login.Client = &brokenClient{login: login}
+		login.Client = &brokenClient{connector: c, login: login}
 		return nil
 	}
 	agreed := c.Config.byName(account.Gatekeeper)
 	if agreed == nil {
 		c.log.Warn().Str("account", account.ID).Str("gatekeeper", account.Gatekeeper).Msg("Account of a gatekeeper that is switched off")
-		login.Client = &brokenClient{login: login, off: true}
+		login.Client = &brokenClient{connector: c, login: login, off: true}
 		return nil
 	}
 	client, err := c.newClient(login, account, agreed.profile)
 	if err != nil {
 		c.log.Err(err).Str("account", account.ID).Msg("Could not use the keys of an account")
-		login.Client = &brokenClient{login: login}
+		login.Client = &brokenClient{connector: c, login: login}
 		return nil
 	}
 	login.Client = client

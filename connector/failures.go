@@ -10,52 +10,53 @@ import (
 	"postern/connector/convert"
 	"postern/connector/interop"
 	"postern/connector/profile"
+	"postern/connector/words"
 )
 
 // failureWords says to a person why an event failed.
-func failureWords(reason interop.Reason, gatekeeper string) string {
+func failureWords(w words.Words, reason interop.Reason, gatekeeper string) string {
 	switch reason {
 	case interop.ReasonBlocked:
-		return "the other person has blocked you, or has switched off third-party chats."
+		return w.Text("failure.blocked")
 	case interop.ReasonGone:
-		return "the other person is not on " + gatekeeper + " any more."
+		return w.Text("failure.gone", "gatekeeper", gatekeeper)
 	case interop.ReasonMayNotStart:
-		return gatekeeper + " does not let you start this chat. The other person has to write first, or to accept."
+		return w.Text("failure.may-not-start", "gatekeeper", gatekeeper)
 	case interop.ReasonChatCap:
-		return gatekeeper + " does not let you start more new chats for now."
+		return w.Text("failure.chat-cap", "gatekeeper", gatekeeper)
 	case interop.ReasonUnreadable:
-		return "the other person's phone could not read it."
+		return w.Text("failure.unreadable")
 	case interop.ReasonRateLimited:
-		return gatekeeper + " asked for fewer messages, for too long."
+		return w.Text("failure.rate-limited", "gatekeeper", gatekeeper)
 	case interop.ReasonServer:
-		return gatekeeper + " had a fault of its own, for too long."
+		return w.Text("failure.server", "gatekeeper", gatekeeper)
 	case interop.ReasonNoAnswer:
-		return gatekeeper + " did not answer in time. It may still have arrived."
+		return w.Text("failure.no-answer", "gatekeeper", gatekeeper)
 	case interop.ReasonNoKeys:
-		return gatekeeper + " has no keys of the other person to encrypt it with."
+		return w.Text("failure.no-keys", "gatekeeper", gatekeeper)
 	case interop.ReasonAccount:
-		return "you have logged out."
-	case interop.ReasonMedia, interop.ReasonMediaGone, interop.ReasonMediaOther, interop.ReasonTooLarge, interop.ReasonQuota:
-		return attachmentWords(reason, gatekeeper)
+		return w.Text("failure.logged-out")
+	case interop.ReasonMediaGone:
+		return w.Text("failure.media-gone")
+	case interop.ReasonMediaOther:
+		return w.Text("failure.media-other")
+	case interop.ReasonTooLarge:
+		return w.Text("failure.too-large")
+	case interop.ReasonQuota:
+		return w.Text("failure.quota")
+	case interop.ReasonMedia:
+		return w.Text("failure.media", "gatekeeper", gatekeeper)
 	case interop.ReasonBadStanza, interop.ReasonInternal:
 	}
-	return "the bridge made a mistake with it. Please tell whoever runs the bridge."
+	return w.Text("failure.internal")
 }
 
-// attachmentWords says why an attachment failed.
-func attachmentWords(reason interop.Reason, gatekeeper string) string {
-	switch reason {
-	case interop.ReasonMediaGone:
-		return "your homeserver does not have the attachment, or does not give it to the bridge."
-	case interop.ReasonMediaOther:
-		return "the file on your homeserver is not what the message describes. Please send it anew."
-	case interop.ReasonTooLarge:
-		return "the attachment is larger than may be sent."
-	case interop.ReasonQuota:
-		return "your share of the bridge's store for attachments is used up. It becomes free again as older ones expire."
-	default:
-		return "the bridge could not get the attachment from your homeserver, or could not store it for " + gatekeeper + " to fetch. Please send it again."
+// noun names what an attachment is, with its article.
+func noun(w words.Words, role convert.Role) string {
+	if key := "noun." + string(role); w.Has(key) {
+		return w.Text(key)
 	}
+	return w.Text("noun.document")
 }
 
 // sizeWords writes a number of bytes for people.
@@ -86,17 +87,17 @@ func attachmentLimit(role convert.Role, m profile.Media, operator int64) int64 {
 // failed says to a person why an event of theirs failed, with the limit if it was too large.
 func (c *client) failed(ctx context.Context, s interop.OutStatus) string {
 	if s.Reason != interop.ReasonTooLarge {
-		return failureWords(s.Reason, c.profile.DisplayName)
+		return failureWords(c.words(), s.Reason, c.profile.DisplayName)
 	}
 	row, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, id.EventID(s.EventID))
 	if err != nil || row == nil {
-		return failureWords(s.Reason, c.profile.DisplayName)
+		return failureWords(c.words(), s.Reason, c.profile.DisplayName)
 	}
 	metadata, ok := row.Metadata.(*MessageMetadata)
 	if !ok || metadata.Role == "" {
-		return failureWords(s.Reason, c.profile.DisplayName)
+		return failureWords(c.words(), s.Reason, c.profile.DisplayName)
 	}
-	return "the attachment is larger than the " + sizeWords(c.attachmentLimit(metadata.Role)) + " that may be sent as " + metadata.Role.Noun() + "."
+	return c.words().Text("failure.too-large-for", "size", sizeWords(c.attachmentLimit(metadata.Role)), "noun", noun(c.words(), metadata.Role))
 }
 
 // attachmentLimit is the most bytes of an attachment that this login may send in that role.
@@ -109,5 +110,6 @@ func (c *client) maxUpload() int64 { return c.connector.Config.Media.maxUpload }
 
 // tooLarge refuses an attachment whose event says that it is over the limit.
 func (c *client) tooLarge(role convert.Role) error {
-	return refusal(errOverLimit, role.Noun()+" may have at most "+sizeWords(c.attachmentLimit(role))+" to be sent to this chat")
+	w := c.words()
+	return refusal(errOverLimit, w.Text("refused.too-large", "noun", noun(w, role), "size", sizeWords(c.attachmentLimit(role))))
 }

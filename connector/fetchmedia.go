@@ -16,6 +16,7 @@ import (
 	"postern/connector/killpoint"
 	"postern/connector/matrixdurable"
 	"postern/connector/media"
+	"postern/connector/words"
 )
 
 // errMediaPanic: the bridge made a mistake with the file.
@@ -65,24 +66,24 @@ func mediaFault(err error) fault {
 }
 
 // words say to a person why an attachment is missing.
-func (f fault) words(gatekeeper string) string {
+func (f fault) words(w words.Words, gatekeeper string) string {
 	switch f {
 	case faultGone:
-		return gatekeeper + " does not have it, or not any more."
+		return w.Text("fault.gone", "gatekeeper", gatekeeper)
 	case faultBroken:
-		return "what " + gatekeeper + " has is not what was sent."
+		return w.Text("fault.broken", "gatekeeper", gatekeeper)
 	case faultTooLarge:
-		return "it is larger than this bridge takes."
+		return w.Text("fault.too-large")
 	case faultMatrixLarge:
-		return "it is larger than your homeserver takes."
+		return w.Text("fault.matrix-large")
 	case faultRefused:
-		return "your homeserver does not take it."
+		return w.Text("fault.refused")
 	case faultStorage:
-		return "this bridge has no room for it at the moment."
+		return w.Text("fault.storage")
 	case faultInternal:
-		return "the bridge made a mistake with it. Please tell whoever runs the bridge."
+		return w.Text("fault.internal")
 	}
-	return "it could not be fetched in time."
+	return w.Text("fault.late")
 }
 
 // errMediaTooLarge: the attachment is over a limit of ours.

@@ -17,6 +17,7 @@ import (
 	"postern/connector/interop"
 	"postern/connector/matrixdurable"
 	"postern/connector/profile"
+	"postern/connector/words"
 )
 
 var (
@@ -76,7 +77,7 @@ func (c *client) outgoing(ctx context.Context, msg *bridgev2.MatrixMessage) (out
 		messages, err = convert.ToInterop(msg.Content, limits)
 	}
 	if err != nil {
-		return out, "", refusal(err, explain(err))
+		return out, "", refusal(err, c.explain(err))
 	}
 	out.Type = "text"
 	out.Parts, out.Fallbacks, err = c.payloads(messages, quote)
@@ -93,18 +94,18 @@ func (c *client) textLimits(quote *convert.Quote) convert.Limits {
 }
 
 // explain puts an error of package convert into words.
-func explain(err error) string {
-	if words := convert.Explain(err); words != "" {
-		return words
+func (c *client) explain(err error) string {
+	if kind := convert.Refused(err); kind != "" {
+		return unsupported(c.words(), kind)
 	}
-	return "it could not be put into the other side's form"
+	return c.words().Text("refused.form")
 }
 
 // payloads writes messages down, as an answer if there is a quote: in the form that the other side is known to take, or else in the
 // context form with quoted text to fall back to (PROTOCOL.md 6.4).
 func (c *client) payloads(messages []*waE2E.Message, quote *convert.Quote) (parts, fallbacks [][]byte, err error) {
 	if len(messages) > interop.MaxParts {
-		return nil, nil, refusal(interop.ErrBadOutgoing, tooLong)
+		return nil, nil, refusal(interop.ErrBadOutgoing, c.words().Text("refused.too-long"))
 	}
 	var plain []*waE2E.Message
 	if quote != nil {
@@ -117,7 +118,7 @@ func (c *client) payloads(messages []*waE2E.Message, quote *convert.Quote) (part
 	for _, m := range messages {
 		part, err := proto.Marshal(m)
 		if err != nil {
-			return nil, nil, refusal(err, explain(err))
+			return nil, nil, refusal(err, c.explain(err))
 		}
 		parts = append(parts, part)
 	}
@@ -127,7 +128,7 @@ func (c *client) payloads(messages []*waE2E.Message, quote *convert.Quote) (part
 	// Only the first refers to the quoted message, so only the first can be refused for it.
 	fallbacks = make([][]byte, len(parts))
 	if fallbacks[0], err = proto.Marshal(plain[0]); err != nil {
-		return nil, nil, refusal(err, explain(err))
+		return nil, nil, refusal(err, c.explain(err))
 	}
 	return parts, fallbacks, nil
 }
@@ -167,22 +168,20 @@ func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkM
 	case err == nil:
 		return nil
 	case errors.Is(err, interop.ErrBadOutgoing):
-		return refusal(err, tooLong)
+		return refusal(err, c.words().Text("refused.too-long"))
 	case errors.Is(err, interop.ErrNoChat):
-		return refusal(err, "this chat does not exist any more")
+		return refusal(err, c.words().Text("refused.no-chat"))
 	case errors.Is(err, interop.ErrStopped):
-		return refusal(err, "you are not logged in any more")
+		return refusal(err, c.words().Text("refused.logged-out"))
 	}
 	return c.again(err)
 }
-
-const tooLong = "it is too long"
 
 // errNoContent: the gatekeeper's messages have a form that package convert does not write.
 var errNoContent = errors.New("connector: send: not the gatekeeper's form")
 
 func (c *client) noContent() error {
-	return refusal(errNoContent, "this bridge cannot put messages into "+c.profile.DisplayName+"'s form. Nothing was sent")
+	return refusal(errNoContent, c.words().Text("refused.no-content", "gatekeeper", c.profile.DisplayName))
 }
 
 // carries says whether messages of a gatekeeper can be read and written at all. Where they cannot, people are told before
@@ -190,12 +189,11 @@ func (c *client) noContent() error {
 func carries(p *profile.Profile) bool { return p.Message.Payload == profile.PayloadE2E }
 
 // cannotCarry is that warning, to be put behind a text; "" where there is nothing to warn of.
-func cannotCarry(p *profile.Profile) string {
+func cannotCarry(w words.Words, p *profile.Profile) string {
 	if carries(p) {
 		return ""
 	}
-	return fmt.Sprintf("\n\n⚠️ This bridge can find people on %s and be found by them, but it cannot read or write %s's messages: each one is refused.",
-		p.DisplayName, p.DisplayName)
+	return "\n\n" + w.Text("chat.cannot-carry", "gatekeeper", p.DisplayName)
 }
 
 // explained marks an error whose words for the sender are complete, so that refuse leaves them as they are.

@@ -34,12 +34,12 @@ func (c *client) HandleMatrixEdit(ctx context.Context, msg *bridgev2.MatrixEdit)
 	}
 	target := msg.EditTarget
 	if _, own := c.stanzaOf(msg.Portal, target); !own {
-		return refusal(errNotOurs, "only messages of your own can be edited")
+		return refusal(errNotOurs, c.words().Text("refused.not-ours"))
 	}
 	said := c.saidBy(msg.Content)
 	metadata, ok := target.Metadata.(*MessageMetadata)
 	if ok && metadata.Removed {
-		return refusal(errRemoved, "the edited message was deleted here, so the other person does not get the change")
+		return refusal(errRemoved, c.words().Text("refused.removed"))
 	}
 	if ok && said != "" && metadata.Said == said {
 		return nil // the other side has these words
@@ -83,7 +83,7 @@ func (c *client) edited(ctx context.Context, msg *bridgev2.MatrixEdit) (parts, f
 	quote := c.quoteOf(ctx, msg.Portal, msg.EditTarget)
 	messages, err := convert.EditText(msg.Content, c.textLimits(quote))
 	if err != nil {
-		return nil, nil, refusal(err, explain(err))
+		return nil, nil, refusal(err, c.explain(err))
 	}
 	return c.payloads(messages, quote)
 }
@@ -108,7 +108,7 @@ func (c *client) inPlace(msg *bridgev2.MatrixEdit) (*waE2E.Message, bool) {
 func (c *client) keyOf(ctx context.Context, portal *bridgev2.Portal, row *frameworkMessage) (*waCommon.MessageKey, error) {
 	peer, err := c.address(ctx, string(portal.ID))
 	if errors.Is(err, interop.ErrNoChat) {
-		return nil, refusal(err, "this chat does not exist any more")
+		return nil, refusal(err, c.words().Text("refused.no-chat"))
 	} else if err != nil {
 		return nil, c.again(err)
 	}
@@ -123,13 +123,13 @@ func (c *client) HandleMatrixMessageRemove(ctx context.Context, msg *bridgev2.Ma
 		return c.noContent()
 	}
 	if _, own := c.stanzaOf(msg.Portal, msg.TargetMessage); !own {
-		return refusal(errNotOurs, "only the other person can delete a message of theirs on "+c.profile.DisplayName+". It is gone from this room only")
+		return refusal(errNotOurs, c.words().Text("refused.delete-theirs", "gatekeeper", c.profile.DisplayName))
 	}
 	if !c.profile.Features.Deletions {
 		if err := c.markRemoved(ctx, msg.TargetMessage); err != nil {
 			return err
 		}
-		return refusal(errCannotDelete, (&convert.Unsupported{Kind: convert.KindRedaction}).Sentence())
+		return refusal(errCannotDelete, unsupported(c.words(), convert.KindRedaction))
 	}
 	key, err := c.keyOf(ctx, msg.Portal, msg.TargetMessage)
 	if err != nil {

@@ -64,17 +64,16 @@ func (c *client) knownAs(ctx context.Context, msg *bridgev2.MatrixMessage, sourc
 	} else if beganBy(msg) == "" {
 		return known, nil
 	}
-	const words = "the message that this position refers to is no live location, so the position was not sent"
 	if known != nil {
 		if metadata, ok := known.Metadata.(*MessageMetadata); !ok || !metadata.Position {
-			return nil, refusal(errNotBegun, words)
+			return nil, refusal(errNotBegun, c.words().Text("refused.not-begun"))
 		}
 		return known, nil
 	}
 	if reaction, err := c.connector.bridge.DB.Reaction.GetByMXID(ctx, source); err != nil {
 		return nil, c.again(err)
 	} else if reaction != nil {
-		return nil, refusal(errNotBegun, words)
+		return nil, refusal(errNotBegun, c.words().Text("refused.not-begun"))
 	}
 	return nil, nil
 }

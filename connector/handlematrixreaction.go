@@ -30,14 +30,14 @@ func (c *client) PreHandleMatrixReaction(_ context.Context, msg *bridgev2.Matrix
 		return none, c.noContent()
 	}
 	if !c.profile.Features.Reactions {
-		return none, refusal(errNoReactions, (&convert.Unsupported{Kind: convert.KindReaction}).Sentence())
+		return none, refusal(errNoReactions, unsupported(c.words(), convert.KindReaction))
 	}
 	if stanza, _ := c.stanzaOf(msg.Portal, msg.TargetMessage); stanza == "" {
-		return none, refusal(errUnknownTarget, "the message that you reacted to is not part of this chat")
+		return none, refusal(errUnknownTarget, c.words().Text("refused.reaction-elsewhere"))
 	}
 	emoji, err := convert.EmojiToInterop(msg.Content.RelatesTo.Key)
 	if err != nil {
-		return none, refusal(err, explain(err))
+		return none, refusal(err, c.explain(err))
 	}
 	// Equal but for variation selectors is the same reaction, and has the same row.
 	return bridgev2.MatrixReactionPreResponse{
@@ -78,7 +78,7 @@ func (c *client) HandleMatrixReaction(ctx context.Context, msg *bridgev2.MatrixR
 func (c *client) HandleMatrixReactionRemove(ctx context.Context, msg *bridgev2.MatrixReactionRemove) error {
 	r := msg.TargetReaction
 	if r.SenderID != selfID(c.profile, string(c.login.ID)) || r.Room != msg.Portal.PortalKey {
-		return refusal(errNotOurs, "only the other person can take back a reaction of theirs on "+c.profile.DisplayName+". It is gone from this room only")
+		return refusal(errNotOurs, c.words().Text("refused.reaction-theirs", "gatekeeper", c.profile.DisplayName))
 	}
 	target, err := c.connector.bridge.DB.Message.GetPartByID(ctx, msg.Portal.Receiver, r.MessageID, r.MessagePartID)
 	if err != nil {
@@ -94,14 +94,14 @@ func (c *client) HandleMatrixReactionRemove(ctx context.Context, msg *bridgev2.M
 func (c *client) queueReaction(ctx context.Context, portal *bridgev2.Portal, evt *event.Event, target *frameworkMessage, emoji string) error {
 	peer, err := c.address(ctx, string(portal.ID))
 	if errors.Is(err, interop.ErrNoChat) {
-		return refusal(err, "this chat does not exist any more")
+		return refusal(err, c.words().Text("refused.no-chat"))
 	} else if err != nil {
 		return c.again(err)
 	}
 	stanza, own := c.stanzaOf(portal, target)
 	plaintext, err := proto.Marshal(convert.Reaction(peer, stanza, own, emoji, time.UnixMilli(evt.Timestamp)))
 	if err != nil {
-		return refusal(err, explain(err))
+		return refusal(err, c.explain(err))
 	}
 	return c.take(ctx, interop.Outgoing{
 		EventID: evt.ID.String(), RoomID: evt.RoomID.String(), Chat: string(portal.ID), Parts: [][]byte{plaintext}, Type: "reaction",

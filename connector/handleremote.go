@@ -15,6 +15,7 @@ import (
 	"postern/connector/convert"
 	"postern/connector/interop"
 	"postern/connector/matrixdurable"
+	"postern/connector/words"
 )
 
 // handing is one item on its way to Matrix.
@@ -140,8 +141,7 @@ func (c *client) refused(ctx context.Context, in *interop.Inbound, room id.RoomI
 	c.log.Warn().Str("chat", in.Chat).Stringer("room_id", room).Err(err).Msg("Matrix refuses a message for good")
 	if room != "" {
 		identity := "dead-letter " + in.Chat + " " + string(in.Kind) + " " + in.MessageID
-		notice, noticeErr := matrixdurable.ReplyNotice(identity, room, "", c.login.UserMXID,
-			"⚠️ A message of the other person could not be put into this room: the homeserver refuses it.")
+		notice, noticeErr := matrixdurable.ReplyNotice(identity, room, "", c.login.UserMXID, c.words().Text("chat.dead-letter"))
 		if noticeErr == nil {
 			noticeErr = c.connector.stack.Notices.Add(ctx, notice)
 		}
@@ -155,8 +155,8 @@ func (c *client) refused(ctx context.Context, in *interop.Inbound, room id.RoomI
 // deliverNews says in the room what is not a message.
 func (c *client) deliverNews(ctx context.Context, h *handing) error {
 	in := h.Inbound
-	words, opens := newsWords(in, c.profile.DisplayName)
-	if words == "" {
+	text, opens := newsWords(c.words(), in, c.profile.DisplayName)
+	if text == "" {
 		c.log.Debug().Str("chat", in.Chat).Str("kind", string(in.Kind)).Msg("Nothing to say of it")
 		return nil
 	}
@@ -172,7 +172,7 @@ func (c *client) deliverNews(ctx context.Context, h *handing) error {
 		return c.refused(ctx, in, "", err)
 	}
 	content := &event.MessageEventContent{
-		MsgType: event.MsgNotice, Body: words, Mentions: &event.Mentions{UserIDs: []id.UserID{c.login.UserMXID}},
+		MsgType: event.MsgNotice, Body: text, Mentions: &event.Mentions{UserIDs: []id.UserID{c.login.UserMXID}},
 	}
 	identity := matrixdurable.Identity("news", string(c.login.ID), in.Chat, string(in.Kind), in.MessageID)
 	if err = c.say(ctx, portal.MXID, content, identity, h.uncertain); err != nil {
@@ -182,24 +182,23 @@ func (c *client) deliverNews(ctx context.Context, h *handing) error {
 }
 
 // newsWords says what has happened; "" for nothing. opens: it is worth a room of its own.
-func newsWords(in *interop.Inbound, gatekeeper string) (words string, opens bool) {
+func newsWords(w words.Words, in *interop.Inbound, gatekeeper string) (text string, opens bool) {
 	switch in.Kind {
 	case interop.KindUndecryptable:
 		if in.Reason == interop.ReasonNoContent {
-			return "⚠️ The other person has sent something in a form that this bridge cannot read. They have been told that it was not shown.", true
+			return w.Text("chat.no-content"), true
 		}
-		return "⚠️ A message of the other person could not be decrypted, and it was not sent again in time. Please ask for it.", true
+		return w.Text("chat.undecryptable"), true
 	case interop.KindIdentityChange:
-		return "The other person's encryption key has changed. Most often that is a new phone or a new installation of " + gatekeeper +
-			". If it matters, ask over another way whether it was them.", false
+		return w.Text("chat.identity", "gatekeeper", gatekeeper), false
 	case interop.KindReachability:
 		switch in.Reason {
 		case "accepted":
-			return "The other person has accepted this chat.", false
+			return w.Text("chat.accepted"), false
 		case "declined":
-			return "The other person has declined this chat. Messages do not arrive until they write to you or accept.", false
+			return w.Text("chat.declined"), false
 		case "off":
-			return "The other person has switched off third-party chats, or has blocked you. Messages do not arrive.", false
+			return w.Text("chat.off"), false
 		}
 	}
 	return "", false

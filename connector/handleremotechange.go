@@ -123,13 +123,12 @@ func (c *client) showEdited(ctx context.Context, h *handing, edit *convert.Incom
 		return err
 	}
 	d.outOfOrder = true
-	sayEdited(edit.Parts[0].Content)
+	sayEdited(edit.Parts[0].Content, c.words().Text("chat.edited")+" ")
 	return c.send(ctx, d, edit.Parts...)
 }
 
 // sayEdited puts before a text that it is the new form of another one.
-func sayEdited(content *event.MessageEventContent) {
-	const words = "✏️ Edited: "
+func sayEdited(content *event.MessageEventContent, words string) {
 	content.Body = words + content.Body
 	if content.FormattedBody != "" {
 		content.FormattedBody = words + content.FormattedBody

@@ -237,27 +237,28 @@ func (c *client) missed(row *database.IncomingMedia, cause error) {
 
 // placeholder stands in the room for an attachment that is not there: what it is, why, what can be done, and its words.
 func (c *client) placeholder(m *convert.IncomingMedia, row *database.IncomingMedia) *event.MessageEventContent {
-	noun := m.Role.Noun()
+	w := c.words()
+	noun := noun(w, m.Role)
 	if m.Role == convert.RoleDocument && m.Name != "" {
 		noun += " (" + m.Name + ")"
 	}
-	var words string
+	var text string
 	if row.State == database.IncomingMediaWanted {
-		words = "⏳ The other person has sent " + noun + ". It is still being fetched, and will be shown here."
+		text = w.Text("attachment.fetching", "noun", noun)
 	} else {
-		words = "⚠️ The other person has sent " + noun + ". It is not shown: " + fault(row.Reason).words(c.profile.DisplayName)
+		text = w.Text("attachment.missing", "noun", noun, "why", fault(row.Reason).words(w, c.profile.DisplayName))
 		if row.Tries > 1 {
-			words += fmt.Sprintf(" (That was try %d.)", row.Tries)
+			text += " " + w.Text("attachment.tries", "n", row.Tries)
 		}
-		words += fmt.Sprintf(" Answer this message with `%s %s` to try again.", c.connector.bridge.Config.CommandPrefix, retryMediaName)
+		text += " " + w.Text("attachment.retry", "command", c.connector.bridge.Config.CommandPrefix+" "+retryMediaName)
 	}
-	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: words, Mentions: &event.Mentions{}}
+	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: text, Mentions: &event.Mentions{}}
 	said := m.Content
 	if body := said.Body; body != "" && body != said.FileName && m.Role != convert.RoleSticker {
 		content.Body += "\n\n" + body
 		if said.FormattedBody != "" {
 			content.Format = event.FormatHTML
-			content.FormattedBody = strings.ReplaceAll(event.TextToHTML(words), "`", "") + "<br><br>" + said.FormattedBody
+			content.FormattedBody = strings.ReplaceAll(event.TextToHTML(text), "`", "") + "<br><br>" + said.FormattedBody
 		}
 	}
 	return content

@@ -182,7 +182,7 @@ func (c *client) attach(ctx context.Context, d *delivery, part *convert.Part) er
 		// The words around it are worth more than no message at all.
 		c.log.Warn().Str("chat", d.Chat).Err(err).Msg("The homeserver refuses a small file")
 		part.Type, part.Extra = event.EventMessage, nil
-		part.Content = &event.MessageEventContent{MsgType: event.MsgNotice, Body: "⚠️ The homeserver does not take the file that came with this message."}
+		part.Content = &event.MessageEventContent{MsgType: event.MsgNotice, Body: c.words().Text("attachment.not-taken")}
 		return nil
 	}
 	return fmt.Errorf("connector: attach: %w", err)

@@ -16,6 +16,7 @@ import (
 	"postern/connector/interop"
 	"postern/connector/noise"
 	"postern/connector/profile"
+	"postern/connector/words"
 	"postern/database"
 )
 
@@ -142,7 +143,7 @@ Please read this before you agree.
 **Read receipts.** With read receipts, people on GATEKEEPER see when you have read what they wrote, and you see when they have read what you wrote; without, neither. `+"`read-receipts on`"+` and `+"`read-receipts off`"+` change that at any time.
 
 **What stays here.** Keys and waiting messages, sealed, until they are delivered; the contents of the last week, sealed, in case a phone asks for a message again. `+"`logout`"+` deletes all of it and tells GATEKEEPER to forget you.
-`), "GATEKEEPER", p.DisplayName), "IDENTIFIER", identifier) + cannotCarry(p)
+`), "GATEKEEPER", p.DisplayName), "IDENTIFIER", identifier) + cannotCarry(words.For("en"), p)
 }
 
 // free refuses a log-in whose identifier belongs to somebody else.

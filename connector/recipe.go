@@ -31,16 +31,16 @@ var refusalKinds = map[convert.Role]convert.Kind{
 // recipe writes down how an attachment is to be sent, or refuses it: before anything is fetched, as far as the event says how large it is.
 func (c *client) recipe(a *convert.Attachment, quote *convert.Quote) ([]byte, error) {
 	if !c.profile.Features.Media {
-		return nil, refusal(errNoMedia, (&convert.Unsupported{Kind: refusalKinds[a.Role]}).Sentence())
+		return nil, refusal(errNoMedia, unsupported(c.words(), refusalKinds[a.Role]))
 	}
 	if a.Size > c.attachmentLimit(a.Role) {
 		return nil, c.tooLarge(a.Role)
 	}
 	raw, err := json.Marshal(recipe{Attachment: *a, Quote: quote})
 	if err != nil {
-		return nil, refusal(err, explain(err))
+		return nil, refusal(err, c.explain(err))
 	} else if len(raw) > interop.MaxRecipe {
-		return nil, refusal(interop.ErrBadOutgoing, "its caption is too long")
+		return nil, refusal(interop.ErrBadOutgoing, c.words().Text("refused.caption"))
 	}
 	return raw, nil
 }

@@ -7,6 +7,7 @@ import (
 	"maunium.net/go/mautrix/event"
 
 	"postern/connector/convert"
+	"postern/connector/words"
 )
 
 // Kinds of events that the framework has no names for.
@@ -22,30 +23,38 @@ func is(cause, sentinel error) bool {
 	return cause != nil && (errors.Is(cause, sentinel) || errors.Is(sentinel, cause))
 }
 
+// unsupported says that events of a kind cannot be sent.
+func unsupported(w words.Words, kind convert.Kind) string {
+	return w.Text("unsupported." + string(kind))
+}
+
 // refuse says to a person why an event was not sent on; "" to say nothing, or what the error says itself.
-func refuse(evt *bridgev2.MessageStatusEventInfo, cause error) string {
+func (c *Connector) refuse(evt *bridgev2.MessageStatusEventInfo, cause error) string {
+	w := c.wordsFor(evt.Sender)
 	var ours *explained
 	switch {
 	case errors.As(cause, &ours):
 		return ""
 	case is(cause, bridgev2.ErrEditsNotSupported), is(cause, bridgev2.ErrEditsNotSupportedInPortal):
-		return (&convert.Unsupported{Kind: convert.KindEdit}).Sentence()
+		return unsupported(w, convert.KindEdit)
 	case is(cause, bridgev2.ErrNotLoggedIn):
-		return "This room belongs to a login that has ended or is not yours, so nothing was sent. Log in if you are not, and open a chat of your own with `start-chat`."
+		return w.Text("refused.ended")
 	case is(cause, bridgev2.ErrMediaTooLarge):
 		return "" // names both sizes
 	case is(cause, bridgev2.ErrTargetMessageNotFound) && evt.EventType == event.EventMessage:
-		return "The edited message is not one that was sent to this chat, so the other person does not get the change. Please send it as a new message."
+		return w.Text("refused.edit-unknown")
 	case is(cause, bridgev2.ErrTargetMessageNotFound) && evt.EventType == event.EventReaction:
-		return "The message that you reacted to is not one of this chat, so the other person does not get the reaction."
+		return w.Text("refused.reaction-unknown")
 	}
 	switch evt.EventType {
 	case event.EventMessage:
 		_, err := convert.ToInterop(&event.MessageEventContent{MsgType: evt.MessageType, Body: ".", URL: "mxc://a/b", GeoURI: "geo:0,0"}, convert.Limits{})
-		return convert.Explain(err)
+		if kind := convert.Refused(err); kind != "" {
+			return unsupported(w, kind)
+		}
 	case event.EventSticker, event.EventReaction, event.EventRedaction, event.EventUnstablePollResponse, event.CallInvite,
 		pollResponse, pollEnd, unstableEnd:
-		return convert.UnsupportedEvent(evt.EventType.Type).Sentence()
+		return unsupported(w, convert.UnsupportedEvent(evt.EventType.Type).Kind)
 	}
 	return ""
 }

@@ -63,7 +63,12 @@ func (c *Connector) wordsFor(user id.UserID) words.Words { return words.For(c.la
 func (c *Connector) standardWords() words.Words { return words.For(c.Config.Language) }
 
 // words are the words in which the person of this login is spoken to.
-func (c *client) words() words.Words { return c.connector.wordsFor(c.login.UserMXID) }
+func (c *client) words() words.Words {
+	if c.connector == nil || c.login == nil {
+		return words.For(words.Default)
+	}
+	return c.connector.wordsFor(c.login.UserMXID)
+}
 
 // speakTo are the words for whoever typed a command.
 func speakTo(ce *commands.Event) words.Words {

@@ -3,7 +3,9 @@ package connector
 import (
 	"context"
 	"fmt"
+	"strings"
 
+	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/status"
 
 	"postern/connector/interop"
@@ -23,26 +25,20 @@ const (
 	stateMatrixSlow  status.BridgeStateErrorCode = "postern-matrix-slow"
 )
 
-func init() {
-	status.BridgeStateHumanErrors.Update(status.BridgeStateErrorMap{
-		stateNoAccount:   "The bridge has lost what belongs to this login. Please log out and in again.",
-		stateSwitchedOff: "Whoever runs the bridge has switched this service off.",
-		stateWaiting:     "The service cannot be reached at the moment. The bridge keeps trying, and nothing is lost.",
-		stateBanned:      "The service has banned this login for a while. The bridge connects again when that is over.",
-		stateReplaced:    "Another bridge is logged in under the same name, so this one has stopped. Log in again to take over.",
-		stateNotEnlisted: "The service does not know this login any more. Please log in again.",
-		stateRefused:     "The service refuses this login. Please tell whoever runs the bridge.",
-		stateStorage:     "The bridge cannot store anything at the moment. It keeps trying.",
-		stateFault:       "Something went wrong in the bridge for this login. It goes on.",
-		stateMatrixSlow:  "Matrix does not take messages fast enough; the rest waits at the service.",
-	})
+// sayState sends a state with the words that the person of the login reads. The framework's own table of words has one language, so
+// the codes are not in it.
+func (c *Connector) sayState(login *bridgev2.UserLogin, state status.BridgeState) {
+	if state.Error != "" {
+		state.Message = c.wordsFor(login.UserMXID).Text("state." + strings.TrimPrefix(string(state.Error), "postern-"))
+	}
+	login.BridgeState.Send(state)
 }
 
 // Connection implements interop.Upcalls: it puts the state of the stream into the framework's words.
 func (c *client) Connection(_ context.Context, s interop.ConnState) {
 	c.live.Store(s.Kind == interop.ConnLive || s.Kind == interop.ConnBackPressure)
 	if state, tell := bridgeState(s); tell {
-		c.login.BridgeState.Send(state)
+		c.connector.sayState(c.login, state)
 	}
 }
 

@@ -119,12 +119,12 @@ func (c *client) bearable(err error, s interop.OutStatus) error {
 }
 
 // sayFailed stores the notice that something was not sent. Matrix gets it sooner or later.
-func (c *client) sayFailed(ctx context.Context, room id.RoomID, evt id.EventID, words string) error {
-	what := "message"
+func (c *client) sayFailed(ctx context.Context, room id.RoomID, evt id.EventID, why string) error {
+	key := "failure.message"
 	if reaction, err := c.connector.bridge.DB.Reaction.GetByMXID(ctx, evt); err != nil {
 		return err
 	} else if reaction != nil {
-		what = "reaction"
+		key = "failure.reaction"
 	}
-	return c.connector.stack.Notices.Reply(ctx, "failed", room, evt, c.login.UserMXID, "⚠️ Your "+what+" was not delivered: "+words)
+	return c.connector.stack.Notices.Reply(ctx, "failed", room, evt, c.login.UserMXID, c.words().Text(key, "why", why))
 }

@@ -14,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
 
+	"postern/connector/convert"
 	"postern/connector/interop"
 	"postern/connector/profile"
 	"postern/connector/words"
@@ -63,7 +64,7 @@ func TestTheExplanationSaysWhatAPersonHasToKnow(t *testing.T) {
 	if strings.Contains(text, "GATEKEEPER") || strings.Contains(text, "IDENTIFIER") {
 		t.Error("a placeholder was left")
 	}
-	notice := boundary(profile.WhatsApp())
+	notice := boundary(words.For("en"), profile.WhatsApp())
 	if !strings.Contains(notice, "encrypted") || !strings.Contains(notice, "not end-to-end") || !strings.Contains(notice, "WhatsApp learns") {
 		t.Errorf("notice is %q", notice)
 	}
@@ -72,7 +73,7 @@ func TestTheExplanationSaysWhatAPersonHasToKnow(t *testing.T) {
 func TestAServiceWhoseMessagesCannotBeCarriedSaysSoEverywhere(t *testing.T) {
 	for _, p := range profile.All() {
 		warned := p.Message.Payload != profile.PayloadE2E
-		for what, text := range map[string]string{"the explanation": explanation(p, "alice"), "the notice": boundary(p)} {
+		for what, text := range map[string]string{"the explanation": explanation(p, "alice"), "the notice": boundary(words.For("en"), p)} {
 			if strings.Contains(text, "cannot read or write "+p.DisplayName+"'s messages") != warned {
 				t.Errorf("%s for %s: %q", what, p.Name, text)
 			}
@@ -185,19 +186,45 @@ func FuzzWhatFollowsStartChat(f *testing.F) {
 }
 
 func TestEveryReasonForAFailureHasWords(t *testing.T) {
-	general := failureWords(interop.ReasonInternal, "WhatsApp")
+	general := failureWords(words.For("en"), interop.ReasonInternal, "WhatsApp")
 	for _, reason := range []interop.Reason{
 		interop.ReasonBlocked, interop.ReasonGone, interop.ReasonMayNotStart, interop.ReasonChatCap, interop.ReasonUnreadable,
 		interop.ReasonRateLimited, interop.ReasonServer, interop.ReasonNoAnswer, interop.ReasonNoKeys, interop.ReasonAccount,
 		interop.ReasonMedia, interop.ReasonMediaGone, interop.ReasonMediaOther, interop.ReasonTooLarge, interop.ReasonQuota,
 	} {
-		if words := failureWords(reason, "WhatsApp"); words == "" || words == general {
+		if words := failureWords(words.For("en"), reason, "WhatsApp"); words == "" || words == general {
 			t.Errorf("%s: %q", reason, words)
 		}
 	}
 	for _, reason := range []interop.Reason{interop.ReasonBadStanza, "new one"} {
-		if failureWords(reason, "WhatsApp") != general {
+		if failureWords(words.For("en"), reason, "WhatsApp") != general {
 			t.Errorf("%s has no words", reason)
+		}
+	}
+}
+
+func TestEveryKindThatIsRefusedAndEveryAttachmentHasWordsOfItsOwn(t *testing.T) {
+	for _, language := range words.Languages() {
+		w, seen := words.For(language), map[string]bool{}
+		for _, kind := range convert.Kinds {
+			text := unsupported(w, kind)
+			if len(text) < 20 || !strings.HasSuffix(text, ".") || seen[text] {
+				t.Errorf("%s, %s: %q", language, kind, text)
+			}
+			seen[text] = true
+		}
+		for _, role := range []convert.Role{
+			convert.RoleImage, convert.RoleVideo, convert.RoleNote, convert.RoleGIF, convert.RoleVoice, convert.RoleAudio, convert.RoleDocument,
+			convert.RoleSticker,
+		} {
+			text := noun(w, role)
+			if text == "" || seen[text] {
+				t.Errorf("%s, %s: %q", language, role, text)
+			}
+			seen[text] = true
+		}
+		if noun(w, "other") != noun(w, convert.RoleDocument) {
+			t.Errorf("%s: what an unknown role is", language)
 		}
 	}
 }
@@ -262,7 +289,7 @@ func TestWhatCannotBeSentIsRefusedInWords(t *testing.T) {
 		"an event of somebody's own making": {info(event.Type{Type: "org.example.x", Class: event.MessageEventType}, ""), nil, ""},
 		"what a call does next":             {info(event.CallCandidates, ""), nil, ""},
 	} {
-		got := refuse(c.evt, c.cause)
+		got := New().refuse(c.evt, c.cause)
 		if (c.part == "") != (got == "") || !strings.Contains(got, c.part) {
 			t.Errorf("%s: %q", name, got)
 		}
@@ -284,9 +311,9 @@ func TestNewsAreSaidAndOnlySomeOpenARoom(t *testing.T) {
 		"unknown state":   {interop.Inbound{Kind: interop.KindReachability, Reason: "other"}, "", false},
 		"unknown kind":    {interop.Inbound{Kind: "other"}, "", false},
 	} {
-		words, opens := newsWords(&c.in, "WhatsApp")
-		if opens != c.opens || (c.part == "") != (words == "") || !strings.Contains(words, c.part) {
-			t.Errorf("%s: %q %v", name, words, opens)
+		text, opens := newsWords(words.For("en"), &c.in, "WhatsApp")
+		if opens != c.opens || (c.part == "") != (text == "") || !strings.Contains(text, c.part) {
+			t.Errorf("%s: %q %v", name, text, opens)
 		}
 	}
 }
@@ -304,7 +331,7 @@ func TestEveryStateOfTheStreamIsToldInWords(t *testing.T) {
 		if !tell || got.StateEvent != want || got.Reason != "code 401" {
 			t.Errorf("%s: %+v %v", kind, got, tell)
 		}
-		if got.Error != "" && status.BridgeStateHumanErrors[got.Error] == "" {
+		if got.Error != "" && !words.For("en").Has("state."+strings.TrimPrefix(string(got.Error), "postern-")) {
 			t.Errorf("%s: no words for %s", kind, got.Error)
 		}
 		if (want == status.StateBadCredentials || want == status.StateUnknownError) && got.Error == "" {

@@ -73,7 +73,7 @@ var table = []row{
 		[]string{payloads, mautrix + "/event", mautrix + "/id", mautrix + "/format", "golang.org/x/net/html"},
 	},
 	{"connector/mediastore", []string{"connector/killpoint"}, []string{s3}},
-	{"connector/matrixdurable", []string{"connector/killpoint"}, []string{mautrix}},
+	{"connector/matrixdurable", []string{"connector/killpoint", "connector/words"}, []string{mautrix}},
 	{"database", nil, []string{"github.com/lib/pq", "github.com/mattn/go-sqlite3"}},
 	{
 		"connector",

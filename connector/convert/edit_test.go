@@ -128,7 +128,7 @@ func TestOtherEventsArriveAsText(t *testing.T) {
 		out, err := EventToInterop(tc.eventType, json.RawMessage(tc.source), Limits{})
 		var refused *Unsupported
 		switch {
-		case tc.want == "" && (!errors.As(err, &refused) || Explain(err) == ""):
+		case tc.want == "" && (!errors.As(err, &refused) || Refused(err) == ""):
 			t.Errorf("%s: %v %v", tc.name, out, err)
 		case tc.want != "" && (err != nil || len(out) != 1 || out[0].GetConversation() != tc.want):
 			t.Errorf("%s: got %v %v\nwant %q", tc.name, out, err, tc.want)

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"errors"
+	"slices"
 
 	"maunium.net/go/mautrix/event"
 )
@@ -15,6 +16,7 @@ type Kind string
 
 // The kinds that are refused.
 const (
+	KindEmpty        Kind = "empty" // no text
 	KindNoFile       Kind = "no_file"
 	KindImage        Kind = "image"
 	KindVideo        Kind = "video"
@@ -47,49 +49,27 @@ func (u *Unsupported) Error() string {
 	return "convert: content of kind " + string(u.known()) + " is not supported"
 }
 
-// Sentence says the same to the person who sent the content.
-func (u *Unsupported) Sentence() string {
-	return unsupportedSentences[u.known()]
-}
-
 func (u *Unsupported) known() Kind {
-	if _, ok := unsupportedSentences[u.Kind]; ok {
+	if slices.Contains(Kinds, u.Kind) {
 		return u.Kind
 	}
 	return KindOther
 }
 
-var unsupportedSentences = map[Kind]string{
-	KindNoFile:       "This message has no file in it, so there was nothing to send.",
-	KindImage:        "Images cannot be sent to this chat.",
-	KindVideo:        "Videos cannot be sent to this chat.",
-	KindAudio:        "Audio files cannot be sent to this chat.",
-	KindVoice:        "Voice messages cannot be sent to this chat.",
-	KindFile:         "Files cannot be sent to this chat.",
-	KindSticker:      "Stickers cannot be sent to this chat.",
-	KindGallery:      "Galleries cannot be sent to this chat. Please send the pictures one by one.",
-	KindLocation:     "This location has no position in it, so there was nothing to send.",
-	KindPoll:         "This poll could not be read, so there was nothing to send.",
-	KindPollVote:     "Votes in polls cannot be sent to this chat.",
-	KindPollEnd:      "The end of a poll cannot be sent to this chat.",
-	KindEdit:         "A message cannot be edited in this chat: the other person still sees the first version.",
-	KindReaction:     "Reactions cannot be sent to this chat.",
-	KindReactionText: "Only a single emoji can be sent to this chat as a reaction.",
-	KindRedaction:    "A message cannot be deleted for the other person in this chat: it is still there for them.",
-	KindCall:         "Calls are not possible in this chat.",
-	KindVerification: "The other person does not use Matrix and cannot be verified here.",
-	KindOther:        "This kind of message cannot be sent to this chat.",
+// Kinds are all kinds that are refused.
+var Kinds = []Kind{
+	KindEmpty, KindNoFile, KindImage, KindVideo, KindAudio, KindVoice, KindFile, KindSticker, KindGallery, KindLocation, KindPoll,
+	KindPollVote, KindPollEnd, KindEdit, KindReaction, KindReactionText, KindRedaction, KindCall, KindVerification, KindOther,
 }
 
-// Explain puts an error of ToInterop into a sentence for the person who sent
-// the message. It returns "" for an error that is not of this package.
-func Explain(err error) string {
+// Refused says which kind an error of this package refuses; "" for an error that is not of this package.
+func Refused(err error) Kind {
 	var unsupported *Unsupported
 	switch {
 	case errors.As(err, &unsupported):
-		return unsupported.Sentence()
+		return unsupported.known()
 	case errors.Is(err, ErrEmptyText):
-		return "The message has no text, so there was nothing to send."
+		return KindEmpty
 	}
 	return ""
 }

@@ -70,7 +70,7 @@ func TestWhatIsNoEmojiIsNoReaction(t *testing.T) {
 		}
 		got, err := EmojiToInterop(key)
 		var refused *Unsupported
-		if !errors.As(err, &refused) || refused.Kind != KindReactionText || got != "" || Explain(err) == "" {
+		if !errors.As(err, &refused) || refused.Kind != KindReactionText || got != "" || Refused(err) == "" {
 			t.Errorf("%+q: %q %v", key, got, err)
 		}
 	}

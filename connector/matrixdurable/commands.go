@@ -30,11 +30,11 @@ func (f *Framework) wrapCommands() {
 	inner.AddHandler(&commands.FullHandler{
 		Func: func(ce *commands.Event) {
 			if f.matrix.Crypto == nil {
-				ce.Reply("This bridge has encryption switched off.")
+				ce.Reply(f.speak(ce.User.MXID).Text("notice.no-encryption"))
 				return
 			}
 			f.matrix.Crypto.ResetSession(ce.Ctx, ce.RoomID)
-			ce.Reply("Done. The next message from the other side is encrypted with new keys.")
+			ce.Reply(f.speak(ce.User.MXID).Text("notice.session-discarded"))
 		},
 		Name:    "discard-megolm-session",
 		Aliases: []string{"discard-session"},

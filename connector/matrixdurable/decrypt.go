@@ -31,7 +31,7 @@ func (f *Framework) decrypt(ctx context.Context, evt *event.Event) (*event.Event
 	}
 	crypto := f.matrix.Crypto
 	if crypto == nil {
-		return nil, f.undecryptable(ctx, evt, "this bridge has encryption switched off")
+		return nil, f.undecryptable(ctx, evt, "undecryptable.no-encryption")
 	}
 	decrypted, err := crypto.Decrypt(ctx, evt)
 	if errors.Is(err, matrix.NoSessionFound) && !f.isHopeless(content.SessionID) {
@@ -45,18 +45,18 @@ func (f *Framework) decrypt(ctx context.Context, evt *event.Event) (*event.Event
 	case err == nil:
 	case errors.Is(err, matrix.NoSessionFound):
 		f.setHopeless(content.SessionID)
-		return nil, f.undecryptable(ctx, evt, "your client has not sent the bridge the key for it")
+		return nil, f.undecryptable(ctx, evt, "undecryptable.no-key")
 	case errors.Is(err, matrix.UnknownMessageIndex):
-		return nil, f.undecryptable(ctx, evt, "the key that the bridge has is for later messages only")
+		return nil, f.undecryptable(ctx, evt, "undecryptable.later-key")
 	case errors.Is(err, matrix.DuplicateMessageIndex):
-		return nil, f.undecryptable(ctx, evt, "it was encrypted with a key that was used before")
+		return nil, f.undecryptable(ctx, evt, "undecryptable.used-key")
 	case ctx.Err() != nil:
 		return nil, Again
 	default:
-		return nil, f.undecryptable(ctx, evt, "the bridge could not decrypt it")
+		return nil, f.undecryptable(ctx, evt, "undecryptable.failed")
 	}
 	if decrypted.Mautrix.TrustState < f.matrix.Config.Encryption.VerificationLevels.Send {
-		return nil, f.undecryptable(ctx, evt, "the device it came from is not verified as much as this bridge asks for")
+		return nil, f.undecryptable(ctx, evt, "undecryptable.unverified")
 	}
 	return decrypted, Done
 }
@@ -76,11 +76,10 @@ func (f *Framework) awaitKey(ctx context.Context, evt *event.Event, content *eve
 	return crypto.WaitForSession(ctx, evt.RoomID, content.SenderKey, content.SessionID, askedKeyPatience)
 }
 
-// undecryptable tells the sender that an event was not sent on.
+// undecryptable tells the sender that an event was not sent on. reason is the key of the words.
 func (f *Framework) undecryptable(ctx context.Context, evt *event.Event, reason string) Outcome {
 	f.log.Warn().Stringer("event_id", evt.ID).Str("reason", reason).Msg("Encrypted event not bridged")
-	err := f.notices.Reply(ctx, "undecryptable", evt.RoomID, evt.ID, evt.Sender,
-		"⚠️ Your message was not sent on: "+reason+".")
+	err := f.notices.Reply(ctx, "undecryptable", evt.RoomID, evt.ID, evt.Sender, f.speak(evt.Sender).Text(reason))
 	if err != nil {
 		f.log.Err(err).Stringer("event_id", evt.ID).Msg("Could not store a notice")
 		return Again

@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/killpoint"
+	"postern/connector/words"
 )
 
 // ErrTryAgain is returned (wrapped or not) by a network connector that could not take a Matrix
@@ -31,6 +32,7 @@ type Framework struct {
 	journal Journal
 	notices *Notices
 	refuse  Refuse
+	speak   func(user id.UserID) words.Words
 	carry   func(evt *event.Event)
 	log     zerolog.Logger
 	// complete ends a command's entry.
@@ -53,6 +55,8 @@ type FrameworkConfig struct {
 	Notices *Notices
 	// Refuse may be nil.
 	Refuse Refuse
+	// Language gives the words for a Matrix user; nil for English.
+	Language func(user id.UserID) words.Words
 	// Carry, if not nil, may turn an event that came into a chat, of a kind that the framework passes over, into one that it hands
 	// to the network connector.
 	Carry func(evt *event.Event)
@@ -73,6 +77,9 @@ func NewFramework(cfg FrameworkConfig) *Framework {
 	// Handlers run in the dispatcher's own goroutine, which knows by that when they have ended.
 	f.matrix.EventProcessor.ExecSyncWarnTime = 0
 	f.matrix.EventProcessor.ExecSyncTimeout = 0
+	if f.speak = cfg.Language; f.speak == nil {
+		f.speak = func(id.UserID) words.Words { return words.For(words.Default) }
+	}
 	if f.refuse == nil {
 		f.refuse = func(*bridgev2.MessageStatusEventInfo, error) string { return "" }
 	}
@@ -96,7 +103,7 @@ func (f *Framework) Handle(ctx context.Context, e Entry) Outcome {
 	if evt == nil {
 		return Done
 	} else if evt.Content.Parsed == nil && handled[evt.Type] {
-		return f.tell(ctx, "unreadable", evt, "Your client sent something that cannot be read, so it was not sent on.")
+		return f.tell(ctx, "unreadable", evt, f.speak(evt.Sender).Text("notice.unreadable"))
 	}
 	ctx = f.log.With().Stringer("event_id", evt.ID).Str("event_type", evt.Type.Type).Logger().WithContext(ctx)
 	if evt.Type.IsState() {
@@ -292,8 +299,7 @@ func (f *Framework) Cut(ctx context.Context, e Entry) Outcome {
 	if evt == nil {
 		return Done
 	}
-	err := f.notices.Reply(ctx, "cut", evt.RoomID, evt.ID, evt.Sender,
-		"The bridge was restarted while it was handling this command. Please check the result, and repeat the command if it is missing.")
+	err := f.notices.Reply(ctx, "cut", evt.RoomID, evt.ID, evt.Sender, f.speak(evt.Sender).Text("notice.cut"))
 	if err != nil {
 		f.log.Err(err).Stringer("event_id", evt.ID).Msg("Could not store a notice")
 		return Again

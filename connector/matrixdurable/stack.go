@@ -15,6 +15,8 @@ import (
 	"maunium.net/go/mautrix/bridgev2/matrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"postern/connector/words"
 )
 
 // StackConfig says what a Stack needs.
@@ -26,9 +28,10 @@ type StackConfig struct {
 	Notices NoticeStore
 	// AliasPrefix begins the local parts of room aliases; see Transport.
 	AliasPrefix string
-	// Refuse and Carry may be nil; see FrameworkConfig.
-	Refuse Refuse
-	Carry  func(evt *event.Event)
+	// Refuse, Language and Carry may be nil; see FrameworkConfig.
+	Refuse   Refuse
+	Language func(user id.UserID) words.Words
+	Carry    func(evt *event.Event)
 	// Well may be nil; see CatchUpConfig.
 	Well func()
 	Log  zerolog.Logger
@@ -68,7 +71,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		_, err := m.Bridge.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
 		return err
 	}, cfg.Log)
-	s.framework = NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Carry: cfg.Carry, Log: cfg.Log})
+	s.framework = NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Language: cfg.Language, Carry: cfg.Carry, Log: cfg.Log})
 	s.dispatcher = NewDispatcher(DispatcherConfig{
 		Journal: cfg.Journal, Handler: s.framework, Log: cfg.Log,
 		Check: func(ctx context.Context) { s.catchUp.Check(ctx) },

@@ -10,7 +10,10 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/matrix"
+	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
+
+	"postern/connector/words"
 )
 
 // statusConnector is the framework's Matrix connector with message status that is not
@@ -35,7 +38,7 @@ func (c *statusConnector) SendMessageStatus(ctx context.Context, ms *bridgev2.Me
 	}
 	told := c.told(ms, evt)
 	if told.SendNotice && c.Config.Matrix.MessageErrorNotices && evt.MessageType != event.MsgNotice {
-		content, err := json.Marshal(noticeOf(told, evt))
+		content, err := json.Marshal(noticeOf(c.framework.speak(evt.Sender), told, evt))
 		if err == nil {
 			err = c.framework.notices.Add(ctx, Notice{
 				ID:      Identity("status", evt.SourceEventID.String()),
@@ -86,20 +89,36 @@ func (c *statusConnector) reword(ms *bridgev2.MessageStatus, evt *bridgev2.Messa
 }
 
 // noticeOf is the framework's notice of a failure in words that clients use, with a sentence as the reason.
-func noticeOf(ms *bridgev2.MessageStatus, evt *bridgev2.MessageStatusEventInfo) *event.MessageEventContent {
+func noticeOf(w words.Words, ms *bridgev2.MessageStatus, evt *bridgev2.MessageStatusEventInfo) *event.MessageEventContent {
 	said := *ms
 	if (said.ErrorAsMessage || said.Message == "") && said.InternalError != nil {
 		said.Message = said.InternalError.Error()
 	}
 	said.Message, said.ErrorAsMessage = sentence(said.Message), false
 	if said.Message == "" {
-		said.Message = "Something went wrong."
+		said.Message = w.Text("notice.something")
 	}
 	content := said.ToNoticeEvent(evt)
-	if evt.EventType == event.EventRedaction {
-		content.Body = strings.Replace(content.Body, "Your redaction ", "Your deletion ", 1)
-	}
+	content.Body = w.Text(noticeKey(&said, evt), "why", said.Message)
 	return content
+}
+
+// noticeKey is the key of the words around the reason for a failure.
+func noticeKey(ms *bridgev2.MessageStatus, evt *bridgev2.MessageStatusEventInfo) string {
+	if ms.Step == status.MsgStepCommand {
+		return "notice.command"
+	}
+	what := "notice.message-"
+	switch evt.EventType {
+	case event.EventReaction:
+		what = "notice.reaction-"
+	case event.EventRedaction:
+		what = "notice.deletion-"
+	}
+	if ms.IsCertain {
+		return what + "not"
+	}
+	return what + "unsure"
 }
 
 // sentence gives words a capital at the beginning and a full stop at the end.

@@ -7,6 +7,8 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
+
+	"postern/connector/words"
 )
 
 func TestEveryFailureThatAPersonHasToSeeHasANotice(t *testing.T) {
@@ -47,7 +49,7 @@ func TestANoticeOfAFailureIsASentence(t *testing.T) {
 		"no words at all":         {event.EventMessage, bridgev2.MessageStatus{}, "⚠️ Your message was not bridged: Something went wrong."},
 	} {
 		x.status.IsCertain = true
-		if got := noticeOf(&x.status, &bridgev2.MessageStatusEventInfo{EventType: x.kind}).Body; got != x.want {
+		if got := noticeOf(words.For("en"), &x.status, &bridgev2.MessageStatusEventInfo{EventType: x.kind}).Body; got != x.want {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
