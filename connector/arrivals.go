@@ -26,15 +26,21 @@ const (
 	mediaQuick    = 5 * time.Second
 	// mediaSlots is how many attachments of one login are fetched at a time.
 	mediaSlots = 3
+	// mediaFollowed is how many attachments of one login are in memory to take the places of their placeholders, mediaPage how many are read at
+	// once. What is above that is on disk alone, as wanted, and is looked for again.
+	mediaFollowed = 32
+	mediaPage     = 32
 	// showMin and showMax bound the pauses between attempts to put an attachment in the place of its placeholder.
 	showMin, showMax = 2 * time.Second, 5 * time.Minute
 )
 
 // arrivals fetches the attachments of one login. Each one is fetched in a goroutine of its own; who waits for it may give up, and then it
-// takes the place of its placeholder when it comes.
+// takes the place of its placeholder when it comes. Of those that nobody waits for any more only so many are in memory as follow has room for.
 type arrivals struct {
 	client *client
 	slots  chan struct{}
+	follow chan struct{}
+	again  chan struct{} // what is wanted is to be looked for once more; capacity 1
 	// patience, quick and pause are mediaPatience, mediaQuick and showMin, but for tests.
 	patience, quick, pause time.Duration
 
@@ -42,16 +48,18 @@ type arrivals struct {
 	ctx    context.Context // while the login is connected
 	cancel context.CancelFunc
 	jobs   map[string]*arrival
-	work   sync.WaitGroup
+	// busy are those that are to replace a placeholder, until they have; true: asked for again meanwhile.
+	busy map[string]bool
+	work sync.WaitGroup
 }
 
 // arrival is one attachment on its way.
 type arrival struct {
-	key string
+	key    string
+	cancel context.CancelFunc // lets it go
 	// done is closed when it has come or was given up; nobody should wait after deadline.
 	done     chan struct{}
 	deadline time.Time
-	followed bool // something waits to replace its placeholder; of the arrivals
 
 	mu      sync.Mutex
 	ended   bool
@@ -61,7 +69,8 @@ type arrival struct {
 
 func newArrivals(c *client) *arrivals {
 	return &arrivals{
-		client: c, slots: make(chan struct{}, mediaSlots), jobs: map[string]*arrival{}, patience: mediaPatience, quick: mediaQuick, pause: showMin,
+		client: c, slots: make(chan struct{}, mediaSlots), follow: make(chan struct{}, mediaFollowed), again: make(chan struct{}, 1),
+		jobs: map[string]*arrival{}, busy: map[string]bool{}, patience: mediaPatience, quick: mediaQuick, pause: showMin,
 	}
 }
 
@@ -86,27 +95,60 @@ func (a *arrivals) close() {
 	a.work.Wait()
 	a.mu.Lock()
 	clear(a.jobs)
+	clear(a.busy)
 	a.mu.Unlock()
 }
 
-// takeUp goes on with what is to be fetched according to the database.
+// takeUp goes on with what is to be fetched according to the database, now and whenever look asks for it.
 func (a *arrivals) takeUp(ctx context.Context) {
-	for pause := a.pause; ; pause = min(pause*2, showMax) {
-		rows, err := a.client.connector.db.IncomingMedia().Wanted(ctx, string(a.client.login.ID))
-		for _, row := range rows {
-			a.resume(row)
-		}
-		if err == nil {
-			return
-		}
-		a.client.log.Err(err).Msg("Could not look for attachments to fetch")
-		if errors.Is(err, database.ErrSealBroken) {
-			return // those are lost, and the others were begun
+	for pause := a.pause; ; {
+		err := a.sweep(ctx)
+		var wait <-chan time.Time
+		switch {
+		case err == nil:
+			pause = a.pause
+		default:
+			a.client.log.Err(err).Msg("Could not look for attachments to fetch")
+			wait = time.After(pause)
+			pause = min(pause*2, showMax)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-a.again:
+		case <-wait:
+		}
+	}
+}
+
+// look has what is wanted looked for.
+func (a *arrivals) look() {
+	select {
+	case a.again <- struct{}{}:
+	default: // it will be
+	}
+}
+
+// sweep begins with everything that is wanted and in nobody's hands, oldest first, as there is room for it.
+func (a *arrivals) sweep(ctx context.Context) error {
+	var place *database.IncomingMediaPlace
+	for {
+		rows, next, err := a.client.connector.db.IncomingMedia().Wanted(ctx, string(a.client.login.ID), place, mediaPage)
+		if errors.Is(err, database.ErrSealBroken) {
+			a.client.log.Err(err).Msg("An attachment is lost, what is known of it is damaged")
+		} else if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			select {
+			case a.follow <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			a.resumeIn(ctx, row)
+		}
+		if place = next; next == nil {
+			return nil
 		}
 	}
 }
@@ -129,8 +171,12 @@ func (a *arrivals) start(row *database.IncomingMedia, m *convert.IncomingMedia, 
 		return job
 	}
 	a.jobs[key] = job
-	ctx := a.client.log.With().Str("chat", row.ChatID).Logger().WithContext(a.ctx)
-	a.work.Go(func() { job.end(a.fetch(ctx, m, room, ghost)) })
+	ctx, cancel := context.WithCancel(a.client.log.With().Str("chat", row.ChatID).Logger().WithContext(a.ctx))
+	job.cancel = cancel
+	a.work.Go(func() {
+		defer cancel()
+		job.end(a.fetch(ctx, m, room, ghost))
+	})
 	return job
 }
 
@@ -182,16 +228,39 @@ func (a *arrivals) forget(job *arrival) {
 	}
 }
 
-// later puts an attachment in the place of its placeholder when it has come.
+// later puts an attachment in the place of its placeholder when it has come. If there is no room for that now it is let go, and looked for
+// when there is.
 func (a *arrivals) later(job *arrival, row *database.IncomingMedia) {
+	select {
+	case a.follow <- struct{}{}:
+		a.followed(job, row)
+	default:
+		a.mu.Lock()
+		_, busy := a.busy[job.key]
+		let := !busy && a.jobs[job.key] == job
+		if let {
+			delete(a.jobs, job.key)
+		}
+		a.mu.Unlock()
+		if let && job.cancel != nil {
+			job.cancel()
+		}
+		a.look()
+	}
+}
+
+// followed is later for who has a place in follow, which it gives back.
+func (a *arrivals) followed(job *arrival, row *database.IncomingMedia) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ctx == nil || job.followed {
+	if _, busy := a.busy[job.key]; a.ctx == nil || busy {
+		<-a.follow
 		return
 	}
-	job.followed = true
-	ctx := a.ctx
+	a.busy[job.key] = false
+	ctx, chat, message := a.ctx, row.ChatID, row.MessageID
 	a.work.Go(func() {
+		defer a.leave(job.key)
 		select {
 		case <-job.done:
 		case <-ctx.Done():
@@ -199,7 +268,7 @@ func (a *arrivals) later(job *arrival, row *database.IncomingMedia) {
 		}
 		a.forget(job) // before a person can ask for it again
 		if content, err, _ := job.result(); !errors.Is(err, context.Canceled) {
-			a.replace(ctx, row.ChatID, row.MessageID, content, err)
+			a.replace(ctx, chat, message, content, err)
 		}
 	})
 }
@@ -217,49 +286,83 @@ func (j *arrival) await(ctx context.Context) error {
 	return nil
 }
 
+// leave ends what followed has begun.
+func (a *arrivals) leave(key string) {
+	a.mu.Lock()
+	again := a.busy[key]
+	delete(a.busy, key)
+	a.mu.Unlock()
+	<-a.follow
+	if again {
+		a.look()
+	}
+}
+
 // resume sees to it that the attachment of a row whose placeholder is in the room is fetched and takes that place.
 func (a *arrivals) resume(row *database.IncomingMedia) {
 	a.mu.Lock()
-	ctx, job := a.ctx, a.jobs[row.ChatID+"/"+row.MessageID]
+	ctx := a.ctx
 	a.mu.Unlock()
-	if job != nil {
-		a.later(job, row)
-		return
+	select {
+	case a.follow <- struct{}{}:
+		a.resumeIn(ctx, row)
+	default:
+		a.look()
 	}
+}
+
+// resumeIn is resume for who has a place in follow, which is given back in the end.
+func (a *arrivals) resumeIn(ctx context.Context, row *database.IncomingMedia) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if ctx == nil || a.ctx != ctx {
+	key := row.ChatID + "/" + row.MessageID
+	_, busy := a.busy[key]
+	if busy {
+		a.busy[key] = true
+	}
+	if ctx == nil || a.ctx != ctx || busy {
+		<-a.follow
 		return
 	}
 	a.work.Go(func() {
-		if err := a.resumed(ctx, row); err != nil && ctx.Err() == nil {
+		kept := false
+		defer func() {
+			if !kept {
+				<-a.follow
+			}
+		}()
+		job, err := a.resumed(ctx, row)
+		if err != nil && ctx.Err() == nil {
 			a.replace(ctx, row.ChatID, row.MessageID, nil, err)
+		} else if job != nil {
+			kept = true
+			a.followed(job, row)
 		}
 	})
 }
 
-func (a *arrivals) resumed(ctx context.Context, row *database.IncomingMedia) error {
+// resumed begins to fetch the attachment of a row again, unless its placeholder is not in the room yet.
+func (a *arrivals) resumed(ctx context.Context, row *database.IncomingMedia) (*arrival, error) {
 	bridge, key := a.client.connector.bridge, portalKey(string(a.client.login.ID), row.ChatID)
 	placeholder, err := bridge.DB.Message.GetFirstPartByID(ctx, key.Receiver, incomingID(row.ChatID, row.MessageID))
 	if err != nil {
-		return err
+		return nil, err
 	} else if placeholder == nil {
-		return nil // it is not in the room yet: the message itself comes again
+		return nil, nil // it is not in the room yet: the message itself comes again
 	}
 	portal, err := bridge.GetExistingPortalByKey(ctx, key)
 	if err != nil || portal == nil || portal.MXID == "" {
-		return err
+		return nil, err
 	}
 	k, err := readKept(row)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m, err := k.media(a.client)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a.later(a.start(row, m, portal.MXID, placeholder.SenderMXID), row)
-	return nil
+	return a.start(row, m, portal.MXID, placeholder.SenderMXID), nil
 }
 
 // replace makes the placeholder of an attachment say what has become of it, and does not stop before Matrix has that.

@@ -59,47 +59,32 @@ func retryMedia(ce *commands.Event) {
 
 // retry asks again for the attachment of the message behind an event, or for all that are missing in a chat, and says how many.
 func (c *client) retry(ctx context.Context, portal *frameworkdb.Portal, evt id.EventID) (int, error) {
-	rows, err := c.missing(ctx, portal, evt)
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	for _, row := range rows {
-		if row.State != database.IncomingMediaMissing || row.Expires < time.Now().UnixMilli() {
-			continue
-		}
-		if again, err := c.connector.db.IncomingMedia().WantAgain(ctx, row.ChatID, row.MessageID); err != nil {
-			return n, err
-		} else if !again {
-			continue // the message was taken back a moment ago
-		}
-		row.State = database.IncomingMediaWanted
-		killpoint.Hit(killpoint.InFileAsked)
-		c.arrivals.resume(row)
-		n++
-	}
-	return n, nil
-}
-
-// missing are the rows of the attachments that retry is to look at.
-func (c *client) missing(ctx context.Context, portal *frameworkdb.Portal, evt id.EventID) ([]*database.IncomingMedia, error) {
-	media := c.connector.db.IncomingMedia()
+	media, now := c.connector.db.IncomingMedia(), time.Now().UnixMilli()
 	if evt == "" {
-		return media.Missing(ctx, string(portal.ID))
+		n, err := media.Want(ctx, string(portal.ID), now)
+		killpoint.Hit(killpoint.InFileAsked)
+		c.arrivals.look()
+		return n, err
 	}
 	message, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, evt)
 	if err != nil || message == nil || message.Room != portal.PortalKey {
-		return nil, err
+		return 0, err
 	}
 	stanza, theirs := incomingStanza(string(portal.ID), message.ID)
 	if !theirs {
-		return nil, nil
+		return 0, nil
 	}
 	row, err := media.Get(ctx, string(portal.ID), stanza)
-	if err != nil || row == nil {
-		return nil, err
+	if err != nil || row == nil || row.State != database.IncomingMediaMissing || row.Expires < now {
+		return 0, err
 	}
-	return []*database.IncomingMedia{row}, nil
+	if again, err := media.WantAgain(ctx, row.ChatID, row.MessageID); err != nil || !again {
+		return 0, err // or the message was taken back a moment ago
+	}
+	row.State = database.IncomingMediaWanted
+	killpoint.Hit(killpoint.InFileAsked)
+	c.arrivals.resume(row)
+	return 1, nil
 }
 
 const (

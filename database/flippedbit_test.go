@@ -131,7 +131,7 @@ func sealedColumns(db *database.DB, chats []string, contacts map[string]string) 
 		return others, listed(err)
 	})
 	wanted := func(ctx context.Context, account string) (any, error) {
-		list, err := db.IncomingMedia().Wanted(ctx, "a")
+		list, _, err := db.IncomingMedia().Wanted(ctx, "a", nil, 10)
 		if account == "a" {
 			return list, err
 		}

@@ -108,24 +108,49 @@ func (s IncomingMediaStore) Get(ctx context.Context, chatID, messageID string) (
 	return m, nil
 }
 
-// Wanted returns what an account has still to fetch, oldest first. What does not open is left out, and
-// ErrSealBroken comes with the rest.
-func (s IncomingMediaStore) Wanted(ctx context.Context, accountID string) ([]*IncomingMedia, error) {
-	return s.list(ctx, "account_id=$1 AND state=0", accountID)
+// IncomingMediaPlace is where a row stands in the order of Wanted.
+type IncomingMediaPlace struct {
+	Timestamp         int64
+	ChatID, MessageID string
 }
 
-// Missing returns what could not be fetched in a chat, oldest first, with ErrSealBroken as Wanted.
-func (s IncomingMediaStore) Missing(ctx context.Context, chatID string) ([]*IncomingMedia, error) {
-	return s.list(ctx, "chat_id=$1 AND state=1", chatID)
-}
-
-func (s IncomingMediaStore) list(ctx context.Context, where string, args ...any) ([]*IncomingMedia, error) {
-	rows, err := s.db.raw.Query(ctx, "SELECT "+incomingMediaColumns+" FROM postern_incoming_media WHERE "+where+" ORDER BY timestamp, message_id", args...)
-	list, err := unbroken(rows, err, s.scan)
-	if err != nil {
-		return list, fmt.Errorf("database: list incoming media: %w", err)
+// Wanted returns what an account has still to fetch, oldest first: at most limit rows behind a place, from the beginning if that is nil.
+// next is where to go on, nil if there is no more. What does not open is left out, and ErrSealBroken comes with the rest.
+func (s IncomingMediaStore) Wanted(ctx context.Context, accountID string, after *IncomingMediaPlace, limit int) (list []*IncomingMedia, next *IncomingMediaPlace, err error) {
+	query, args := "", []any{accountID, limit}
+	if after != nil {
+		query, args = " AND (timestamp, chat_id, message_id) > ($3, $4, $5)", append(args, after.Timestamp, after.ChatID, after.MessageID)
 	}
-	return list, nil
+	rows, err := s.db.raw.Query(ctx, "SELECT "+incomingMediaColumns+" FROM postern_incoming_media WHERE account_id=$1 AND state=0"+
+		query+" ORDER BY timestamp, chat_id, message_id LIMIT $2", args...)
+	read := 0
+	list, err = unbroken(rows, err, func(row dbutil.Scannable) (*IncomingMedia, error) {
+		m, err := s.scan(row)
+		if read++; read == limit && m != nil {
+			next = &IncomingMediaPlace{m.Timestamp, m.ChatID, m.MessageID}
+		}
+		return m, err
+	})
+	if err != nil {
+		return list, next, fmt.Errorf("database: list incoming media: %w", err)
+	}
+	return list, next, nil
+}
+
+// Want has what could not be fetched in a chat, and is not older than now (Unix milliseconds), fetched again, and says how much that is.
+func (s IncomingMediaStore) Want(ctx context.Context, chatID string, now int64) (int, error) {
+	var n int64
+	err := s.db.Do(ctx, func(ctx context.Context) error {
+		res, err := s.db.raw.Exec(ctx, "UPDATE postern_incoming_media SET state=0 WHERE chat_id=$1 AND state=1 AND expires>=$2", chatID, now)
+		if err == nil {
+			n, err = res.RowsAffected()
+		}
+		if err != nil {
+			return fmt.Errorf("database: want incoming media: %w", err)
+		}
+		return nil
+	})
+	return int(n), err
 }
 
 // Prune deletes rows that expired before now, in Unix milliseconds, at most limit of them, and says how many.

@@ -71,13 +71,29 @@ func TestIncomingMediaIsListedByWhatIsToBeDoneWithIt(t *testing.T) {
 		row(chat, "4", database.IncomingMediaShown, 10)
 		row(other, "1", database.IncomingMediaWanted, 10)
 		row(other, "3", database.IncomingMediaMissing, 10)
-		list, err := store.Wanted(ctx, "a")
-		if err != nil || !reflect.DeepEqual(list, []*database.IncomingMedia{early, wanted}) {
-			t.Errorf("wanted: %+v, %v", list, err)
+		list, next, err := store.Wanted(ctx, "a", nil, 3)
+		if err != nil || next != nil || !reflect.DeepEqual(list, []*database.IncomingMedia{early, wanted}) {
+			t.Errorf("wanted: %+v, %v, %v", list, next, err)
 		}
-		list, err = store.Missing(ctx, chat.ID)
-		if err != nil || !reflect.DeepEqual(list, []*database.IncomingMedia{missing}) {
-			t.Errorf("missing: %+v, %v", list, err)
+		for _, want := range []*database.IncomingMedia{early, wanted} { // a row at a time
+			list, next, err = store.Wanted(ctx, "a", next, 1)
+			if err != nil || next == nil || !reflect.DeepEqual(list, []*database.IncomingMedia{want}) {
+				t.Fatalf("wanted: %+v, %v, %v", list, next, err)
+			}
+		}
+		if list, next, err = store.Wanted(ctx, "a", next, 1); err != nil || next != nil || len(list) != 0 {
+			t.Errorf("behind the last: %+v, %v, %v", list, next, err)
+		}
+		again := row(chat, "5", database.IncomingMediaMissing, 5)
+		if n, err := store.Want(ctx, chat.ID, 1006); err != nil || n != 1 {
+			t.Errorf("%d are wanted again, %v", n, err) // one is too old
+		}
+		missing.State = database.IncomingMediaWanted
+		if got, err := store.Get(ctx, chat.ID, "3"); err != nil || !reflect.DeepEqual(got, missing) {
+			t.Errorf("wanted again: %+v, %v", got, err)
+		}
+		if err = store.Delete(ctx, chat.ID, again.MessageID); err != nil {
+			t.Fatal(err)
 		}
 		missing.State, missing.Payload, missing.Tries = database.IncomingMediaShown, []byte("an event"), 3
 		if err = store.Put(ctx, missing); err != nil {
@@ -101,13 +117,13 @@ func TestIncomingMediaIsListedByWhatIsToBeDoneWithIt(t *testing.T) {
 		if n, err := store.Prune(ctx, 1025, 10); err != nil || n != 2 {
 			t.Errorf("pruned %d more, %v", n, err)
 		}
-		if list, err = store.Wanted(ctx, "a"); err != nil || len(list) != 1 || list[0].MessageID != "1" {
+		if list, _, err = store.Wanted(ctx, "a", nil, 10); err != nil || len(list) != 1 || list[0].MessageID != "1" {
 			t.Errorf("left: %+v, %v", list, err)
 		}
 		if err = db.Accounts().Delete(ctx, "a"); err != nil {
 			t.Fatal(err)
 		}
-		if list, err = store.Wanted(ctx, "a"); err != nil || len(list) != 0 {
+		if list, _, err = store.Wanted(ctx, "a", nil, 10); err != nil || len(list) != 0 {
 			t.Errorf("of a deleted account: %+v, %v", list, err)
 		}
 	})
