@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"syscall"
@@ -23,6 +24,9 @@ type carrier interface {
 	Close() error
 	// Finish ends it as the protocol of the carrier wants it, in a bounded time.
 	Finish() error
+	// CloseWrite tells the other side that nothing more comes, and leaves what it
+	// has sent to be read; it does nothing where the connection has no such half.
+	CloseWrite() error
 }
 
 // finishTime bounds a carrier's own farewell.
@@ -30,15 +34,15 @@ const finishTime = time.Second
 
 // dialCarrier connects by the carrier that the profile has an address for; where it
 // has both, TCP, unless told otherwise (PROTOCOL.md 4.1).
-func (s *Stream) dialCarrier(ctx context.Context) (carrier, error) {
+func (s *Stream) dialCarrier(ctx context.Context, client netip.Addr) (carrier, error) {
 	e := s.cfg.Profile.Endpoints
 	if e.ChatTCP != "" && (e.ChatWS == "" || !s.cfg.PreferWebsocket) {
-		return s.dialTCP(ctx, e.ChatTCP)
+		return s.dialTCP(ctx, e.ChatTCP, client)
 	}
-	return s.dialWebsocket(ctx, e.ChatWS)
+	return s.dialWebsocket(ctx, e.ChatWS, client)
 }
 
-func (s *Stream) dialTCP(ctx context.Context, endpoint string) (carrier, error) {
+func (s *Stream) dialTCP(ctx context.Context, endpoint string, client netip.Addr) (carrier, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		return nil, &CarrierError{Op: "dial", Err: err}
@@ -47,8 +51,8 @@ func (s *Stream) dialTCP(ctx context.Context, endpoint string) (carrier, error) 
 	if err != nil {
 		return nil, &CarrierError{Op: "dial", Err: err}
 	}
-	if s.cfg.ClientAddress.IsValid() {
-		if err = writeProxyHeader(conn, s.cfg.ClientAddress, s.cfg.Profile.Timing.Answer); err != nil {
+	if client.IsValid() {
+		if err = writeProxyHeader(conn, client, s.cfg.Profile.Timing.Answer); err != nil {
 			_ = conn.Close()
 			return nil, &CarrierError{Op: "dial", Err: err}
 		}
@@ -80,6 +84,16 @@ func (c *tcpCarrier) Write(p []byte) (int, error) {
 
 // Finish closes: TCP's own farewell carries what is still unsent.
 func (c *tcpCarrier) Finish() error { return c.Close() }
+
+// CloseWrite ends our half.
+func (c *tcpCarrier) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(conn net.Conn) error {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		return dress("close", half.CloseWrite())
+	}
+	return nil
+}
 
 // CarrierError is an error of the network under a stream. Its text says what failed
 // in general words, never an address; the cause behind Unwrap may hold one and is not

@@ -202,7 +202,7 @@ func TestFarewellNobodyAnswersIsBounded(t *testing.T) {
 	defer web.Close()
 	defer close(release)
 	s := New(Config{Profile: profile.WhatsApp()})
-	c, err := s.dialWebsocket(t.Context(), "ws"+strings.TrimPrefix(web.URL, "http"))
+	c, err := s.dialWebsocket(t.Context(), "ws"+strings.TrimPrefix(web.URL, "http"), netip.Addr{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestCarrierIsChosenByTheProfileAndTheConfiguration(t *testing.T) {
 				return nil, errNoRoute
 			},
 		})
-		if _, err := s.dialCarrier(t.Context()); !errors.Is(err, errNoRoute) {
+		if _, err := s.dialCarrier(t.Context(), netip.Addr{}); !errors.Is(err, errNoRoute) {
 			t.Errorf("%+v: %v", test.e, err)
 		}
 		if dialled != test.want {
@@ -372,7 +372,7 @@ func TestWebServersThatAreNoneAreRefused(t *testing.T) {
 	} {
 		web := httptest.NewServer(test.h)
 		s := New(Config{Profile: profile.WhatsApp()})
-		_, err := s.dialWebsocket(t.Context(), "ws"+strings.TrimPrefix(web.URL, "http"))
+		_, err := s.dialWebsocket(t.Context(), "ws"+strings.TrimPrefix(web.URL, "http"), netip.Addr{})
 		if err == nil || err.Error() != "gatekeeper: dial: "+test.want {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -409,7 +409,7 @@ func TestWebsocketEndsAreTold(t *testing.T) {
 				_ = ws.CloseNow()
 			}))
 			defer web.Close()
-			c, err := New(Config{Profile: profile.WhatsApp()}).dialWebsocket(t.Context(), "ws"+strings.TrimPrefix(web.URL, "http"))
+			c, err := New(Config{Profile: profile.WhatsApp()}).dialWebsocket(t.Context(), "ws"+strings.TrimPrefix(web.URL, "http"), netip.Addr{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -443,13 +443,13 @@ func TestSecureWebsocketChecksTheCertificate(t *testing.T) {
 	web.StartTLS()
 	defer web.Close()
 	endpoint := "wss" + strings.TrimPrefix(web.URL, "https")
-	_, err := New(Config{Profile: profile.WhatsApp()}).dialWebsocket(t.Context(), endpoint)
+	_, err := New(Config{Profile: profile.WhatsApp()}).dialWebsocket(t.Context(), endpoint, netip.Addr{})
 	if err == nil || err.Error() != "gatekeeper: dial: certificate of the web server not accepted" {
 		t.Errorf("unknown authority: %v", err)
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(web.Certificate())
-	c, err := New(Config{Profile: profile.WhatsApp(), TLS: &tls.Config{RootCAs: pool}}).dialWebsocket(t.Context(), endpoint)
+	c, err := New(Config{Profile: profile.WhatsApp(), TLS: &tls.Config{RootCAs: pool}}).dialWebsocket(t.Context(), endpoint, netip.Addr{})
 	if err != nil {
 		t.Fatal(err)
 	}

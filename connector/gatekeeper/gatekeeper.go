@@ -70,6 +70,12 @@ type Config struct {
 	// ClientAddress is the user's IP address, told to the gatekeeper by PROXY v2 or
 	// X-Forwarded-For; the zero value tells nothing (PROTOCOL.md 4.7).
 	ClientAddress netip.Addr
+	// FindAddress, if not nil, is asked before each attempt and stands in place of
+	// ClientAddress. An error counts as a failure to connect, with backoff.
+	FindAddress func(ctx context.Context) (netip.Addr, error)
+	// Pace, if not nil, holds each attempt back until it is its turn: nothing is done
+	// before it returns. Its only error is that of its context.
+	Pace func(ctx context.Context) error
 	// PreferWebsocket chooses the websocket carrier where the profile has both.
 	PreferWebsocket bool
 	// Dial opens connections, for both carriers; nil means a net.Dialer.
@@ -169,6 +175,12 @@ var (
 	ErrClosed = errors.New("gatekeeper: closed by the server")
 	// ErrMalformed: a frame could not be decoded.
 	ErrMalformed = errors.New("gatekeeper: malformed frame")
+	// ErrNoAddress is for Config.FindAddress: the address has to be told, and is not known.
+	ErrNoAddress = errors.New("gatekeeper: address of the client is not known")
+	// ErrRest ends a stream in good order when it is the cause of the end of Run's context
+	// (context.WithCancelCause): nothing more is sent, and what the server has sent before
+	// it noticed is still read and handed over.
+	ErrRest = errors.New("gatekeeper: not needed for now")
 	// ErrTokenTooLong: the token exceeds the profile's limit.
 	ErrTokenTooLong = errors.New("gatekeeper: token too long")
 )

@@ -31,6 +31,7 @@ type link struct {
 
 	owed    ledger
 	wakeup  chan struct{} // to the minder: its clocks have changed
+	gone    chan struct{} // closed when nobody reads any more
 	minding chan struct{} // closed when the minder has returned
 
 	mu       sync.Mutex
@@ -50,6 +51,7 @@ func newLink(s *Stream, c carrier, conn *noise.Conn, prefix string) *link {
 		codec:   binxml.Codec{Read: p.ReadDialect, Write: p.WriteDialect},
 		begun:   time.Now(),
 		wakeup:  make(chan struct{}, 1),
+		gone:    make(chan struct{}),
 		minding: make(chan struct{}),
 		asked:   make(map[string]chan *stanza.IQ),
 		done:    make(chan struct{}),
@@ -69,6 +71,23 @@ func (l *link) finish(cause error) {
 	if l.settleCause(cause) {
 		_ = l.carrier.Finish()
 	}
+}
+
+// leave ends the link in good order, and lets the reader have what the server has sent before it
+// noticed. What was not acknowledged stays in its queue.
+func (l *link) leave(cause error) {
+	if !l.settleCause(cause) {
+		return
+	}
+	if l.carrier.CloseWrite() == nil {
+		timer := time.NewTimer(finishTime)
+		defer timer.Stop()
+		select {
+		case <-l.gone:
+		case <-timer.C:
+		}
+	}
+	_ = l.carrier.Finish()
 }
 
 func (l *link) settleCause(cause error) bool {
@@ -262,7 +281,11 @@ func (l *link) mind(ctx context.Context) {
 		timer.Reset(l.check(&pinged))
 		select {
 		case <-ctx.Done():
-			l.finish(context.Cause(ctx))
+			if cause := context.Cause(ctx); errors.Is(cause, ErrRest) {
+				l.leave(cause)
+			} else {
+				l.finish(cause)
+			}
 			return
 		case <-l.done:
 			return

@@ -204,7 +204,13 @@ func (s *Stream) connect(ctx context.Context, reason waWa6.ClientPayload_Connect
 	if _, err = io.ReadFull(s.cfg.Rand, prefix[:]); err != nil {
 		return nil, fmt.Errorf("gatekeeper: draw stream id: %w", err)
 	}
-	c, err := s.dialCarrier(ctx)
+	client := s.cfg.ClientAddress
+	if s.cfg.FindAddress != nil {
+		if client, err = s.cfg.FindAddress(ctx); err != nil {
+			return nil, fmt.Errorf("gatekeeper: find client address: %w", err)
+		}
+	}
+	c, err := s.dialCarrier(ctx, client)
 	if err != nil {
 		return nil, err
 	}

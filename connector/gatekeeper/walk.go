@@ -137,12 +137,16 @@ func (w *walker) drop() {
 	w.s.current = nil
 	w.s.mu.Unlock()
 	l.fail(ErrNotConnected)
+	close(l.gone)
 	<-l.minding
 	w.link = nil
 }
 
 func (w *walker) connect() event {
 	w.drop()
+	if w.s.cfg.Pace != nil && w.s.cfg.Pace(w.ctx) != nil {
+		return evCancelled
+	}
 	w.publish(State{Phase: Connecting})
 	select {
 	case <-w.s.woken:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,7 @@ func (e *upgradeError) Error() string { return fmt.Sprintf("upgrade refused (sta
 // dialWebsocket connects by websocket. Redirects are not followed: the token goes
 // where the profile says, or nowhere. The link is encrypted to a pinned key in
 // itself, so that nothing rests on TLS.
-func (s *Stream) dialWebsocket(ctx context.Context, endpoint string) (carrier, error) {
+func (s *Stream) dialWebsocket(ctx context.Context, endpoint string, client netip.Addr) (carrier, error) {
 	var raw atomic.Pointer[net.Conn]
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -44,8 +45,8 @@ func (s *Stream) dialWebsocket(ctx context.Context, endpoint string) (carrier, e
 		DisableKeepAlives:      true,
 	}
 	header := http.Header{}
-	if s.cfg.ClientAddress.IsValid() {
-		header.Set("X-Forwarded-For", s.cfg.ClientAddress.Unmap().WithZone("").String())
+	if client.IsValid() {
+		header.Set("X-Forwarded-For", client.Unmap().WithZone("").String())
 	}
 	//nolint:bodyclose // the library closes the body of the answer itself
 	conn, resp, err := websocket.Dial(ctx, endpoint, &websocket.DialOptions{
@@ -123,6 +124,10 @@ func (c *wsCarrier) Write(p []byte) (int, error) {
 
 // Close ends the connection without a word.
 func (c *wsCarrier) Close() error { return dress("close", c.conn.CloseNow()) }
+
+// CloseWrite ends our half of the connection beneath: a farewell of the websocket's own would have the
+// library throw away what comes before its answer.
+func (c *wsCarrier) CloseWrite() error { return closeWrite(c.raw) }
 
 // Finish says farewell and waits a moment for the answer.
 func (c *wsCarrier) Finish() error {

@@ -70,6 +70,11 @@ type Config struct {
 	// Reenlisted is when Reenlist last succeeded, zero if never: a second time
 	// within Profile.Timing.Reenlist stops the account (PROTOCOL.md 4.4, 401).
 	Reenlisted time.Time
+	// Attendance says when the stream is open; the zero value says always.
+	Attendance Attendance
+	// Pace, if not nil, holds each attempt to connect back until it is its turn; hurry is closed
+	// when somebody waits for it. Its only error is that of its context.
+	Pace func(ctx context.Context, hurry <-chan struct{}) error
 	// Limits are bounds; zero fields take the default.
 	Limits Limits
 	// Log gets what happens, without user data.
@@ -173,6 +178,7 @@ type Account struct {
 
 	people   *people
 	link     *link
+	attend   *attendance
 	conn     *connNews
 	inbox    *inbox
 	waits    *waits
@@ -197,6 +203,7 @@ func New(c Config) *Account {
 	a.reads.Store(c.ReadReceipts)
 	a.people = newPeople(c.Store)
 	a.link = newLink(a)
+	a.attend = newAttendance(a, c.Attendance)
 	a.conn = newConnNews(a)
 	a.inbox = newInbox(a)
 	a.waits = newWaits(a)

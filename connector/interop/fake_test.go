@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -59,6 +60,9 @@ type fakeGate struct {
 	logins  int
 	slow    time.Duration // how long a login takes
 	blunder []string      // what should not have come
+	pushed  int           // logins whose stream was told of a push before it began
+	// parting is what comes while a stream is being ended by us, if anything.
+	parting stanza.Stanza
 }
 
 type queued struct {
@@ -402,7 +406,9 @@ type fakeStream struct {
 	in   []*queued
 	more chan struct{}
 	up   bool
-	cut  context.CancelCauseFunc
+	// pushed says that Wake was called.
+	pushed bool
+	cut    context.CancelCauseFunc
 }
 
 func (g *fakeGate) newStream(c gatekeeper.Config) interop.Stream {
@@ -422,6 +428,11 @@ func (s *fakeStream) hand(q *queued) {
 
 // Run is one login, and the same again after each cut.
 func (s *fakeStream) Run(ctx context.Context) error {
+	s.g.mu.Lock()
+	if s.pushed {
+		s.g.pushed++
+	}
+	s.g.mu.Unlock()
 	for {
 		s.h.State(gatekeeper.State{Phase: gatekeeper.Connecting})
 		cause := s.login(ctx)
@@ -432,6 +443,7 @@ func (s *fakeStream) Run(ctx context.Context) error {
 		s.up, s.in = false, nil
 		s.mu.Unlock()
 		if ctx.Err() != nil {
+			s.part(ctx)
 			s.h.State(gatekeeper.State{Phase: gatekeeper.Stopped})
 			return ctx.Err()
 		}
@@ -445,6 +457,27 @@ func (s *fakeStream) Run(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// part hands over what comes between our farewell and its arrival, which is queued like anything else.
+func (s *fakeStream) part(ctx context.Context) {
+	s.g.mu.Lock()
+	last := s.g.parting
+	s.g.parting = nil
+	if last != nil {
+		s.g.push(last)
+	}
+	s.g.mu.Unlock()
+	if last != nil && errors.Is(context.Cause(ctx), gatekeeper.ErrRest) {
+		s.h.Stanza(ctx, last)
+	}
+}
+
+// Wake is Stream.Wake as far as it is called before Run.
+func (s *fakeStream) Wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pushed = true
 }
 
 func (s *fakeStream) login(parent context.Context) error {

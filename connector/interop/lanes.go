@@ -41,6 +41,13 @@ func (l *lanes) stop() {
 	l.wg.Wait()
 }
 
+// busy says whether work runs for any key.
+func (l *lanes) busy() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.active) > 0
+}
+
 // kick makes work run for the key, once more if it is running. It never blocks.
 func (l *lanes) kick(key string) {
 	l.mu.Lock()

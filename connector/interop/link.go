@@ -100,6 +100,14 @@ func (l *link) run(ctx context.Context) error {
 			l.a.conn.set(ConnState{Kind: ConnEnded})
 			return nil
 		}
+		if l.a.attend.hasRested() {
+			if l.a.attend.wait(ctx) != nil {
+				l.a.conn.set(ConnState{Kind: ConnEnded})
+				return nil
+			}
+			attempt = 0
+			continue
+		}
 		if l.takeRecycled() {
 			attempt = 0
 			continue
@@ -129,9 +137,13 @@ func (l *link) run(ctx context.Context) error {
 
 // one runs one stream to its end.
 func (l *link) one(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, end := context.WithCancelCause(ctx)
+	cancel := func() { end(nil) }
 	defer cancel()
 	c := l.a.cfg.Gatekeeper
+	if pace := l.a.cfg.Pace; pace != nil {
+		c.Pace = func(ctx context.Context) error { return pace(ctx, l.a.attend.hurried()) }
+	}
 	c.Profile, c.Log, c.ReadReceipts = l.a.prof, l.a.log, l.a.reads.Load()
 	c.Handler = &handler{a: l.a}
 	l.mu.Lock()
@@ -150,8 +162,15 @@ func (l *link) one(ctx context.Context) error {
 		cancel()
 	}
 	l.mu.Unlock()
+	if w, ok := s.(waker); ok && l.a.attend.begin() {
+		w.Wake() // or the log-in would not say that a push was its reason
+	}
+	var watching sync.WaitGroup
+	watching.Go(func() { l.a.attend.watch(ctx, func() { end(gatekeeper.ErrRest) }) })
 	err := s.Run(ctx)
 	l.down()
+	cancel()
+	watching.Wait()
 	l.mu.Lock()
 	l.stream, l.end = nil, nil
 	l.mu.Unlock()
@@ -206,6 +225,7 @@ func (l *link) reenlist(ctx context.Context) bool {
 // recycle ends the stream after a while so that the gatekeeper sends again what
 // was not acked. A recycle that is due already stands.
 func (l *link) recycle(after time.Duration) {
+	l.a.attend.want() // also where there is no stream to end
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.again != nil {
@@ -253,6 +273,7 @@ func (l *link) loggedIn() {
 
 // drained starts the clock of being live.
 func (l *link) drained() {
+	l.a.attend.up()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.live {
@@ -262,6 +283,7 @@ func (l *link) drained() {
 
 // down ends a turn.
 func (l *link) down() {
+	l.a.attend.down()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.up = false
@@ -304,6 +326,9 @@ func (h *handler) State(s gatekeeper.State) {
 		if s.Remedy.Action == stanza.ActionWait && s.Code != 0 {
 			kind = ConnBanned
 		}
+		if errors.Is(s.Cause, gatekeeper.ErrNoAddress) {
+			kind = ConnNoAddress
+		}
 		a.conn.set(ConnState{Kind: kind, Code: s.Code, Until: time.Now().Add(s.Wait)})
 	case gatekeeper.Stopped:
 		a.link.down()
@@ -329,6 +354,12 @@ func (h *handler) answerOwed() {
 // Stanza hands a stanza to whoever it is for.
 func (h *handler) Stanza(ctx context.Context, s stanza.Stanza) {
 	a := h.a
+	switch s.(type) {
+	case *stanza.Message, *stanza.Receipt, *stanza.Notification, *stanza.Ack:
+		if a.attend.touch() {
+			return // it comes again on the next stream, which is made at once
+		}
+	}
 	switch s := s.(type) {
 	case *stanza.Message:
 		a.typing.ended(s.From)

@@ -46,7 +46,7 @@ func asked(op string, err error) error {
 // found has a local id from then on. Errors: *RequestError, ErrOffline,
 // stanza.ErrCount, the store's, or the context's.
 func (a *Account) Lookup(ctx context.Context, phones []string) ([]LookupResult, error) {
-	answer, err := a.link.request(ctx, &stanza.UsersRequest{ExternalIDs: phones})
+	answer, err := a.question(ctx, &stanza.UsersRequest{ExternalIDs: phones})
 	if err != nil {
 		return nil, asked("lookup", err)
 	}
@@ -86,7 +86,7 @@ func (a *Account) Ping(ctx context.Context, chat, displayName string) error {
 	if err != nil {
 		return err
 	}
-	answer, err := a.link.request(ctx, &stanza.ReachRequest{JID: peer.JID, DisplayName: displayName})
+	answer, err := a.question(ctx, &stanza.ReachRequest{JID: peer.JID, DisplayName: displayName})
 	if err == nil {
 		err = stanza.ParseEmpty(answer)
 	}
@@ -97,7 +97,7 @@ func (a *Account) Ping(ctx context.Context, chat, displayName string) error {
 // *StopError of ConnDeleted. What is on disk here is the caller's to delete. Errors:
 // *RequestError, ErrOffline, or the context's; after them the account goes on.
 func (a *Account) Delete(ctx context.Context) error {
-	answer, err := a.link.request(ctx, stanza.DeleteRequest{})
+	answer, err := a.question(ctx, stanza.DeleteRequest{})
 	if err == nil {
 		err = stanza.ParseEmpty(answer)
 	}

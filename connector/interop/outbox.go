@@ -172,6 +172,7 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 	}
 	killpoint.Hit(killpoint.OutQueued)
 	a.outbox.fill(rows)
+	a.attend.signed(false)
 	if out.Type != stanza.TypeReaction {
 		a.typing.wrote(out.Chat)
 	}

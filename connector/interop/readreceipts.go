@@ -45,6 +45,7 @@ func (a *Account) MarkRead(ctx context.Context, chat, messageID string) error {
 		marked = marked || n > 0
 		if n < receiptPage {
 			if marked && state == ReceiptDue {
+				a.attend.signed(false)
 				a.receipts.read(chat)
 			}
 			return nil

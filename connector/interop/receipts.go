@@ -87,6 +87,7 @@ func (r *receipts) due(row *InRow) {
 	}
 	if !ok {
 		r.mu.Unlock()
+		r.a.attend.want()
 		return
 	}
 	r.fresh[row.Chat] = append(r.fresh[row.Chat], &small)

@@ -224,6 +224,8 @@ const (
 	ConnFault        ConnKind = "internal_error" // a goroutine of this account panicked; it goes on
 	ConnBackPressure ConnKind = "back_pressure"  // Matrix takes nothing; the gatekeeper keeps the rest
 	ConnEnded        ConnKind = "ended"          // Run was cancelled
+	ConnIdle         ConnKind = "idle"           // not connected, because nobody needs it now (Attendance)
+	ConnNoAddress    ConnKind = "no_address"     // the address of the person's client has to be told, and is not known; tried again
 )
 
 // ConnState is the state of an account's stream, for the person.

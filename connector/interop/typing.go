@@ -165,6 +165,9 @@ func (a *Account) Typing(chat string, composing, voice bool) {
 	if a.deleted.Load() || !a.prof.Features.Typing {
 		return
 	}
+	if composing {
+		a.attend.signed(false)
+	}
 	t := a.typing
 	live := a.link.isLive()
 	t.mu.Lock()

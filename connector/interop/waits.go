@@ -105,6 +105,7 @@ func (w *waits) arm() {
 // missing may be in the gatekeeper's queue.
 func (w *waits) work(context.Context, string) {
 	if !w.a.link.isLive() {
+		w.a.attend.want()
 		return
 	}
 	now := time.Now()

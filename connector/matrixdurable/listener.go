@@ -36,6 +36,8 @@ type ListenerConfig struct {
 	Sink Sink
 	// Own tells our own users (bot and ghosts), whose messages are not journalled.
 	Own func(user string) bool
+	// Alive, if not nil, is told of users of whom a transaction shows signs of life. It must return at once.
+	Alive func(user string)
 	// Order keeps the order of the journal and that of the sink the same; CatchUp shares it.
 	Order sync.Locker
 	// Fallback serves every other path: ping, live and ready, provisioning.
@@ -194,6 +196,11 @@ func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(passing) > 0 {
 		l.cfg.Sink.Pass(passing)
+	}
+	if l.cfg.Alive != nil {
+		for _, user := range t.alive(l.cfg.Own) {
+			l.cfg.Alive(user)
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, "{}") // a homeserver that has gone away repeats the transaction

@@ -32,6 +32,8 @@ type StackConfig struct {
 	Refuse   Refuse
 	Language func(user id.UserID) words.Words
 	Carry    func(evt *event.Event)
+	// Alive may be nil; see ListenerConfig.
+	Alive func(user string)
 	// Well may be nil; see CatchUpConfig.
 	Well func()
 	Log  zerolog.Logger
@@ -84,7 +86,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 	})
 	WrapCrypto(m, cfg.Journal, cfg.Log)
 	s.listener = NewListener(ListenerConfig{
-		Token: m.Config.AppService.HSToken, Journal: cfg.Journal, Sink: s.dispatcher, Own: s.framework.Own,
+		Token: m.Config.AppService.HSToken, Journal: cfg.Journal, Sink: s.dispatcher, Own: s.framework.Own, Alive: cfg.Alive,
 		Order: order, Fallback: m.AS.Router, Log: cfg.Log,
 	})
 	return s, nil
