@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -88,6 +87,9 @@ func runBridge(ctx context.Context, f *runFlags) error {
 		p.log.Info().Msg("Stopping")
 	case err = <-failed:
 		p.log.Error().Err(err).Msg("Stopping, since something failed for good")
+		if errors.Is(err, database.ErrFailed) {
+			err = &exitError{exitDatabase, err}
+		}
 	}
 	return errors.Join(err, p.stop())
 }
@@ -136,7 +138,10 @@ func deriveSecrets(cfg *bridgeconfig.Config, key [database.KeySize]byte) error {
 // assemble makes the framework's objects and puts ours around them.
 func (p *program) assemble(ctx context.Context) error {
 	var err error
-	p.db, err = dbutil.NewFromConfig("megabridge/postern", withStatementCache(p.cfg.Database), dbutil.ZeroLogger(p.log.With().Str("db_section", "framework").Logger()))
+	framework := p.cfg.Database
+	framework.Type, framework.URI = database.FrameworkPool(framework.Type, framework.URI)
+	p.db, err = dbutil.NewFromConfig("megabridge/postern", framework,
+		p.connector.WatchedLogger(dbutil.ZeroLogger(p.log.With().Str("db_section", "framework").Logger())))
 	if err != nil {
 		return &exitError{exitDatabase, fmt.Errorf("opening the database: %w", err)}
 	}
@@ -157,20 +162,6 @@ func (p *program) assemble(ctx context.Context) error {
 		return &exitError{exitDatabase, err}
 	}
 	return nil
-}
-
-// withStatementCache lets SQLite's driver keep statements, since the framework has
-// each of its queries prepared anew.
-func withStatementCache(cfg dbutil.Config) dbutil.Config {
-	if strings.HasPrefix(cfg.Type, "postgres") || strings.HasPrefix(cfg.Type, "pgx") || strings.Contains(cfg.URI, "_stmt_cache_size=") {
-		return cfg
-	}
-	separator := "?"
-	if strings.Contains(cfg.URI, "?") {
-		separator = "&"
-	}
-	cfg.URI += separator + "_stmt_cache_size=64"
-	return cfg
 }
 
 // start opens the listeners first, since the framework's start makes the

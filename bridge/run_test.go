@@ -3,21 +3,21 @@ package main
 import (
 	"testing"
 
-	"go.mau.fi/util/dbutil"
+	"postern/database"
 )
 
-func TestOnlySQLiteIsToldToKeepStatements(t *testing.T) {
-	for _, c := range []struct{ kind, uri, want string }{
-		{"sqlite3-fk-wal", "file:a.db?_txlock=immediate", "file:a.db?_txlock=immediate&_stmt_cache_size=64"},
-		{"sqlite3-fk-wal", "a.db", "a.db?_stmt_cache_size=64"},
-		{"sqlite3-fk-wal", "a.db?_stmt_cache_size=0", "a.db?_stmt_cache_size=0"},
-		{"postgres", "postgres://u@h/d", "postgres://u@h/d"},
-		{"pgx", "host=h dbname=d", "host=h dbname=d"},
+func TestTheFrameworksPoolIsOpenedWithOurDriverAndItsOwnSettings(t *testing.T) {
+	const own = "_busy_timeout=5000&_foreign_keys=on&_journal_mode=WAL"
+	for _, c := range []struct{ kind, uri, wantKind, want string }{
+		{"sqlite3-fk-wal", "file:a.db?_txlock=immediate", database.SQLiteDriver, "file:a.db?" + own + "&_stmt_cache_size=64&_synchronous=NORMAL&_txlock=immediate"},
+		{"sqlite3-fk-wal", "a.db", database.SQLiteDriver, "a.db?" + own + "&_stmt_cache_size=64&_synchronous=NORMAL"},
+		{"sqlite3-fk-wal-fullsync", "a.db?_stmt_cache_size=0", database.SQLiteDriver, "a.db?" + own + "&_stmt_cache_size=0&_synchronous=FULL"},
+		{"litestream", "a.db", "litestream", "a.db?_stmt_cache_size=64"},
+		{"postgres", "postgres://u@h/d", "postgres", "postgres://u@h/d"},
+		{"pgx", "host=h dbname=d", "pgx", "host=h dbname=d"},
 	} {
-		var cfg dbutil.Config
-		cfg.Type, cfg.URI = c.kind, c.uri
-		if got := withStatementCache(cfg); got.URI != c.want || got.Type != c.kind {
-			t.Errorf("%s %s becomes %s %s", c.kind, c.uri, got.Type, got.URI)
+		if kind, uri := database.FrameworkPool(c.kind, c.uri); kind != c.wantKind || uri != c.want {
+			t.Errorf("%s %s becomes %s %s", c.kind, c.uri, kind, uri)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -43,6 +44,11 @@ type Connector struct {
 	matrix *matrix.Connector
 	log    zerolog.Logger
 	db     *database.DB
+	// opened is db, for whoever may ask before it is there.
+	opened atomic.Pointer[database.DB]
+	// ready are the checks of readiness; taking: between Run and StopTaking.
+	ready  readiness
+	taking atomic.Bool
 	// rows are the framework's tables in our own transactions.
 	rows  *frameworkdb.Database
 	stack *matrixdurable.Stack
@@ -128,6 +134,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if c.languages, err = loadLanguages(ctx, db.People(), c.Config.Language); err != nil {
 		return errors.Join(err, db.Close())
 	}
+	c.opened.Store(db)
+	db.WatchHealth(c.databaseChanged)
+	c.addOwnChecks()
 	c.rows = frameworkdb.New(c.bridge.ID, c.GetDBMetaTypes(), db.Raw())
 	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: db.IssuerKeys()})
 	if err != nil {
@@ -151,7 +160,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices(), db.Do}, Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther,
-		Well: c.connected.wellAgain, Log: cfg.Log.With().Str("component", "matrix").Logger(),
+		Well: c.connected.wellAgain, Health: c.ready.handler(), Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})
 	if err != nil {
 		return errors.Join(err, db.Close())
@@ -186,7 +195,7 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 	c.work.Go(func() {
 		select {
 		case <-c.db.Failed():
-			failed(database.ErrFailed)
+			failed(c.db.Err())
 		case <-c.ctx.Done():
 		}
 	})
@@ -238,10 +247,16 @@ func (c *Connector) publicHandler() http.Handler {
 }
 
 // Run hands events on from now; it comes after the framework's start.
-func (c *Connector) Run() { c.stack.Run() }
+func (c *Connector) Run() {
+	c.stack.Run()
+	c.taking.Store(true)
+}
 
 // StopTaking stops taking events from the homeserver and waits, until ctx ends, for those that are being handled.
-func (c *Connector) StopTaking(ctx context.Context) error { return c.stack.Stop(ctx) }
+func (c *Connector) StopTaking(ctx context.Context) error {
+	c.taking.Store(false)
+	return c.stack.Stop(ctx)
+}
 
 // shutdownPatience bounds how long running requests of the gatekeeper are waited for.
 const shutdownPatience = 5 * time.Second

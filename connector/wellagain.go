@@ -54,3 +54,12 @@ func (s *connected) wellAgain() {
 		c.account.Nudge()
 	}
 }
+
+// storageAgain tells all accounts that the database commits again.
+func (s *connected) storageAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.clients {
+		c.account.StorageAgain()
+	}
+}

@@ -42,6 +42,7 @@ type DB struct {
 	sealer  *sealer
 	writer  *writer
 	failure *failure
+	health  *health
 	place   leasePlace
 
 	closing sync.Once

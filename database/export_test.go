@@ -1,6 +1,11 @@
 package database
 
-import "context"
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+)
 
 // DoTogether runs the functions in one group, in order, while nobody else uses the writer, and
 // returns their answers: what happens when they arrive together, made certain.
@@ -65,4 +70,23 @@ func OpenVersion(ctx context.Context, cfg Config, version int) (*DB, error) {
 	defer func() { upgradeTable = whole }()
 	upgradeTable = upgradeTable[:version]
 	return Open(ctx, cfg)
+}
+
+// Impatient has the database try again at once while it cannot commit, and look at SQLite's log after each commit, moving it into the
+// file when it has so many pages. It is called before the first Do.
+func (db *DB) Impatient(pages int) {
+	db.health.pause = time.Millisecond
+	db.writer.pages, db.writer.look = pages, 1
+}
+
+// SetBusyTimeout sets how long SQLite waits for another writer.
+func (db *DB) SetBusyTimeout(t testing.TB, d time.Duration) {
+	t.Helper()
+	err := db.Do(context.Background(), func(ctx context.Context) error {
+		_, err := db.raw.Exec(ctx, "PRAGMA busy_timeout="+strconv.FormatInt(d.Milliseconds(), 10))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -218,7 +218,7 @@ func TestAFullDiskIsReportedAndWorkGoesOnWhenThereIsRoom(t *testing.T) {
 	answers := db.DoTogether(t.Context(), insert(db, 2), insert(db, 3))
 	restore()
 	for i, err := range answers {
-		if !errors.Is(err, database.ErrRolledBack) {
+		if !errors.Is(err, database.ErrCommitUnknown) {
 			t.Errorf("function %d got %v", i, err)
 		}
 	}
@@ -271,8 +271,8 @@ func TestFailedCommitsAreClassified(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"SQLite disk full", sqlite3.Error{Code: sqlite3.ErrFull}, "rolled back"},
-		{"SQLite write error", sqlite3.Error{Code: sqlite3.ErrIoErr, ExtendedCode: sqlite3.ErrIoErrWrite}, "rolled back"},
+		{"SQLite disk full", sqlite3.Error{Code: sqlite3.ErrFull}, "unknown"},
+		{"SQLite write error", sqlite3.Error{Code: sqlite3.ErrIoErr, ExtendedCode: sqlite3.ErrIoErrWrite}, "unknown"},
 		{"SQLite fsync error", sqlite3.Error{Code: sqlite3.ErrIoErr, ExtendedCode: sqlite3.ErrIoErrFsync}, "fatal"},
 		{"SQLite other I/O error", sqlite3.Error{Code: sqlite3.ErrIoErr, ExtendedCode: sqlite3.ErrIoErrTruncate}, "fatal"},
 		{"SQLite damaged file", sqlite3.Error{Code: sqlite3.ErrCorrupt}, "fatal"},

@@ -79,6 +79,7 @@ func (g *group) run(j *job) {
 		g.ran, g.under = append(g.ran, j), g.savepoint
 		return
 	}
+	g.w.health.note(err)
 	if lostConnection(err) {
 		err = rolledBack(err)
 	}
@@ -196,11 +197,18 @@ func (g *group) finish() {
 		g.lose(errors.New("SQLite has ended the transaction"))
 		return
 	}
+	if err := g.w.fail.err(); err != nil { // of another connection to the same disk
+		g.lose(err)
+		return
+	}
 	err := g.commit()
 	for _, j := range g.ran {
 		j.answer(err)
 	}
 	g.ran = nil
+	if err == nil {
+		g.w.committed()
+	}
 }
 
 func (g *group) commit() error {
@@ -211,7 +219,8 @@ func (g *group) commit() error {
 		return nil
 	}
 	outcome := commitOutcome(err)
-	g.w.log.Error().Err(err).Stringer("outcome", outcome).Int("functions", len(g.ran)).Msg("Commit failed")
+	g.w.log.Debug().Err(err).Stringer("outcome", outcome).Int("functions", len(g.ran)).Msg("Commit failed")
+	g.w.health.note(err)
 	g.w.drop()
 	switch outcome {
 	case outcomeRolledBack:
@@ -227,7 +236,7 @@ func (g *group) lose(cause error) {
 	g.abandon()
 	g.w.drop()
 	if len(g.ran) > 0 {
-		g.w.log.Warn().Int("functions", len(g.ran)).Msg("Shared transaction lost before its commit")
+		g.w.log.Debug().Int("functions", len(g.ran)).Msg("Shared transaction lost before its commit")
 	}
 	answer := rolledBack(cause)
 	if err := g.w.fail.err(); err != nil {

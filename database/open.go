@@ -32,7 +32,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{raw: raw, log: cfg.Log, failure: &failure{ch: make(chan struct{})}, place: place}
-	raw.Log = dbLogger{cfg.Log}
+	db.health = newHealth(cfg.Log, db.failure)
+	raw.Log = watchedLogger{dbLogger{cfg.Log}, db.health}
 	if db.sealer, err = newSealer(cfg.MasterKey); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
@@ -56,7 +57,7 @@ func (db *DB) start(ctx context.Context, holder string) error {
 	if err = db.upgrade(ctx, lock); err != nil {
 		return err
 	}
-	if db.writer, err = newWriter(db.raw, db.log, db.failure); err != nil {
+	if db.writer, err = newWriter(db.raw, db.log, db.failure, db.health); err != nil {
 		return errors.Join(err, releaseLock(lock))
 	}
 	if lock != nil {
@@ -65,7 +66,11 @@ func (db *DB) start(ctx context.Context, holder string) error {
 		}
 	}
 	db.warnAboutServer(ctx)
-	return db.checkKey(ctx)
+	if err = db.checkKey(ctx); err != nil {
+		return err
+	}
+	db.health.begin(db.probeCommit)
+	return nil
 }
 
 // upgrade runs under the lease's lock, or without one when nobody asked for a lease.
@@ -82,6 +87,7 @@ func (db *DB) upgrade(ctx context.Context, lock leaseLock) error {
 func (db *DB) Close() error {
 	var err error
 	db.closing.Do(func() {
+		db.health.close()
 		if db.writer != nil {
 			db.writer.close()
 		}
@@ -121,11 +127,11 @@ func openSQLite(uri string) (*dbutil.Database, leasePlace, error) {
 	if err != nil {
 		return nil, leasePlace{}, fmt.Errorf("database: create file: %w", err)
 	}
-	writing, err := sql.Open("sqlite3", sqliteDSN(path, query, url.Values{"_txlock": {"immediate"}}))
+	writing, err := sql.Open(SQLiteDriver, sqliteDSN(path, query, url.Values{"_txlock": {"immediate"}}))
 	if err != nil {
 		return nil, leasePlace{}, fmt.Errorf("database: %w", err)
 	}
-	reading, err := sql.Open("sqlite3", sqliteDSN(path, query, url.Values{"_query_only": {"true"}}))
+	reading, err := sql.Open(SQLiteDriver, sqliteDSN(path, query, url.Values{"_query_only": {"true"}}))
 	if err != nil {
 		return nil, leasePlace{}, errors.Join(fmt.Errorf("database: %w", err), writing.Close())
 	}

@@ -43,18 +43,18 @@ func commitOutcome(err error) outcome {
 }
 
 func sqliteOutcome(err sqlite3.Error) outcome {
-	switch err.Code {
-	case sqlite3.ErrIoErr:
-		// A failed write leaves no whole commit frame in the log. After a failed fsync the kernel
-		// may have dropped the pages: another fsync would report success for data that is gone.
-		if err.ExtendedCode == sqlite3.ErrIoErrWrite {
-			return outcomeRolledBack
-		}
-		return outcomeFatal
-	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
+	if untrustworthy(err) {
 		return outcomeFatal
 	}
-	return outcomeRolledBack // full, busy, constraint: SQLite has not written a commit frame
+	switch {
+	case err.Code == sqlite3.ErrFull, err.ExtendedCode == sqlite3.ErrIoErrWrite:
+		// The last frame, with the mark of the commit, may be there in part, and what lies behind it from before may make it whole: then
+		// SQLite finds it when it next reads its log from the beginning, unless something was committed over it.
+		return outcomeUnknown
+	case err.Code == sqlite3.ErrIoErr:
+		return outcomeFatal
+	}
+	return outcomeRolledBack // busy, constraint: SQLite has not written a commit frame
 }
 
 func postgresOutcome(err *pq.Error) outcome {

@@ -94,12 +94,12 @@ func (r *powerRun) open() {
 	r.t.Helper()
 	path, _, _ := cutURI(r.cfg.URI)
 	var err error
-	if r.pool, err = sql.Open("sqlite3-fk-wal", "file:"+path+"?_txlock=immediate&_stmt_cache_size=64&vfs="+disklog.VFS); err != nil {
+	if r.pool, err = sql.Open(database.FrameworkPool("sqlite3-fk-wal", "file:"+path+"?_txlock=immediate&vfs="+disklog.VFS)); err != nil {
 		r.t.Fatal(err)
 	}
 	r.pool.SetMaxOpenConns(5)
 	r.pool.SetMaxIdleConns(2)
-	raw, err := dbutil.NewWithDB(r.pool, "sqlite3-fk-wal")
+	raw, err := dbutil.NewWithDB(r.pool, database.SQLiteDriver)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -31,10 +31,11 @@ const (
 
 // writer owns the one connection that Do's transactions run on, and the goroutine that runs them.
 type writer struct {
-	raw   *dbutil.Database
-	log   zerolog.Logger
-	fail  *failure
-	fence atomic.Pointer[Lease] // checked before each commit while a lease is held
+	raw    *dbutil.Database
+	log    zerolog.Logger
+	fail   *failure
+	health *health
+	fence  atomic.Pointer[Lease] // checked before each commit while a lease is held
 
 	txnKey any // the key under which raw looks for its transaction in a context
 
@@ -46,6 +47,10 @@ type writer struct {
 	conn dbutil.Conn
 	sql  *sql.Conn
 	lite *sqlite3.SQLiteConn // nil on Postgres
+	// commits are those since the log's length was looked at; behind: it could not be moved into the file.
+	// pages and look are checkpointPages and checkpointLook.
+	commits, pages, look int
+	behind               bool
 }
 
 // job is one call of Do.
@@ -72,9 +77,9 @@ func (j *job) answer(err error) {
 	close(j.done)
 }
 
-func newWriter(raw *dbutil.Database, log zerolog.Logger, fail *failure) (*writer, error) {
+func newWriter(raw *dbutil.Database, log zerolog.Logger, fail *failure, health *health) (*writer, error) {
 	w := &writer{
-		raw: raw, log: log, fail: fail,
+		raw: raw, log: log, fail: fail, health: health, pages: checkpointPages, look: checkpointLook,
 		jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	w.txnKey = findTxnKey(raw)
@@ -166,10 +171,14 @@ func (w *writer) begin(wanted func() bool) (tx *dbutil.LoggingTxn, end context.C
 			return tx, cancel, nil
 		}
 		cancel()
+		w.health.note(err)
+		if failed := w.fail.err(); failed != nil {
+			return nil, nil, failed
+		}
 		if !temporary(err) || !wanted() || time.Now().After(deadline) {
 			return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		w.log.Warn().Err(err).Msg("Database does not begin a transaction, trying again")
+		w.log.Debug().Err(err).Msg("Database does not begin a transaction, trying again")
 		select {
 		case <-w.quit:
 			return nil, nil, ErrClosed

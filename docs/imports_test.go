@@ -111,6 +111,7 @@ var testHelpers = []row{
 	{"connector/mediastore/mediastoretest", []string{"connector/mediastore"}, nil},
 	{"database/databasetest", []string{"database"}, []string{"github.com/lib/pq"}},
 	{"database/databasetest/disklog", nil, nil},
+	{"database/diskfault", nil, nil}, // in the program only if that is built with the tag killpoints
 	{"bridge/e2e", []string{"bridge/parts"}, nil},
 	{"bridge/e2e/faults", nil, nil},
 	{"bridge/e2e/faults/homeserver", nil, []string{yaml}},

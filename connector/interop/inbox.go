@@ -173,10 +173,22 @@ func (b *inbox) fault(err error) {
 	wait := backoff(b.faults, b.a.limits.RetryMin, b.a.limits.RetryMax)
 	b.mu.Unlock()
 	if first {
-		b.a.log.Error().Err(err).Msg("storing failed: stanzas are left to the gatekeeper")
+		// Whoever keeps the database tells the operator, once.
+		b.a.log.Debug().Err(err).Msg("storing failed: stanzas are left to the gatekeeper")
 		b.a.conn.set(ConnState{Kind: ConnStorage, Until: time.Now().Add(wait)})
 	}
 	b.a.link.recycle(wait)
+}
+
+// wellAgain is called when storing works again.
+func (b *inbox) wellAgain() {
+	b.mu.Lock()
+	faulty := b.faults > 0
+	b.faults = 0
+	b.mu.Unlock()
+	if faulty {
+		b.a.link.anew()
+	}
 }
 
 // work handles the stanzas of one sender.

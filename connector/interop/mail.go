@@ -105,6 +105,13 @@ func (a *Account) Nudge() {
 	a.news.nudge()
 }
 
+// StorageAgain tells the account that storing works again: what was left to the gatekeeper is asked for now, and what waits is tried.
+func (a *Account) StorageAgain() {
+	a.inbox.wellAgain()
+	a.mail.nudge()
+	a.outbox.nudge()
+}
+
 func (m *mail) nudge() {
 	m.mu.Lock()
 	for _, c := range m.chats {

@@ -105,6 +105,16 @@ func (o *outbox) live() {
 	}
 }
 
+// nudge has everything that waits for another try tried now.
+func (o *outbox) nudge() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for chat, c := range o.chats {
+		c.notUntil = time.Time{}
+		o.lanes.kick(chat)
+	}
+}
+
 // chat returns a chat's entry, made now if it had nothing to do; o.mu is held.
 // Until the queue is loaded, the disk may have older parts of any chat, and what
 // comes stands behind them.

@@ -40,7 +40,9 @@ type ListenerConfig struct {
 	Alive func(user string)
 	// Order keeps the order of the journal and that of the sink the same; CatchUp shares it.
 	Order sync.Locker
-	// Fallback serves every other path: ping, live and ready, provisioning.
+	// Health, if set, serves /_matrix/mau/live and /_matrix/mau/ready.
+	Health http.Handler
+	// Fallback serves every other path: ping, provisioning.
 	Fallback http.Handler
 	// Log gets counts and opaque ids only.
 	Log zerolog.Logger
@@ -91,6 +93,10 @@ func NewListener(cfg ListenerConfig) *Listener {
 	mux.HandleFunc("PUT /_matrix/app/v1/transactions/{txnID}", l.putTransaction)
 	mux.HandleFunc("PUT /transactions/{txnID}", l.putTransaction)
 	mux.Handle("/", cfg.Fallback)
+	if cfg.Health != nil {
+		mux.Handle("/_matrix/mau/live", cfg.Health)
+		mux.Handle("/_matrix/mau/ready", cfg.Health)
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -190,7 +196,7 @@ func (l *Listener) putTransaction(w http.ResponseWriter, r *http.Request) {
 	if err = l.take(r.Context(), txn, durable, fresh(r.Context())); err != nil {
 		// The homeserver keeps the transaction and sends it again.
 		l.failed.Store(true)
-		l.cfg.Log.Err(err).Int("count", len(durable)).Msg("Could not journal a transaction")
+		l.cfg.Log.Debug().Err(err).Int("count", len(durable)).Msg("Could not journal a transaction")
 		respond(w, http.StatusServiceUnavailable, "M_UNKNOWN", "Not stored, please repeat")
 		return
 	}

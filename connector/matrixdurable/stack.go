@@ -36,7 +36,9 @@ type StackConfig struct {
 	Alive func(user string)
 	// Well may be nil; see CatchUpConfig.
 	Well func()
-	Log  zerolog.Logger
+	// Health may be nil; see ListenerConfig.
+	Health http.Handler
+	Log    zerolog.Logger
 }
 
 // Stack is all pieces of this package put around one bridge.
@@ -87,7 +89,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 	WrapCrypto(m, cfg.Journal, cfg.Log)
 	s.listener = NewListener(ListenerConfig{
 		Token: m.Config.AppService.HSToken, Journal: cfg.Journal, Sink: s.dispatcher, Own: s.framework.Own, Alive: cfg.Alive,
-		Order: order, Fallback: m.AS.Router, Log: cfg.Log,
+		Order: order, Fallback: m.AS.Router, Health: cfg.Health, Log: cfg.Log,
 	})
 	return s, nil
 }

@@ -35,6 +35,7 @@ type rig struct {
 	management string
 	identifier string
 	orders     string // the file with the kill point's orders
+	disk       string // the file with the orders for SQLite's disk
 	log        logScan
 
 	t   *testing.T // the running test
@@ -80,7 +81,7 @@ func newRig(ctx context.Context, t *testing.T, database string) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{database: database, dir: dir, orders: filepath.Join(dir, "kill-orders"), t: t, ctx: ctx}
+	r := &rig{database: database, dir: dir, orders: filepath.Join(dir, "kill-orders"), disk: filepath.Join(dir, "disk-orders"), t: t, ctx: ctx}
 	settings := map[string]any{"logging.min_level": "trace"}
 	if database == postgres {
 		r.uri = databasetest.PostgresConfig(lasting{t}).URI
@@ -92,7 +93,7 @@ func newRig(ctx context.Context, t *testing.T, database string) (*rig, error) {
 	r.files = newFileHost()
 	settings["network.gatekeepers.whatsapp.media_url"] = r.files.URL
 	r.World, err = parts.StartWorld(ctx, parts.WorldConfig{
-		Dir: dir, Postern: armed, Settings: settings, Env: []string{"POSTERN_KILL=" + r.orders},
+		Dir: dir, Postern: armed, Settings: settings, Env: []string{"POSTERN_KILL=" + r.orders, "POSTERN_DISK=" + r.disk},
 		Own: func(registrations []string) (*parts.Homeserver, error) {
 			for _, path := range registrations {
 				raw, err := os.ReadFile(path)
@@ -182,9 +183,14 @@ func (r *rig) run() {
 // arm makes the bridge die at the nth hit of a point from now on.
 func (r *rig) arm(point string, nth int) {
 	r.t.Helper()
-	// Renamed into its place, so that the bridge does not read half of it.
-	r.ok(os.WriteFile(r.orders+".new", fmt.Appendf(nil, "%s %d\n", point, nth), 0o600))
-	r.ok(os.Rename(r.orders+".new", r.orders))
+	r.order(r.orders, fmt.Sprintf("%s %d\n", point, nth))
+}
+
+// order writes orders. They are renamed into their place, so that the bridge does not read half of them.
+func (r *rig) order(file, text string) {
+	r.t.Helper()
+	r.ok(os.WriteFile(file+".new", []byte(text), 0o600))
+	r.ok(os.Rename(file+".new", file))
 }
 
 // disarm takes the orders back, and says whether they were still there.
