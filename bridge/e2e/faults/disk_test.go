@@ -68,8 +68,8 @@ func (r *rig) readiness() readiness {
 	return now
 }
 
-// until waits for a condition.
-func (r *rig) until(what string, holds func() bool) {
+// soon waits for a condition, or for the bridge to end.
+func (r *rig) soon(what string, holds func() bool) {
 	r.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -88,7 +88,7 @@ func (r *rig) until(what string, holds func() bool) {
 func (r *rig) notReady(reason string) {
 	r.t.Helper()
 	var last readiness
-	r.until("readiness false with "+reason, func() bool {
+	r.soon("readiness false with "+reason, func() bool {
 		last = r.readiness()
 		return !last.Ready && strings.Contains(strings.Join(last.Reasons, " "), reason)
 	})
@@ -97,7 +97,7 @@ func (r *rig) notReady(reason string) {
 // readyAgain waits until the bridge is ready.
 func (r *rig) readyAgain() {
 	r.t.Helper()
-	r.until("readiness", func() bool { return r.readiness().Ready })
+	r.soon("readiness", func() bool { return r.readiness().Ready })
 }
 
 // onSQLite plays a row that is about its file.
@@ -138,7 +138,7 @@ func TestF40TheDiskIsFullFromAnyWriteOn(t *testing.T) {
 				c.arrived()
 			}()
 			full := false
-			r.until("a full disk, or everything to arrive", func() bool {
+			r.soon("a full disk, or everything to arrive", func() bool {
 				select {
 				case <-arrived:
 					return true
