@@ -183,7 +183,7 @@ func (b *inbox) fault(err error) {
 // wellAgain is called when storing works again.
 func (b *inbox) wellAgain() {
 	b.mu.Lock()
-	faulty := b.faults > 0
+	faulty := b.faults > 0 || b.refuseAll && !b.paused
 	b.faults = 0
 	b.mu.Unlock()
 	if faulty {

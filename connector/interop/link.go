@@ -26,7 +26,8 @@ type link struct {
 	up, live  bool
 	liveSince time.Time
 	liveFor   time.Duration
-	again     *time.Timer // a recycle that is due
+	again     *time.Timer // a recycle that is due, of the turn againOf
+	againOf   int
 	recycled  bool
 	relogin   time.Time // when Reenlist last succeeded
 }
@@ -223,19 +224,25 @@ func (l *link) reenlist(ctx context.Context) bool {
 }
 
 // recycle ends the stream after a while so that the gatekeeper sends again what
-// was not acked. A recycle that is due already stands.
+// was not acked. A recycle of the same turn that is due already stands.
 func (l *link) recycle(after time.Duration) {
 	l.a.attend.want() // also where there is no stream to end
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.again != nil {
+	turn := l.turn
+	if l.again != nil && l.againOf == turn {
 		return
 	}
-	turn := l.turn
+	if l.again != nil {
+		l.again.Stop() // its stream has gone by itself
+	}
+	l.againOf = turn
 	l.again = time.AfterFunc(after, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.again = nil
+		if l.againOf == turn {
+			l.again = nil
+		}
 		if l.end == nil || l.turn != turn {
 			return // it came back by itself meanwhile
 		}
