@@ -253,3 +253,28 @@ func TestALateMessageOfAnOldSessionIsReadByThePhone(t *testing.T) {
 	}
 	l.noComplaints()
 }
+
+func TestAPhoneCanBeFarAheadAndCanLoseItsSession(t *testing.T) {
+	l := newLab(t)
+	p, to := l.connected()
+	p.session(to)
+	p.send(p.seal(to, "one"))
+	l.event(ada, 0, "one", func(e eventBody) bool { return e.Text == "one" })
+	l.post("/v1/users/"+ada+"/skip", map[string]any{"to": matilda, "count": 1999}, nil)
+	id := l.say(ada, matilda, "as far as may be")
+	n := p.want("message", func(n *binxml.Node) bool { return n.Attr("id") == id })
+	if got := p.open(n).GetConversation(); got != "as far as may be" {
+		t.Fatal(got)
+	}
+	l.post("/v1/users/"+ada+"/skip", map[string]any{"to": matilda, "count": 2001}, nil)
+	id = l.say(ada, matilda, "too far")
+	n = p.want("message", func(n *binxml.Node) bool { return n.Attr("id") == id })
+	if _, err := p.tryOpen(n); !errors.Is(err, e2ee.ErrTooFarAhead) {
+		t.Fatalf("too far: %v", err)
+	}
+	l.post("/v1/users/"+ada+"/lose", map[string]any{"to": matilda}, nil)
+	m := p.seal(to, "to whom")
+	p.send(m)
+	l.event(ada, 0, "unreadable", func(e eventBody) bool { return e.ID == m.ID && e.Reason == "no session" })
+	l.noComplaints()
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"postern/connector/e2ee"
@@ -17,6 +18,14 @@ const receiptIDs = 200
 
 // resendPage is how many parts to be sent again are read at once for a chat.
 const resendPage = 32
+
+const (
+	// answerBurst is how many retry requests of one chat are answered at once, answerEvery
+	// how long each further one waits: a phone that asks without end, for one message or
+	// for many, makes us encrypt no faster than that.
+	answerBurst = 64
+	answerEvery = 2 * time.Second
+)
 
 // freshSessionFrom is the retry count from which an answer goes out in a new session
 // even if the old one looks right: it has failed more than once.
@@ -223,6 +232,7 @@ func (o *outbox) asked(ctx context.Context, r *stanza.Receipt) error {
 	if err != nil {
 		return err
 	}
+	killpoint.Hit(killpoint.OutAsked)
 	if advanced {
 		o.finish(row.StanzaID, row.Chat, row.Seq, true)
 		a.news.changed(row)
@@ -245,27 +255,57 @@ func (o *outbox) resends(ctx context.Context, chat string) error {
 	o.mu.Lock()
 	c := o.chats[chat]
 	c.resend = false // what comes from here on sets it again
+	// As it is before the rows are read: what is acked while they are gone through was
+	// written all the same.
+	written := maps.Clone(c.asked)
 	o.mu.Unlock()
 	rows, err := o.a.store.ResendsOutbound(ctx, chat, resendPage)
+	paced := false
 	for _, row := range rows {
 		if err != nil {
 			break
 		}
-		o.mu.Lock()
-		written := c.asked[row.Seq] == turn
-		o.mu.Unlock()
 		if row.Retry != nil {
+			if o.paced(chat) {
+				paced = true
+				continue
+			}
 			err = o.answer(ctx, row)
-		} else if !written {
+		} else if written[row.Seq] != turn {
 			err = o.write(ctx, row)
 		}
 	}
-	if err != nil {
-		o.mu.Lock()
-		c.resend = true
-		o.mu.Unlock()
-	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.pacing = paced
+	c.resend = c.resend || err != nil
 	return err
+}
+
+// paced says that the next answer of a chat has to wait, and sees to it that it is
+// given then. The requests are on disk.
+func (o *outbox) paced(chat string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	wait := o.answers.take(chat, time.Now())
+	if wait == 0 {
+		return false
+	}
+	c := o.chats[chat]
+	if c.paced {
+		return true
+	}
+	c.paced = true
+	if !c.pacing {
+		o.a.log.Warn().Str("chat", chat).Msg("a phone asks for many messages again: the answers are spread")
+	}
+	time.AfterFunc(wait, func() {
+		o.mu.Lock()
+		c.paced, c.resend = false, true
+		o.mu.Unlock()
+		o.lanes.kick(chat)
+	})
+	return true
 }
 
 // answer encrypts a part again for a phone that could not read it, and writes it:
@@ -291,6 +331,7 @@ func (o *outbox) answer(ctx context.Context, row *OutRow) error {
 			if err == nil && !ok {
 				err = errStale
 			}
+			killpoint.Hit(killpoint.OutResealing)
 			return err
 		})
 	}
@@ -303,6 +344,7 @@ func (o *outbox) answer(ctx context.Context, row *OutRow) error {
 	case err != nil:
 		return err
 	}
+	killpoint.Hit(killpoint.OutResealed)
 	row.Stanza, row.Retry, row.Answers = frame, nil, row.Answers+1
 	return o.write(ctx, row)
 }

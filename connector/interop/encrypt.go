@@ -210,6 +210,7 @@ func (o *outbox) beginWith(ctx context.Context, peer Peer, bundle e2ee.Bundle) e
 	})
 	var bad *e2ee.Error
 	if err == nil {
+		killpoint.Hit(killpoint.KeysBegun)
 		a.mail.settle(peer.Chat, seq, change)
 		return nil
 	}

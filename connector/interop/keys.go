@@ -41,17 +41,14 @@ type keys struct {
 	attempts int
 	timer    *time.Timer
 	rotated  bool // the first login of this run has been
-	// credit is for refills, each of which costs refillEvery; it grows with time and was
-	// reckoned at credited.
-	credit   time.Duration
-	credited time.Time
+	refills  pace
 	// drained counts the prekeys that went without a message, in this run.
 	drained int
 	told    map[uint32]bool // damaged signed prekeys that the log has
 }
 
 func newKeys(a *Account) *keys {
-	k := &keys{a: a, left: -1, credit: refillBurst * refillEvery, credited: time.Now(), told: make(map[uint32]bool)}
+	k := &keys{a: a, left: -1, refills: newPace(refillBurst, refillEvery), told: make(map[uint32]bool)}
 	k.lanes = a.lanes("keys", k.work)
 	return k
 }
@@ -122,17 +119,6 @@ func (k *keys) taken(left int) {
 		Msg("one-time prekeys were handed out without a message to us: somebody may be draining them")
 }
 
-// allowance takes one refill of what is allowed, or says how long it has to wait. k.mu is held.
-func (k *keys) allowance(now time.Time) time.Duration {
-	k.credit = min(k.credit+now.Sub(k.credited), refillBurst*refillEvery)
-	k.credited = now
-	if k.credit < refillEvery {
-		return refillEvery - k.credit
-	}
-	k.credit -= refillEvery
-	return 0
-}
-
 // later checks after a while; a check that is due already stands. k.mu is held.
 func (k *keys) later(d time.Duration) {
 	if k.check {
@@ -191,7 +177,7 @@ func (k *keys) refill(ctx context.Context) error {
 	k.taken(left)
 	var wait time.Duration
 	if left < counts.RefillBelow {
-		if wait = k.allowance(time.Now()); wait > 0 {
+		if wait = k.refills.take("", time.Now()); wait > 0 {
 			k.later(wait + rand.N(k.a.limits.PreKeyJitter))
 		}
 	}

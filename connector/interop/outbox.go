@@ -30,6 +30,8 @@ type outbox struct {
 	loaded bool
 	// flying are the parts that were written and are not acked, by stanza id.
 	flying map[string]*OutRow
+	// answers is the pace of answers to retry requests, by chat.
+	answers pace
 }
 
 // outChat is what is in memory of one chat's out-queue.
@@ -37,6 +39,9 @@ type outChat struct {
 	log backlog[*OutRow]
 	// resend says that the disk has parts to be sent again on request.
 	resend bool
+	// paced says that answers wait for their pace; a timer asks for them again. pacing
+	// says that they had to wait the last time too.
+	paced, pacing bool
 	// renew asks for a new session before the next part.
 	renew bool
 	// turn is the login on which the head was written, 0 for not yet.
@@ -58,7 +63,7 @@ type outChat struct {
 }
 
 func newOutbox(a *Account) *outbox {
-	o := &outbox{a: a, chats: make(map[string]*outChat), flying: make(map[string]*OutRow)}
+	o := &outbox{a: a, chats: make(map[string]*outChat), flying: make(map[string]*OutRow), answers: newPace(answerBurst, answerEvery)}
 	o.lanes = a.lanes("outbox", o.work)
 	return o
 }

@@ -63,7 +63,7 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 	if _, _, want := c.log.wantsPage(); want {
 		return stepPage, nil
 	}
-	if c.log.idle() && len(c.asked) == 0 {
+	if c.log.idle() && len(c.asked) == 0 && !c.paced {
 		delete(o.chats, chat)
 	}
 	return stepRest, nil

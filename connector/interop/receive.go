@@ -226,6 +226,7 @@ func (b *inbox) newIdentity(ctx context.Context, who jid.JID) error {
 	if err = a.signal.EndSession(ctx, who, nil); err != nil {
 		return err
 	}
+	killpoint.Hit(killpoint.KeysEnded)
 	a.outbox.renew(peer.Chat)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"postern/connector/e2ee"
 	"postern/connector/jid"
+	"postern/connector/killpoint"
 	"postern/connector/stanza"
 )
 
@@ -201,6 +202,7 @@ func (w *waits) unreadable(ctx context.Context, turn int, in *incoming, reason i
 	if !noticed {
 		w.expect(row, m.From)
 	}
+	killpoint.Hit(killpoint.InWaiting)
 	w.send(ctx, turn, m, row, reason, keys)
 	return 0, nil
 }
