@@ -10,8 +10,8 @@ import (
 	"postern/connector/interop"
 )
 
-// asks makes a phone ask for messages again.
-func (b *bench) asks(p *fakePhone, ids ...string) {
+// asksAgain makes a phone ask for messages again.
+func (b *bench) asksAgain(p *fakePhone, ids ...string) {
 	b.g.mu.Lock()
 	defer b.g.mu.Unlock()
 	for _, id := range ids {
@@ -41,7 +41,7 @@ func TestAFloodOfRetryRequestsIsAnsweredAtAPaceAcrossARestartAndHoldsUpNobody(t 
 		}
 		settle()
 		for range 3 { // the same again and again, with other counts
-			b.asks(p, ids...)
+			b.asksAgain(p, ids...)
 			settle()
 		}
 		if n := b.answered(); n > 64 {
@@ -86,7 +86,7 @@ func TestARetryRequestBeforeARestartIsAnsweredAfterIt(t *testing.T) {
 		ids := b.send(b.chatWith(p), "$1", "hello")
 		settle()
 		b.end()
-		b.asks(p, ids...) // waits at the gatekeeper
+		b.asksAgain(p, ids...) // waits at the gatekeeper
 		b.run()
 		settle()
 		if n := b.answered(); n != 1 {
@@ -131,7 +131,7 @@ func TestThePlaintextsOfTheLastTwoThousandMessagesOfSevenDaysAreKept(t *testing.
 		if has(ids[0]) || !has(ids[1]) || !has(ids[keep]) {
 			t.Errorf("of %d messages the first is kept: %v, the second: %v, the last: %v", keep+1, has(ids[0]), has(ids[1]), has(ids[keep]))
 		}
-		b.asks(p, ids[0], ids[1])
+		b.asksAgain(p, ids[0], ids[1])
 		settle()
 		if n := b.answered(); n != 1 {
 			t.Errorf("%d answers, want one", n)
