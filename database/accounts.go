@@ -92,9 +92,33 @@ func (s AccountStore) Get(ctx context.Context, id string) (*Account, error) {
 	return s.one(ctx, "id=$1", id)
 }
 
-// ByIdentifier returns the account with that normalised identifier at the gatekeeper, nil if there is none.
+// ByIdentifier returns the account with that normalised identifier at the gatekeeper, or the one that asked for it and was given another
+// form of it; nil if there is none.
 func (s AccountStore) ByIdentifier(ctx context.Context, gatekeeper, identifier string) (*Account, error) {
-	return s.one(ctx, "gatekeeper=$1 AND identifier_index=$2", gatekeeper, s.identifierIndex(gatekeeper, identifier))
+	index := s.identifierIndex(gatekeeper, identifier)
+	a, err := s.one(ctx, "gatekeeper=$1 AND identifier_index=$2", gatekeeper, index)
+	if a != nil || err != nil {
+		return a, err
+	}
+	return s.one(ctx, "id=(SELECT account_id FROM postern_account_alias WHERE gatekeeper=$1 AND identifier_index=$2)", gatekeeper, index)
+}
+
+// PutAlias notes the identifier that an account asked for where the gatekeeper has answered with another form, so that ByIdentifier finds the
+// account by either. What another account asked for is refused (IsUniqueViolation).
+func (s AccountStore) PutAlias(ctx context.Context, a *Account, asked string) error {
+	return s.db.Do(ctx, func(ctx context.Context) error {
+		index := s.identifierIndex(a.Gatekeeper, asked)
+		_, err := s.db.raw.Exec(ctx, "DELETE FROM postern_account_alias WHERE gatekeeper=$1 AND identifier_index=$2 AND account_id=$3",
+			a.Gatekeeper, index, a.ID)
+		if err == nil {
+			_, err = s.db.raw.Exec(ctx, "INSERT INTO postern_account_alias (gatekeeper, identifier_index, account_id) VALUES ($1, $2, $3)",
+				a.Gatekeeper, index, a.ID)
+		}
+		if err != nil {
+			return fmt.Errorf("database: put alias: %w", err)
+		}
+		return nil
+	})
 }
 
 // ByLogin returns the account that the gatekeeper knows under that address (text form), nil if there is none.

@@ -24,7 +24,7 @@ type sealedColumn struct {
 
 // unsealedColumns are those of bytes that hold no secret: hashes, and what is in the clear on the wire.
 var unsealedColumns = []string{
-	"postern_account.identifier_index", "postern_in.hash", "postern_out.retry", "postern_media.ref_hash", "postern_media.sha256",
+	"postern_account.identifier_index", "postern_account_alias.identifier_index", "postern_assigned.identifier_index", "postern_in.hash", "postern_out.retry", "postern_media.ref_hash", "postern_media.sha256",
 }
 
 // sealedFixture fills every sealed column of accounts "a" and "b", the second's being the others.
@@ -68,6 +68,9 @@ func sealedFixture(t *testing.T, db *database.DB) []sealedColumn {
 		must(db.Notices().Add(ctx, &database.Notice{ID: account, RoomID: "!r:test", Content: []byte("content " + account)}))
 		_, _, err = db.Journal().Accept(ctx, account, []database.JournalEvent{{Kind: "room", EventID: "$" + account, RoomID: "!r:test", Body: []byte("body")}})
 		must(err)
+		must(db.Consents().Add(ctx, &database.Consent{AccountID: account, At: 1, Wording: "w", Document: []byte("document")}))
+		must(db.AssignedIdentifiers().Put(ctx, &database.Assigned{MXID: "@" + account + ":test", Identifier: "name of " + account}))
+		must(db.Regions().Put(ctx, &database.Region{MXID: "@" + account + ":test", Country: "DE"}))
 		_, err = db.IssuerKeys().Save(ctx, []byte("document"), i)
 		must(err)
 	}
@@ -88,6 +91,16 @@ func sealedColumns(db *database.DB, chats []string, contacts map[string]string) 
 	chat := map[string]string{"a": chats[0], "b": chats[1]}
 	add("postern_account", "identifier,noise_key,device,hmac_key", "id='a'",
 		func(ctx context.Context, account string) (any, error) { return db.Accounts().Get(ctx, account) })
+	add("postern_consent", "document", "account_id='a'",
+		func(ctx context.Context, account string) (any, error) { return db.Consents().Latest(ctx, account) })
+	add("postern_assigned", "identifier", "mxid='@a:test'",
+		func(ctx context.Context, account string) (any, error) {
+			return db.AssignedIdentifiers().Get(ctx, "@"+account+":test")
+		})
+	add("postern_region", "country", "mxid='@a:test'",
+		func(ctx context.Context, account string) (any, error) {
+			return db.Regions().Get(ctx, "@"+account+":test")
+		})
 	add("postern_contact", "phone", "jid='a@lid'",
 		func(ctx context.Context, account string) (any, error) {
 			return db.Contacts().Get(ctx, contacts[account])
