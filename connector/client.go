@@ -89,6 +89,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		Upcalls:      cl,
 		Reenlist:     cl.reenlist,
 		Reenlisted:   reenlisted(row),
+		Limits:       interop.Limits{MaxPending: c.Config.Backlog.Account, MaxPendingChat: c.Config.Backlog.Chat},
 		Log:          c.log,
 	})
 	return cl, nil

@@ -36,12 +36,40 @@ type Config struct {
 	Connect             string                      `yaml:"connect"`
 	Language            string                      `yaml:"language"`
 	KeyFile             string                      `yaml:"key_file"`
+	Backlog             BacklogConfig               `yaml:"backlog"`
 	Media               MediaConfig                 `yaml:"media"`
 	Gatekeepers         map[string]GatekeeperConfig `yaml:"gatekeepers"`
 
 	identifier  *template.Template
 	displayname *template.Template
 	agreements  []*agreement // enabled ones, in the profiles' order
+}
+
+// BacklogConfig says how many messages may wait for Matrix on disk before the gatekeeper keeps the rest.
+type BacklogConfig struct {
+	Account int `yaml:"account"`
+	Chat    int `yaml:"chat"`
+}
+
+// The bounds of what may be configured. Each message that waits takes room on disk, none in memory.
+const (
+	minBacklog = 10
+	maxBacklog = 10_000_000
+)
+
+func (b *BacklogConfig) check() error {
+	if b.Account == 0 {
+		b.Account = 10_000
+	}
+	if b.Chat == 0 {
+		b.Chat = 2_000
+	}
+	for _, n := range []int{b.Account, b.Chat} {
+		if n < minBacklog || n > maxBacklog {
+			return fmt.Errorf("network.backlog: account and chat are %d to %d", minBacklog, maxBacklog)
+		}
+	}
+	return nil
 }
 
 // GatekeeperConfig is what is agreed with one gatekeeper. An empty field is the
@@ -76,6 +104,8 @@ func upgradeConfig(helper up.Helper) {
 	for _, key := range []string{"identifier_template", "identifier_type", "displayname_template", "connect", "language", "key_file"} {
 		helper.Copy(up.Str, key)
 	}
+	helper.Copy(up.Int, "backlog", "account")
+	helper.Copy(up.Int, "backlog", "chat")
 	upgradeMediaConfig(helper)
 	for _, p := range profile.All() {
 		helper.Copy(up.Bool, "gatekeepers", p.Name, "enabled")
@@ -115,6 +145,9 @@ func (c *Config) prepare() error {
 		return err
 	}
 	if c.displayname, err = parseTemplate("network.displayname_template", c.DisplaynameTemplate, "{{.Displayname}}"); err != nil {
+		return err
+	}
+	if err := c.Backlog.check(); err != nil {
 		return err
 	}
 	if err := c.Media.prepare(); err != nil {

@@ -192,6 +192,16 @@ func (g *Gatekeeper) Say(ctx context.Context, phone, to, text string) (string, e
 	return g.Send(ctx, phone, Content{To: to, Text: text})
 }
 
+// SayAll makes a WhatsApp user write up to 1,000 texts to a partner user, one after the other, and returns the
+// messages' ids.
+func (g *Gatekeeper) SayAll(ctx context.Context, phone, to string, texts []string) ([]string, error) {
+	var out struct {
+		IDs []string `json:"ids"`
+	}
+	err := g.Call(ctx, http.MethodPost, userPath(phone, "messages"), map[string]any{"to": to, "texts": texts}, &out)
+	return out.IDs, err
+}
+
 // PhoneEvent is one entry of GET /v1/users/{phone}/events.
 type PhoneEvent struct {
 	Seq         int64    `json:"seq"`
@@ -286,6 +296,7 @@ type Partner struct {
 	Connected  bool   `json:"connected"`
 	Queued     int    `json:"queued"`
 	Prekeys    int    `json:"prekeys"`
+	Logins     int64  `json:"logins"` // since the gatekeeper was started
 }
 
 // Partners lists the enlisted partner users.

@@ -17,6 +17,9 @@ func (c *call) sendMessage() (any, error) {
 	if c.s.prof.Message.EncVersion != 2 {
 		return nil, refusal(501, "the content of %s messages is not part of this sandbox", c.s.prof.DisplayName)
 	}
+	if in.Texts != nil {
+		return c.sendTexts(&in)
+	}
 	at, err := c.attach(&in)
 	if err != nil {
 		return nil, err
@@ -45,6 +48,42 @@ func (c *call) sendMessage() (any, error) {
 		return nil, err
 	}
 	return map[string]string{"id": id}, nil
+}
+
+// maxTexts is how many texts one call sends.
+const maxTexts = 1000
+
+// sendTexts sends several texts at once, one after the other and all or none.
+func (c *call) sendTexts(in *messageCall) (any, error) {
+	if in.Kind != "" && in.Kind != "text" || in.Text != "" || len(in.Texts) == 0 || len(in.Texts) > maxTexts {
+		return nil, refusal(400, "texts is a list of 1 to %d texts, in place of text", maxTexts)
+	}
+	ids := make([]string, 0, len(in.Texts))
+	err := c.change(func(ch change) error {
+		u, a, err := c.sender(ch, in)
+		if err != nil {
+			return err
+		}
+		drafts := make([]draft, len(in.Texts))
+		for i, text := range in.Texts {
+			in.Text = text
+			if drafts[i], err = in.draft(c.s, u.phone, a, nil); err != nil {
+				return err
+			}
+		}
+		for _, d := range drafts {
+			id, err := u.phone.send(ch, c.s, a, d)
+			if err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]string{"ids": ids}, nil
 }
 
 // sender finds who sends a message to whom, and says in words why it cannot be sent.
@@ -306,6 +345,7 @@ type shownPartner struct {
 	Queued        int    `json:"queued"`
 	Prekeys       int    `json:"prekeys"`
 	LastSeen      int64  `json:"last_seen"`
+	Logins        int64  `json:"logins"`
 }
 
 func (c *call) partners() (any, error) {
@@ -317,7 +357,7 @@ func (c *call) partners() (any, error) {
 			}
 			p := shownPartner{
 				Identifier: a.Identifier, Integrator: a.Integrator, JID: a.Address, Enlisted: a.Enlisted,
-				Queued: len(a.queue), Prekeys: len(a.fresh), LastSeen: a.LastSeen,
+				Queued: len(a.queue), Prekeys: len(a.fresh), LastSeen: a.LastSeen, Logins: a.logins,
 			}
 			if a.stream != nil {
 				p.Connected, p.Carrier, p.ClientAddress = true, a.stream.carrier.kind, a.stream.carrier.address
@@ -426,6 +466,7 @@ type messageCall struct {
 	Integrator uint16   `json:"integrator"`
 	Kind       string   `json:"kind"`
 	Text       string   `json:"text"`
+	Texts      []string `json:"texts"`
 	ReplyTo    string   `json:"reply_to"`
 	Target     string   `json:"target"`
 	Emoji      string   `json:"emoji"`

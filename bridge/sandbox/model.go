@@ -109,6 +109,7 @@ type account struct {
 	seen    map[string]*seen
 	blocked map[*user]bool // blocklist of the partner user
 	stream  *stream
+	logins  int64 // since the start
 	pushAt  time.Time
 }
 

@@ -67,7 +67,9 @@ func (c change) remove(a *account, q *queued) {
 	}
 	q.gone = true
 	c.drop(q)
-	if i := slices.Index(a.queue, q); i >= 0 {
+	if len(a.queue) > 0 && a.queue[0] == q {
+		a.queue[0], a.queue = nil, a.queue[1:] // a long queue is not moved for each answer
+	} else if i := slices.Index(a.queue, q); i >= 0 {
 		a.queue = slices.Delete(a.queue, i, i+1)
 	}
 }

@@ -343,3 +343,44 @@ func TestWhatComesDuringTheDrainWaitsForItsEndAndAnswersDoNot(t *testing.T) {
 	order[2], _, _ = strings.Cut(order[2], " ") // that one-time prekeys are low is in the queue too
 	same(t, order, "success", "ib offline_preview", "notification", "iq answer", "message "+old[0], "message "+old[1], "ib offline", "message live")
 }
+
+func TestManyTextsAreSentAtOnceInOrderAllOrNone(t *testing.T) {
+	l := newLab(t)
+	p, _ := l.connected()
+	logins := l.partner(matilda).Logins
+	var texts []string
+	for i := range 100 {
+		texts = append(texts, fmt.Sprint("text ", i))
+	}
+	var out struct {
+		IDs []string `json:"ids"`
+	}
+	l.post("/v1/users/"+ada+"/messages", map[string]any{"to": matilda, "texts": texts}, &out)
+	if len(out.IDs) != len(texts) {
+		t.Fatalf("%d ids", len(out.IDs))
+	}
+	for i, id := range out.IDs {
+		n := p.next("a message")
+		if n.Attr("id") != id || p.open(n).GetConversation() != texts[i] {
+			t.Fatalf("place %d: %s", i, n.Attr("id"))
+		}
+		p.ack(n, 0)
+	}
+	for _, wrong := range []map[string]any{
+		{"texts": []string{}}, {"texts": []string{"a"}, "text": "b"}, {"texts": []string{"a"}, "kind": "poll"}, {"texts": make([]string, maxTexts+1)},
+		{"texts": []string{"a", ""}},
+	} {
+		wrong["to"] = matilda
+		if status := l.do("POST", "/v1/users/"+ada+"/messages", wrong, nil); status != 400 {
+			t.Errorf("%v: %d", wrong, status)
+		}
+	}
+	l.until("an empty queue", func() bool { return l.partner(matilda).Queued == 0 })
+	p.hangUp()
+	p.dial(false, nil)
+	p.want("success", tagIs("success"))
+	if got := l.partner(matilda).Logins; got != logins+1 {
+		t.Errorf("%d logins after %d and another", got, logins)
+	}
+	l.noComplaints()
+}

@@ -122,6 +122,7 @@ func (c change) begin(st *stream, success *binxml.Node) {
 	a := st.account
 	c.endStream(a, replacedError())
 	a.stream = st
+	a.logins++
 	a.ReadReceipts = st.readReceipts
 	a.LastSeen = unix(st.s.now())
 	c.put(a)

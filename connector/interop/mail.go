@@ -16,10 +16,12 @@ const (
 	// mailRoom is how many rows of one chat stay in memory on their way to Matrix;
 	// the rest is read from disk when these are through.
 	mailRoom = 32
-	// mailBytes is how many bytes of payload of one account do.
+	// mailBytes is how many bytes of memory those of one account may take.
 	mailBytes = 4 << 20
-	// mailPage is how many rows are read at once.
+	// mailPage is how many rows are read at once, while there is room for them.
 	mailPage = 16
+	// mailRow is about what a row takes besides its payload.
+	mailRow = 600
 )
 
 // mail hands the in-queue to Matrix: in order within a chat, chats side by side.
@@ -32,8 +34,11 @@ type mail struct {
 	// byKey finds a chat by its person's address, for full.
 	byKey map[string]string
 	total int // rows that wait for Matrix, on disk and in memory
-	bytes int // of payload in memory
+	bytes int // that rows in memory take
 }
+
+// weight is about how many bytes a row takes in memory.
+func weight(row *InRow) int { return mailRow + len(row.Payload) }
 
 type mailChat struct {
 	key      string // the person's address
@@ -160,7 +165,7 @@ func (m *mail) settle(chat string, seq int64, row *InRow) {
 	c.count++
 	m.total++
 	if c.log.fill(seq, row) {
-		m.bytes += len(row.Payload)
+		m.bytes += weight(row)
 	}
 	m.mu.Unlock()
 	m.lanes.kick(chat)
@@ -171,7 +176,7 @@ func (m *mail) drop(chat string, seq int64, unsure bool) {
 	m.mu.Lock()
 	c := m.chats[chat]
 	for _, row := range c.log.drop(seq, unsure) {
-		m.bytes -= len(row.Payload)
+		m.bytes -= weight(row)
 	}
 	m.mu.Unlock()
 	m.lanes.kick(chat)
@@ -194,7 +199,7 @@ func (m *mail) done(chat string, row *InRow) {
 	c.log.pop(row.Seq)
 	c.count = max(c.count-1, 0)
 	m.total = max(m.total-1, 0)
-	m.bytes -= len(row.Payload)
+	m.bytes -= weight(row)
 	c.attempts = 0
 	all, one := m.total <= m.a.limits.MaxPending/2, c.count <= m.a.limits.MaxPendingChat/2
 	key := c.key
@@ -238,15 +243,19 @@ func (m *mail) next(ctx context.Context, chat string) (*InRow, error) {
 			m.mu.Unlock()
 			return nil, nil
 		}
+		page := mailPage
+		if m.bytes > mailBytes {
+			page = 1
+		}
 		m.mu.Unlock()
-		rows, err := m.a.store.PendingInbound(ctx, chat, after, mailPage)
+		rows, err := m.a.store.PendingInbound(ctx, chat, after, page)
 		if err != nil {
 			return nil, err
 		}
 		m.mu.Lock()
-		c.log.page(rows, func(r *InRow) int64 { return r.Seq }, turn, len(rows) == mailPage)
+		c.log.page(rows, func(r *InRow) int64 { return r.Seq }, turn, len(rows) == page)
 		for _, row := range rows {
-			m.bytes += len(row.Payload)
+			m.bytes += weight(row)
 		}
 		empty := len(rows) == 0 && c.log.spilled
 		m.mu.Unlock()
