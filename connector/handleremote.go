@@ -185,7 +185,10 @@ func (c *client) deliverNews(ctx context.Context, h *handing) error {
 func newsWords(w words.Words, in *interop.Inbound, gatekeeper string) (text string, opens bool) {
 	switch in.Kind {
 	case interop.KindUndecryptable:
-		if in.Reason == interop.ReasonNoContent {
+		switch in.Reason {
+		case interop.ReasonFault:
+			return w.Text("chat.fault"), true
+		case interop.ReasonNoContent:
 			return w.Text("chat.no-content"), true
 		}
 		return w.Text("chat.undecryptable"), true

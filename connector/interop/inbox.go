@@ -27,6 +27,7 @@ type inbox struct {
 	refuse    map[string]bool
 	refuseAll bool
 	faults    int // commits that failed in a row, for backoff
+	panics    map[panicKey]int
 	// acks are the last ones given, for the gatekeeper that asks for one again.
 	acks   [64]*stanza.Ack
 	ackAt  int
@@ -41,7 +42,7 @@ type job struct {
 }
 
 func newInbox(a *Account) *inbox {
-	b := &inbox{a: a, slots: make(chan struct{}, a.limits.InFlight), queue: make(map[string][]job), refuse: make(map[string]bool)}
+	b := &inbox{a: a, slots: make(chan struct{}, a.limits.InFlight), queue: make(map[string][]job), refuse: make(map[string]bool), panics: make(map[panicKey]int)}
 	b.lanes = a.lanes("inbox", b.work)
 	return b
 }
@@ -215,14 +216,18 @@ func (b *inbox) one(ctx context.Context, j job) {
 		return
 	}
 	defer func() { <-b.slots }()
-	ack, isAck := j.s.(*stanza.Ack)
-	if isAck {
-		b.settle(ctx, b.a.outbox.acked(ctx, ack))
-		return
+	code, err := b.contained(ctx, j)
+	_, isAck := j.s.(*stanza.Ack)
+	if b.settle(ctx, err) && !isAck {
+		b.a.guard("ack", func() { b.answer(ctx, j.turn, j.s, code) })
 	}
-	var err error
-	code := 0
+}
+
+// handle stores what a stanza says; code is the error of its ack, 0 for none.
+func (b *inbox) handle(ctx context.Context, j job) (code int, err error) {
 	switch s := j.s.(type) {
+	case *stanza.Ack:
+		err = b.a.outbox.acked(ctx, s)
 	case *stanza.Message:
 		code, err = b.message(ctx, j.turn, s)
 	case *stanza.Receipt:
@@ -230,9 +235,7 @@ func (b *inbox) one(ctx context.Context, j job) {
 	case *stanza.Notification:
 		err = b.notification(ctx, s)
 	}
-	if b.settle(ctx, err) {
-		b.answer(ctx, j.turn, j.s, code)
-	}
+	return code, err
 }
 
 // settle looks at what came of handling a stanza: true if it is on disk.

@@ -167,6 +167,12 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 		return ids, nil
 	}
 	a.outbox.place(rows)
+	placed := true
+	defer func() {
+		if placed { // something has panicked, before the commit or behind it
+			a.outbox.drop(rows, true)
+		}
+	}()
 	err = a.store.Do(ctx, func(ctx context.Context) error {
 		if err := a.store.InsertOutbound(ctx, rows); err != nil {
 			return err
@@ -178,19 +184,23 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 		return also(ctx)
 	})
 	if errors.Is(err, ErrExists) {
+		placed = false
 		a.outbox.drop(rows, false) // two calls at once: the other has stored it
 		return ids, nil
 	}
 	if err != nil {
-		a.outbox.drop(rows, true)
 		return nil, err
 	}
-	killpoint.Hit(killpoint.OutQueued)
-	a.outbox.fill(rows)
-	a.attend.signed(false)
-	if out.Type != stanza.TypeReaction {
-		a.typing.wrote(out.Chat)
-	}
+	// It is on disk, so it is not refused any more, come what may.
+	a.guard("queued", func() {
+		killpoint.Hit(killpoint.OutQueued)
+		placed = false
+		a.outbox.fill(rows)
+		a.attend.signed(false)
+		if out.Type != stanza.TypeReaction {
+			a.typing.wrote(out.Chat)
+		}
+	})
 	return ids, nil
 }
 

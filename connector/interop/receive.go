@@ -25,6 +25,8 @@ const (
 	ReasonNotResent = "not_resent"
 	// ReasonNoContent: it was decrypted, but is no message that we can parse.
 	ReasonNoContent = "no_content"
+	// ReasonFault: something of ours went wrong whenever it was handled.
+	ReasonFault = "fault"
 )
 
 // nackUnknown refuses a message of a kind that nobody here can take.
@@ -94,6 +96,16 @@ func (in *incoming) open(ctx context.Context) error {
 		notice = a.mail.place(in.peer)
 	}
 	seq := a.mail.place(in.peer)
+	settled := false
+	defer func() {
+		if settled {
+			return
+		}
+		if mayChange { // something has panicked, before the commit or behind it
+			a.mail.drop(chat, notice, true)
+		}
+		a.mail.drop(chat, seq, true)
+	}()
 	var row, change *InRow
 	usedPreKey := false
 	err := a.signal.Decrypt(ctx, in.m.From, in.m.Enc.Type, in.m.Enc.Data,
@@ -117,6 +129,7 @@ func (in *incoming) open(ctx context.Context) error {
 			return a.store.UpdateInbound(ctx, row)
 		})
 	if err != nil {
+		settled = true
 		var why *e2ee.Error
 		unsure := !errors.As(err, &why)
 		if mayChange {
@@ -126,6 +139,7 @@ func (in *incoming) open(ctx context.Context) error {
 		return err
 	}
 	killpoint.Hit(killpoint.InStored)
+	settled = true
 	if mayChange {
 		a.mail.settle(chat, notice, change)
 	}

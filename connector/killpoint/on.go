@@ -13,7 +13,8 @@ import (
 const Armed = true
 
 // orders is the file with the name of a point and the number of the hit to die at, such as "I3.stored 2". Hits count
-// from when the orders were first read. The file is removed at the end, so that the next process lives.
+// from when the orders were first read. The file is removed at the end, so that the next process lives. With a third
+// word, "panic", the process does not die: the goroutine panics.
 var orders = os.Getenv("POSTERN_KILL")
 
 var state struct {
@@ -22,7 +23,7 @@ var state struct {
 	hits int
 }
 
-// Hit ends the process, as SIGKILL does, if the orders say so.
+// Hit ends the process, as SIGKILL does, or panics, if the orders say so.
 func Hit(name string) {
 	if orders == "" {
 		return
@@ -40,8 +41,8 @@ func Hit(name string) {
 	if text != state.last {
 		state.last, state.hits = text, 0
 	}
-	at := 1
-	if _, err := fmt.Sscanf(text, name+" %d", &at); err != nil {
+	at, manner := 1, ""
+	if n, _ := fmt.Sscanf(text, name+" %d %s", &at, &manner); n == 0 {
 		return
 	}
 	if state.hits++; state.hits != at {
@@ -49,6 +50,9 @@ func Hit(name string) {
 	}
 	if err := os.Remove(orders); err != nil {
 		return
+	}
+	if manner == "panic" {
+		panic("killpoint: " + name)
 	}
 	self, err := os.FindProcess(os.Getpid())
 	if err == nil {

@@ -30,6 +30,8 @@ type Handler interface {
 	Handle(ctx context.Context, e Entry) Outcome
 	// Cut is told of a command that had been handed over when the process ended.
 	Cut(ctx context.Context, e Entry) Outcome
+	// GiveUp is told of an event in whose handling something has panicked maxPanics times.
+	GiveUp(ctx context.Context, e Entry) Outcome
 }
 
 // DispatcherConfig says what a Dispatcher needs.
@@ -205,7 +207,8 @@ func (d *Dispatcher) pass(room string) {
 		}
 		d.passing[room] = nil
 		d.mu.Unlock()
-		d.handle(*e)
+		panics := maxPanics - 1 // typing is not worth a second attempt
+		d.handle(*e, &panics)
 	}
 }
 
@@ -345,7 +348,8 @@ func (d *Dispatcher) serve(room string, q *roomQueue) {
 		if !ok {
 			return
 		}
-		for pause := firstPause; d.once(e) == Again; pause = min(pause*2, maxPause) {
+		panics := 0
+		for pause := firstPause; d.once(e, &panics) == Again; pause = min(pause*2, maxPause) {
 			select {
 			case <-time.After(pause):
 			case <-d.ctx.Done():
@@ -355,8 +359,8 @@ func (d *Dispatcher) serve(room string, q *roomQueue) {
 	}
 }
 
-// once handles an event one time and marks it if it is done.
-func (d *Dispatcher) once(e Entry) Outcome {
+// once handles an event one time and marks it if it is done. panics counts how often that went wrong.
+func (d *Dispatcher) once(e Entry, panics *int) Outcome {
 	if e.Body == nil {
 		body, err := d.cfg.Journal.Load(d.ctx, e.Seq)
 		if err != nil {
@@ -365,23 +369,33 @@ func (d *Dispatcher) once(e Entry) Outcome {
 		}
 		e.Body = body
 	}
-	outcome := d.handle(e)
+	outcome := d.handle(e, panics)
 	if outcome == Done && d.ctx.Err() == nil {
 		d.markFinished(e.Seq)
 	}
 	return outcome
 }
 
-// handle calls the handler. A panic ends the event and nothing else: it would
-// come back with each repetition.
-func (d *Dispatcher) handle(e Entry) (outcome Outcome) {
+// maxPanics is how often an event is tried in whose handling something panics. What is wrong with the event itself comes
+// back with each repetition, and the room waits behind it.
+const maxPanics = 3
+
+// handle calls the handler. A panic in it is this event's trouble alone.
+func (d *Dispatcher) handle(e Entry, panics *int) (outcome Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
+			*panics++
 			d.cfg.Log.Error().Int64("seq", e.Seq).Str("panic", fmt.Sprintf("%T", p)).
 				Bytes(zerolog.ErrorStackFieldName, debug.Stack()).Msg("Panic in an event handler")
-			outcome = Done
+			outcome = Again
+			if *panics > maxPanics {
+				outcome = Done // not even giving up works
+			}
 		}
 	}()
+	if *panics >= maxPanics {
+		return d.cfg.Handler.GiveUp(d.ctx, e)
+	}
 	if e.Handed {
 		return d.cfg.Handler.Cut(d.ctx, e)
 	}

@@ -45,22 +45,29 @@ func TestARoomThatWaitsKeepsNoOtherWaiting(t *testing.T) {
 	j.awaitFinished(t, 4)
 }
 
-func TestAPanicEndsTheEventAndNothingElse(t *testing.T) {
-	j := newMemJournal()
-	h := newHandler(func(e Entry) Outcome {
-		if e.EventID == "$bad" {
-			panic("boom")
+func TestAnEventIsTriedAgainAfterAPanicAndGivenUpAfterThree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newMemJournal()
+		tries := map[string]int{}
+		h := newHandler(func(e Entry) Outcome {
+			tries[e.EventID]++
+			if e.EventID == "$bad" || e.EventID == "$once" && tries[e.EventID] == 1 {
+				panic("boom")
+			}
+			return Done
+		})
+		d := NewDispatcher(DispatcherConfig{Journal: j, Handler: h})
+		d.Start()
+		defer stop(t, d)
+		accept(t, j, d, "1", room("!a", "$1", "$once", "$bad", "$2"), false)
+		j.awaitFinished(t, 4)
+		if got, want := h.order(), []string{"$1", "$once", "$once", "$bad", "$bad", "$bad", "$2"}; !slices.Equal(got, want) {
+			t.Errorf("handled %v, want %v", got, want)
 		}
-		return Done
+		if !slices.Equal(h.gaveUp, []string{"$bad"}) {
+			t.Errorf("given up are %v", h.gaveUp)
+		}
 	})
-	d := NewDispatcher(DispatcherConfig{Journal: j, Handler: h})
-	d.Start()
-	defer stop(t, d)
-	accept(t, j, d, "1", room("!a", "$1", "$bad", "$2"), false)
-	j.awaitFinished(t, 3)
-	if got := h.order(); !slices.Equal(got, []string{"$1", "$bad", "$2"}) {
-		t.Errorf("order is %v", got)
-	}
 }
 
 func TestAnEventThatCannotBeHandledNowIsHandledAgainBeforeLaterOnes(t *testing.T) {

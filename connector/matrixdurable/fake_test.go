@@ -177,6 +177,7 @@ type handlerFunc struct {
 	mu     sync.Mutex
 	seen   []string
 	cut    []string
+	gaveUp []string
 	handle func(e Entry) Outcome
 	got    chan string
 }
@@ -200,6 +201,14 @@ func (h *handlerFunc) Handle(_ context.Context, e Entry) Outcome {
 func (h *handlerFunc) Cut(_ context.Context, e Entry) Outcome {
 	h.mu.Lock()
 	h.cut = append(h.cut, e.EventID)
+	h.mu.Unlock()
+	h.got <- e.EventID
+	return Done
+}
+
+func (h *handlerFunc) GiveUp(_ context.Context, e Entry) Outcome {
+	h.mu.Lock()
+	h.gaveUp = append(h.gaveUp, e.EventID)
 	h.mu.Unlock()
 	h.got <- e.EventID
 	return Done

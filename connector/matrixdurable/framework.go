@@ -292,6 +292,15 @@ func (f *Framework) isCommand(ctx context.Context, evt *event.Event) (bool, erro
 	return strings.HasPrefix(body, f.bridge.Config.CommandPrefix) || evt.RoomID == sender.ManagementRoom, nil
 }
 
+// GiveUp implements Handler: the person is told that their message was not sent on.
+func (f *Framework) GiveUp(ctx context.Context, e Entry) Outcome {
+	evt := f.parse(e)
+	if evt == nil || evt.ID == "" {
+		return Done
+	}
+	return f.tell(ctx, "fault", evt, f.speak(evt.Sender).Text("notice.fault"))
+}
+
 // Cut implements Handler: the person is asked to repeat a command that a restart has cut off, since
 // nobody knows how far it came.
 func (f *Framework) Cut(ctx context.Context, e Entry) Outcome {

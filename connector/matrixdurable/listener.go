@@ -7,10 +7,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,7 +104,8 @@ func NewListener(cfg ListenerConfig) *Listener {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	l.server = &http.Server{
-		Handler:           mux,
+		Handler:           l.contained(mux),
+		ErrorLog:          silent, // it names addresses
 		Protocols:         protocols,
 		ReadHeaderTimeout: 15 * time.Second,
 		IdleTimeout:       5 * time.Minute,
@@ -111,6 +115,28 @@ func NewListener(cfg ListenerConfig) *Listener {
 		},
 	}
 	return l
+}
+
+// silent takes what net/http says of connections, which names their addresses.
+var silent = log.New(io.Discard, "", 0)
+
+// contained ends a request in which something panics, and nothing else: the homeserver repeats what it gets no good answer to.
+func (l *Listener) contained(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { //nolint:errorlint // it is compared so by net/http
+				panic(p)
+			}
+			l.failed.Store(true)
+			l.cfg.Log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes(zerolog.ErrorStackFieldName, debug.Stack()).Msg("Panic in a request of the homeserver")
+			respond(w, http.StatusInternalServerError, "M_UNKNOWN", "Something went wrong here, please repeat")
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Listen opens the listener's socket: host and port, or the absolute path of
@@ -258,11 +284,14 @@ func (l *Listener) store(ctx context.Context, txn string, durable []Entry, fresh
 	if err != nil {
 		return nil, err
 	}
+	// Deferred, since what is in the journal is handed on by nobody else before the next start.
+	defer func() {
+		if len(stored) > 0 || fresh {
+			looked = l.cfg.Sink.Enqueue(stored, fresh)
+		}
+	}()
 	killpoint.Hit(killpoint.OutJournalled)
-	if len(stored) > 0 || fresh {
-		looked = l.cfg.Sink.Enqueue(stored, fresh)
-	}
-	return looked, nil
+	return nil, nil
 }
 
 // transactionKey is what a transaction is known by: its id and its events. The id alone will not do, since Synapse on SQLite

@@ -80,7 +80,7 @@ var mutants = []mutant{
 		"	stored, err := durable, ctx.Err()",
 	}}},
 	{"finished_before_handled", "an event is finished after it was handled", "F12", []replacement{{
-		dispatch, "	outcome := d.handle(e)\n", "	_ = d.cfg.Journal.Finish(context.WithoutCancel(d.ctx), []int64{e.Seq})\n	outcome := d.handle(e)\n",
+		dispatch, "	outcome := d.handle(e, panics)\n", "	_ = d.cfg.Journal.Finish(context.WithoutCancel(d.ctx), []int64{e.Seq})\n	outcome := d.handle(e, panics)\n",
 	}}},
 	{"random_stanza_id", "a stanza id follows from the event's id", "F12", []replacement{
 		{outbox, "StanzaID: StanzaID(a.cfg.StanzaKey, out.EventID, i),", "StanzaID: StanzaID(a.cfg.StanzaKey, out.EventID+time.Now().String(), i),"},
