@@ -3,7 +3,6 @@ package faults_test
 import (
 	"os"
 	"testing"
-	"time"
 
 	"postern/connector/killpoint"
 )
@@ -47,18 +46,4 @@ func (r *rig) taken(point string) {
 		_, err := os.Stat(r.orders)
 		return os.IsNotExist(err)
 	})
-}
-
-// until waits for a condition.
-func (r *rig) until(what string, holds func() bool) {
-	r.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-r.ctx.Done():
-			r.t.Fatalf("waiting for %s", what)
-		}
-	}
 }
