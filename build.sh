@@ -10,6 +10,7 @@ TAGS=goolm
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/postern"
 SYNAPSE_VERSION=1.163.2
 NIO_VERSION=0.25.2
+AIOSMTPD_VERSION=1.4.6
 DENDRITE_VERSION=0.15.2
 MINIO_VERSION=20250907161309
 GOLANGCI_VERSION=2.11.4
@@ -72,6 +73,11 @@ setup_synapse() { venv synapse "$SYNAPSE_VERSION" matrix-synapse; }
 setup_nio() {
   (venv nio-e2e "$NIO_VERSION" 'matrix-nio[e2e]') ||
     say "NOTE: matrix-nio with encryption cannot be installed; its tests will be skipped (Python 3.10 or newer; where python-olm is compiled also cmake, make and a C++ compiler)"
+}
+
+# A mail server on loopback, for the proof of e-mail addresses.
+setup_aiosmtpd() {
+  venv aiosmtpd "$AIOSMTPD_VERSION" aiosmtpd || say "NOTE: Python 3.10 or newer is missing; the tests with a mail server will be skipped"
 }
 
 setup_dendrite() {
@@ -142,6 +148,7 @@ setup_all() {
   need_go
   setup_synapse || say "NOTE: Python 3.10 or newer is missing; Synapse cannot be installed, Dendrite is used where it can stand in"
   setup_nio || true
+  setup_aiosmtpd
   setup_postgres
   setup_ffmpeg
   setup_oracles

@@ -46,6 +46,7 @@ var table = []row{
 	{"connector/jid", nil, nil},
 	{"connector/killpoint", nil, nil},
 	{"connector/words", nil, []string{yaml}},
+	{"connector/email", nil, nil},
 	{"connector/binxml", []string{"connector/jid"}, []string{tokens}},
 	{"connector/noise", nil, []string{"golang.org/x/crypto/", "filippo.io/edwards25519"}},
 	{"connector/media", nil, nil},
@@ -106,6 +107,7 @@ var table = []row{
 var testHelpers = []row{
 	{"connector/e2ee/e2eetest", []string{"connector/e2ee", "connector/jid"}, nil},
 	{"connector/e2ee/oracle", nil, nil},
+	{"connector/email/emailtest", nil, nil}, // runs a mail server
 	{"connector/issuer/oracle", nil, nil},
 	{"connector/interop/interoptest", []string{"connector/interop", "connector/e2ee", "connector/jid"}, nil},
 	{"connector/mediastore/mediastoretest", []string{"connector/mediastore"}, nil},
