@@ -41,8 +41,10 @@ type client struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	stopped atomic.Bool // only a person can help
-	live    atomic.Bool // the stream takes messages at once
+	stopped    atomic.Bool // only a person can help
+	live       atomic.Bool // the stream takes messages at once
+	connection connection
+	rested     atomic.Bool // the account has no stream because it needs none
 
 	name atomic.Pointer[string] // what goes with messages, if more than the Matrix ID is known
 }
@@ -84,7 +86,9 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		ID: row.ID, Profile: p, JID: address, DisplayName: c.displayname(login.UserMXID, ""), Device: device,
 		ReadReceipts: true,
 		StanzaKey:    cl.stanzaKey,
-		Gatekeeper:   gatekeeper.Config{Static: static, Token: cl.token},
+		Gatekeeper:   gatekeeper.Config{Static: static, Token: cl.token, FindAddress: c.addressOf(login.UserMXID)},
+		Attendance:   c.Config.attendance(),
+		Pace:         c.pace(),
 		Store:        NewAccountStore(c.db, row.ID, row.Gatekeeper),
 		Upcalls:      cl,
 		Reenlist:     cl.reenlist,

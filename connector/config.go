@@ -34,6 +34,9 @@ type Config struct {
 	IdentifierType      string                      `yaml:"identifier_type"`
 	DisplaynameTemplate string                      `yaml:"displayname_template"`
 	Connect             string                      `yaml:"connect"`
+	Attached            AttachedConfig              `yaml:"attached"`
+	ConnectsPerSecond   int                         `yaml:"connects_per_second"`
+	ClientAddress       AddressConfig               `yaml:"client_address"`
 	Language            string                      `yaml:"language"`
 	KeyFile             string                      `yaml:"key_file"`
 	Backlog             BacklogConfig               `yaml:"backlog"`
@@ -106,6 +109,7 @@ func upgradeConfig(helper up.Helper) {
 	}
 	helper.Copy(up.Int, "backlog", "account")
 	helper.Copy(up.Int, "backlog", "chat")
+	upgradeConnectConfig(helper)
 	upgradeMediaConfig(helper)
 	for _, p := range profile.All() {
 		helper.Copy(up.Bool, "gatekeepers", p.Name, "enabled")
@@ -120,12 +124,8 @@ func upgradeConfig(helper up.Helper) {
 
 // prepare checks the section and works out what follows from it. Its errors are for the admin and name the key.
 func (c *Config) prepare() error {
-	switch c.Connect {
-	case "always", "":
-	case "attached":
-		return errors.New("network.connect: attached is not offered yet; only always is")
-	default:
-		return errors.New("network.connect has to be always")
+	if err := c.prepareConnect(); err != nil {
+		return err
 	}
 	if err := c.checkPublic(); err != nil {
 		return err

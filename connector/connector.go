@@ -71,6 +71,9 @@ type Connector struct {
 	// transcode looks into files and changes their form.
 	transcode *transcode.Tool
 
+	// pacer holds connections back, addresses finds those of the users' clients, nil if nobody is told.
+	pacer     *pacer
+	addresses *addresses
 	// pushes takes what the gatekeepers wake users with.
 	pushes *push.Handler
 	public *http.Server
@@ -144,6 +147,10 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
+	c.pacer = newPacer(c.Config.ConnectsPerSecond)
+	if a := c.Config.ClientAddress; a.Policy != addressOff {
+		c.addresses = newAddresses(cfg.Matrix.Config.Homeserver.Address, a.AdminToken, a.Policy == addressRequire)
+	}
 	if c.pushes, err = c.newPushes(); err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -155,14 +162,14 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	}
 	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
 		help := c.standardWords()
-		processor.AddHandlers(startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help))
+		processor.AddHandlers(startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help))
 	}
 	c.uploads = matrixdurable.NewUploads(cfg.Matrix)
 	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices(), db.Do}, Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther,
-		Well: c.connected.wellAgain, Health: c.ready.handler(), Log: cfg.Log.With().Str("component", "matrix").Logger(),
+		Alive: c.connected.alive, Well: c.connected.wellAgain, Health: c.ready.handler(), Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})
 	if err != nil {
 		return errors.Join(err, db.Close())

@@ -1,6 +1,11 @@
 package connector
 
 import (
+	"context"
+	"net/netip"
+
+	"maunium.net/go/mautrix/id"
+
 	"postern/connector/push"
 )
 
@@ -23,4 +28,20 @@ func (c *Connector) pushed(gatekeeper, identifier string) {
 	if user := c.connected.find(gatekeeper, identifier); user != nil {
 		user.account.Wake()
 	}
+}
+
+// addressOf makes what finds the address of a user's client, nil if the gatekeeper is told none.
+func (c *Connector) addressOf(user id.UserID) func(ctx context.Context) (netip.Addr, error) {
+	if c.addresses == nil {
+		return nil
+	}
+	return func(ctx context.Context) (netip.Addr, error) { return c.addresses.find(ctx, user) }
+}
+
+// pace is what holds the attempts of all accounts to connect back.
+func (c *Connector) pace() func(ctx context.Context, hurry <-chan struct{}) error {
+	if c.pacer == nil {
+		return nil
+	}
+	return c.pacer.wait
 }

@@ -23,6 +23,7 @@ const (
 	stateStorage     status.BridgeStateErrorCode = "postern-storage"
 	stateFault       status.BridgeStateErrorCode = "postern-fault"
 	stateMatrixSlow  status.BridgeStateErrorCode = "postern-matrix-slow"
+	stateNoAddress   status.BridgeStateErrorCode = "postern-no-address"
 )
 
 // sayState sends a state with the words that the person of the login reads. The framework's own table of words has one language, so
@@ -35,8 +36,14 @@ func (c *Connector) sayState(login *bridgev2.UserLogin, state status.BridgeState
 }
 
 // Connection implements interop.Upcalls: it puts the state of the stream into the framework's words.
-func (c *client) Connection(_ context.Context, s interop.ConnState) {
-	c.live.Store(s.Kind == interop.ConnLive || s.Kind == interop.ConnBackPressure)
+func (c *client) Connection(ctx context.Context, s interop.ConnState) {
+	c.seen(ctx, s)
+	if s.Kind == interop.ConnConnecting && c.rested.Load() {
+		return // to the person an account that rests is connected, and stays so unless it fails
+	}
+	// Without a stream, where none is needed, messages are taken at once too.
+	c.live.Store(s.Kind == interop.ConnLive || s.Kind == interop.ConnBackPressure || s.Kind == interop.ConnIdle)
+	c.rested.Store(s.Kind == interop.ConnIdle)
 	if state, tell := bridgeState(s); tell {
 		c.connector.sayState(c.login, state)
 	}
@@ -48,7 +55,7 @@ func bridgeState(s interop.ConnState) (state status.BridgeState, tell bool) {
 	switch s.Kind {
 	case interop.ConnConnecting:
 		state.StateEvent = status.StateConnecting
-	case interop.ConnLive:
+	case interop.ConnLive, interop.ConnIdle:
 		state.StateEvent = status.StateConnected
 	case interop.ConnWaiting:
 		state.Error = stateWaiting
@@ -56,6 +63,8 @@ func bridgeState(s interop.ConnState) (state status.BridgeState, tell bool) {
 		state.Error = stateBanned
 	case interop.ConnBackPressure:
 		state.Error = stateMatrixSlow
+	case interop.ConnNoAddress:
+		state.Error = stateNoAddress
 	case interop.ConnStorage:
 		state.Error = stateStorage
 	case interop.ConnFault:

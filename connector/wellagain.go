@@ -2,6 +2,7 @@ package connector
 
 import (
 	"maps"
+	"slices"
 	"sync"
 )
 
@@ -11,6 +12,8 @@ type connected struct {
 	clients map[*client]bool
 	// known finds them by gatekeeper and identifier.
 	known map[identified]*client
+	// users are those of each Matrix user.
+	users map[string][]*client
 }
 
 // identified is a normalised identifier at a gatekeeper.
@@ -21,13 +24,30 @@ func (s *connected) set(c *client, on bool) {
 	defer s.mu.Unlock()
 	if !on {
 		delete(s.clients, c)
+		if user := c.login.UserMXID.String(); s.users[user] != nil {
+			if s.users[user] = slices.DeleteFunc(s.users[user], func(other *client) bool { return other == c }); len(s.users[user]) == 0 {
+				delete(s.users, user)
+			}
+		}
 		maps.DeleteFunc(s.known, func(_ identified, other *client) bool { return other == c })
 		return
 	}
 	if s.clients == nil {
-		s.clients, s.known = make(map[*client]bool), make(map[identified]*client)
+		s.clients, s.known, s.users = make(map[*client]bool), make(map[identified]*client), make(map[string][]*client)
+	}
+	if user := c.login.UserMXID.String(); !s.clients[c] {
+		s.users[user] = append(s.users[user], c)
 	}
 	s.clients[c] = true
+}
+
+// alive says that a Matrix user shows signs of life.
+func (s *connected) alive(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.users[user] {
+		c.account.Attend()
+	}
 }
 
 // call notes under which identifier a client is known from now on, if it is connected.

@@ -325,7 +325,7 @@ func TestEveryStateOfTheStreamIsToldInWords(t *testing.T) {
 		interop.ConnBackPressure: status.StateTransientDisconnect, interop.ConnStorage: status.StateTransientDisconnect,
 		interop.ConnFault: status.StateUnknownError, interop.ConnReplaced: status.StateBadCredentials,
 		interop.ConnNotEnlisted: status.StateBadCredentials, interop.ConnRefused: status.StateBadCredentials,
-		interop.ConnDeleted: status.StateLoggedOut,
+		interop.ConnDeleted: status.StateLoggedOut, interop.ConnIdle: status.StateConnected, interop.ConnNoAddress: status.StateTransientDisconnect,
 	} {
 		got, tell := bridgeState(interop.ConnState{Kind: kind, Code: 401})
 		if !tell || got.StateEvent != want || got.Reason != "code 401" {

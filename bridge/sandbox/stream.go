@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"slices"
 	"time"
 
 	"postern/connector/binxml"
@@ -275,11 +276,13 @@ func (st *stream) cutMidFrame(frame []byte) {
 	st.carrier.cut()
 }
 
-// finish detaches the stream when its reader has ended, for whatever reason.
+// finish detaches the stream when its reader has ended, for whatever reason. The partner is woken for what was
+// queued while there was a stream and has not gone out on it: nothing else would tell of that (PROTOCOL.md 8.2).
 func (st *stream) finish() {
 	close(st.done)
 	_ = st.s.settled(st.s.state.update(func(c change) {
 		st.ended = true
+		missed := slices.ContainsFunc(slices.Concat(st.out, st.later), func(o outgoing) bool { return o.item != nil && !o.item.gone && !o.item.sent })
 		st.out, st.later, st.drain, st.swapped = nil, nil, nil, nil
 		for d := range st.delayed {
 			d.timer.Stop()
@@ -289,6 +292,9 @@ func (st *stream) finish() {
 			a.stream = nil
 			a.LastSeen = unix(st.s.now())
 			c.put(a)
+			if missed {
+				c.wake(st.s, a)
+			}
 		}
 	}))
 }

@@ -290,3 +290,30 @@ func (a *Account) busy() bool {
 	a.receipts.mu.Unlock()
 	return out+in+receipts > 0 || a.receipts.lanes.busy() || a.keys.lanes.busy() || a.mail.lanes.busy()
 }
+
+// Report is how an account's connection is doing.
+type Report struct {
+	// Live says that the stream is live, since Since.
+	Live  bool
+	Since time.Time
+	// LastLive is when a stream was live last, also of this one; zero for never since the account was made.
+	LastLive time.Time
+	// PreKeys is how many one-time prekeys the gatekeeper has left, -1 if that is not known.
+	PreKeys int
+}
+
+// Report says how the connection is doing.
+func (a *Account) Report() Report {
+	var r Report
+	t := a.attend
+	t.mu.Lock()
+	r.Live, r.Since, r.LastLive = t.live, t.since, t.last
+	if t.live {
+		r.LastLive = time.Now()
+	}
+	t.mu.Unlock()
+	a.keys.mu.Lock()
+	defer a.keys.mu.Unlock()
+	r.PreKeys = a.keys.left
+	return r
+}
