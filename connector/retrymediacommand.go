@@ -62,7 +62,7 @@ func (c *client) retry(ctx context.Context, portal *frameworkdb.Portal, evt id.E
 	media, now := c.connector.db.IncomingMedia(), time.Now().UnixMilli()
 	if evt == "" {
 		n, err := media.Want(ctx, string(portal.ID), now)
-		killpoint.Hit(killpoint.InFileAsked)
+		asked()
 		c.arrivals.look()
 		return n, err
 	}
@@ -82,10 +82,13 @@ func (c *client) retry(ctx context.Context, portal *frameworkdb.Portal, evt id.E
 		return 0, err // or the message was taken back a moment ago
 	}
 	row.State = database.IncomingMediaWanted
-	killpoint.Hit(killpoint.InFileAsked)
+	asked()
 	c.arrivals.resume(row)
 	return 1, nil
 }
+
+// asked is between storing that attachments are wanted and fetching them.
+func asked() { killpoint.Hit(killpoint.InFileAsked) }
 
 const (
 	pruneEvery = time.Hour

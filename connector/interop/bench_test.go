@@ -93,6 +93,7 @@ type counter struct{ delivered, sent atomic.Int64 }
 func (c *counter) Deliver(context.Context, *interop.Inbound) error { c.delivered.Add(1); return nil }
 func (c *counter) Status(context.Context, interop.OutStatus) error { c.sent.Add(1); return nil }
 func (c *counter) Connection(context.Context, interop.ConnState)   {}
+func (c *counter) Attached(context.Context, []byte) error          { return nil }
 func (c *counter) Typing(context.Context, interop.Typing)          {}
 func (c *counter) Prepare(context.Context, *interop.Preparing) (*interop.Prepared, error) {
 	return nil, &interop.Unsendable{Reason: interop.ReasonInternal}

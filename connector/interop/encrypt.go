@@ -29,6 +29,8 @@ func (r *refusal) Unwrap() error { return r.cause }
 var (
 	// errOffline: there is no stream to send on.
 	errOffline = errors.New("send: no stream")
+	// errAttachedPanic: the layer above has made a mistake with an attachment.
+	errAttachedPanic = errors.New("send: panic")
 	// errStale: the row in memory is not what is on disk.
 	errStale = errors.New("send: row has changed")
 )
@@ -49,6 +51,9 @@ func (o *outbox) encrypt(ctx context.Context, row *OutRow) error {
 	a := o.a
 	peer, err := a.people.in(ctx, row.Chat)
 	if err != nil {
+		return err
+	}
+	if err = o.attached(ctx, row); err != nil {
 		return err
 	}
 	var frame []byte
@@ -77,6 +82,23 @@ func (o *outbox) encrypt(ctx context.Context, row *OutRow) error {
 			return err
 		}
 	}
+}
+
+// attached refuses a message whose attachment has been lost since it was prepared.
+func (o *outbox) attached(ctx context.Context, row *OutRow) error {
+	if row.Type != stanza.TypeMedia {
+		return nil
+	}
+	err := errAttachedPanic
+	o.a.guard("attached", func() { err = o.a.up.Attached(ctx, row.Plaintext) })
+	var never *Unsendable
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return err
+	case errors.As(err, &never):
+		return &refusal{reason: never.Reason, final: true, cause: err}
+	}
+	return &refusal{reason: ReasonMedia, cause: err}
 }
 
 // needsSession says that a new session is the cure.

@@ -211,6 +211,8 @@ type matrix struct {
 	deliver func(in *interop.Inbound) error
 	// prepare says what Prepare returns.
 	prepare func(ctx context.Context, p *interop.Preparing) (*interop.Prepared, error)
+	// attached, if set, is Attached.
+	attached func(plaintext []byte) error
 }
 
 func newMatrix() *matrix { return &matrix{change: make(chan struct{})} }
@@ -249,6 +251,16 @@ func (m *matrix) Prepare(ctx context.Context, p *interop.Preparing) (*interop.Pr
 	prepare := m.prepare
 	m.mu.Unlock()
 	return prepare(ctx, p)
+}
+
+func (m *matrix) Attached(_ context.Context, plaintext []byte) error {
+	m.mu.Lock()
+	attached := m.attached
+	m.mu.Unlock()
+	if attached == nil {
+		return nil
+	}
+	return attached(plaintext)
 }
 
 func (m *matrix) Typing(_ context.Context, t interop.Typing) {

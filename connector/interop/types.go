@@ -30,6 +30,10 @@ type Upcalls interface {
 	// error is tried again with backoff, until there was no progress for
 	// Limits.Waiting or too many tries failed.
 	Prepare(ctx context.Context, p *Preparing) (*Prepared, error)
+	// Attached says whether the attachment of a message that Prepare has made can
+	// still be fetched; it is asked before the message is encrypted for the first
+	// time. Its errors are as those of Prepare.
+	Attached(ctx context.Context, plaintext []byte) error
 	// Typing tells that the other person types, or does not any more. It is told
 	// again while they go on, is not repeated after a failure, and does not
 	// survive a restart.

@@ -30,7 +30,8 @@ const (
 // Handler serves what was committed, by GET and HEAD of /{reference} (PROTOCOL.md 7.2): to the gatekeeper's media proxy, or to whoever else has a
 // reference; what they get is ciphertext. Ranges, conditions and answers are those of RFC 9110. Whatever is not there (unknown, expired, not a
 // reference at all) gets one and the same answer after the same look into the index. The handler replaces the server's
-// limit for writing by deadlines that move with what is sent; its limit for reading ends with the head of a request that has no body.
+// limit for writing by deadlines that move with what is sent; its limit for reading ends with the head of a request that has no body. A blob
+// that is not what was stored any more is as one that is not there.
 func (s *Store) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
 func (s *Store) serve(w http.ResponseWriter, r *http.Request) {
@@ -81,7 +82,12 @@ func (s *Store) serve(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusRequestedRangeNotSatisfiable)
 		return
 	}
-	(&answer{store: s, w: w, r: r, row: row}).send(spans)
+	a := &answer{store: s, w: w, r: r, row: row}
+	if err := s.sound(r.Context(), row); err != nil {
+		a.fail(err)
+		return
+	}
+	a.send(spans)
 }
 
 // reference is what the request asks for. Whatever it is, it has a name to look for; valid says whether it has the form of a
@@ -196,14 +202,21 @@ func (a *answer) open(s span) io.ReadCloser {
 	if err == nil {
 		return blob
 	}
-	a.complain(err)
+	a.fail(err)
+	return nil
+}
+
+// fail says that the blob cannot be had, now or ever.
+func (a *answer) fail(err error) {
+	if !errors.Is(err, ErrDamaged) { // said when it was found
+		a.complain(err)
+	}
 	a.w.Header().Del("Content-Range")
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
 		plain(a.w, http.StatusNotFound)
 	} else {
 		plain(a.w, http.StatusServiceUnavailable)
 	}
-	return nil
 }
 
 // complain logs what went wrong on our side.

@@ -43,6 +43,8 @@ var (
 	ErrEmpty = errors.New("mediastore: nothing to store")
 	// ErrNotFound is what a Backend says of a blob that is not there, or not whole.
 	ErrNotFound = errors.New("mediastore: no such blob")
+	// ErrDamaged says that a blob is not what was stored.
+	ErrDamaged = errors.New("mediastore: blob is damaged")
 	// ErrGone says that an object has been discarded, or collected because it was not committed for a day.
 	ErrGone = errors.New("mediastore: object was discarded")
 )

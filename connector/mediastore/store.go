@@ -15,7 +15,8 @@ import (
 
 // Store is the media store. Its methods may be called from any goroutine.
 type Store struct {
-	cfg Config
+	cfg      Config
+	verified verified
 
 	mu      sync.Mutex
 	owners  map[string]*owner // those that write, or have objects without a known row
