@@ -12,7 +12,8 @@ import (
 func TestAStreamIsEndedForWhatWasLeftOnItAlsoIfAnEarlierOneWasToBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		l := &link{end: cancel}
+		l := &link{end: cancel, a: &Account{}}
+		l.a.attend = newAttendance(l.a, Attendance{})
 		l.loggedIn()
 		l.recycle(2 * time.Second)
 		time.Sleep(time.Second)

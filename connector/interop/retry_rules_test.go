@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"postern/connector/interop"
+	"postern/connector/stanza"
 )
 
 // asksAgain makes a phone ask for messages again.
@@ -146,5 +148,52 @@ func TestThePlaintextsOfTheLastTwoThousandMessagesOfSevenDaysAreKept(t *testing.
 		if has(ids[keep]) || !has(late[0]) {
 			t.Errorf("after eight days the old one is kept: %v, the later one: %v", has(ids[keep]), has(late[0]))
 		}
+	})
+}
+
+// TestWhatIsThirtyDaysLateIsReadAndWhatComesAgainThenIsKnown: the gatekeeper may keep a message for so long. One is of a session that has
+// gone on since, one would begin a session, under a signed prekey that was replaced four times, and one came before.
+func TestWhatIsThirtyDaysLateIsReadAndWhatComesAgainThenIsKnown(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		p, q := b.g.phone("1"), b.g.phone("2")
+		chat := b.chatWith(p)
+		b.g.says(p, "A", "in time")
+		settle()
+		b.send(chat, "$1", "answer")
+		settle()
+		b.g.mu.Lock()
+		seen := b.g.seal(p, "B", "also in time", 0)
+		late := b.g.seal(p, "C", "late", 0)
+		first := b.g.seal(q, "D", "late, and the first", 0)
+		p.sent["C"], q.sent["D"] = "late", "late, and the first"
+		b.g.push(seen)
+		b.g.mu.Unlock()
+		for day := range 30 {
+			b.send(chat, fmt.Sprint("$day", day), "text")
+			b.g.says(p, fmt.Sprint("day", day), "text")
+			pass(24 * time.Hour)
+		}
+		b.g.mu.Lock()
+		for _, m := range []stanza.Stanza{seen, late, first} {
+			b.g.push(m)
+		}
+		b.g.mu.Unlock()
+		settle()
+		b.sees(func() {
+			texts := b.m.texts()
+			if len(texts) != 2+30+2 || !slices.Contains(texts, "late, and the first") || !slices.Contains(texts, "late") {
+				t.Errorf("Matrix has %d messages: %q", len(texts), texts[max(0, len(texts)-3):])
+			}
+			if len(b.g.queue) != 0 {
+				t.Errorf("%d stanzas are not acked", len(b.g.queue))
+			}
+			// A session keeps the last five chains: what is of an older one is asked for.
+			if len(p.retry) != 1 || len(q.retry) != 0 {
+				t.Errorf("%d and %d messages had to be asked for, want 1 and 0", len(p.retry), len(q.retry))
+			}
+			if b.g.rotates < 4 {
+				t.Errorf("%d rotations in thirty days", b.g.rotates)
+			}
+		})
 	})
 }
