@@ -35,6 +35,10 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
   postern -e [-c config.yaml]   write an example configuration
   postern -g [-c config.yaml] [-r registration.yaml]
                                 write the registration for the homeserver
+  postern dead-letters list [--account ID] [--json] [-c config.yaml]
+  postern dead-letters retry ID... [--json] [-c config.yaml]
+  postern dead-letters drop ID... [--json] [-c config.yaml]
+                                see to what was given up; more with --help
   postern sandbox [flags]       run the sandbox gatekeeper
   postern version               say which version this is
 `
@@ -55,6 +59,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	switch command {
 	case "run":
 		return runCommand(ctx, args, stdout, stderr)
+	case "dead-letters":
+		return deadLettersCommand(ctx, args, stdout, stderr)
 	case "sandbox":
 		return sandbox.Main(ctx, args, stdout, stderr)
 	case "version":

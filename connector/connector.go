@@ -164,12 +164,16 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		help := c.standardWords()
 		processor.AddHandlers(startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help))
 	}
+	if err := c.serveAdmin(cfg); err != nil {
+		return errors.Join(err, db.Close())
+	}
 	c.uploads = matrixdurable.NewUploads(cfg.Matrix)
 	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices(), db.Do}, Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther,
-		Alive: c.connected.alive, Well: c.connected.wellAgain, Health: c.ready.handler(), Log: cfg.Log.With().Str("component", "matrix").Logger(),
+		Alive: c.connected.alive, Well: c.connected.wellAgain, Elsewhere: c.elsewhere, Health: c.ready.handler(),
+		Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})
 	if err != nil {
 		return errors.Join(err, db.Close())

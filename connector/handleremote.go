@@ -89,6 +89,11 @@ func (c *client) deliverMessage(ctx context.Context, h *handing, what *content) 
 	if err != nil {
 		return c.refused(ctx, h.Inbound, "", err)
 	}
+	if h.Late {
+		if err = c.sayLate(ctx, portal, h); err != nil {
+			return err
+		}
+	}
 	switch {
 	case what.Timer != nil:
 		err = c.deliverTimer(ctx, portal, h, what.Timer.After)
@@ -132,26 +137,6 @@ func (c *client) settledBefore(at time.Time) func(ctx context.Context, evt id.Ev
 	}
 }
 
-// refused turns what Matrix refuses for good into a dead letter that the person is told of. All other errors go back as they are,
-// and the message is handed over again.
-func (c *client) refused(ctx context.Context, in *interop.Inbound, room id.RoomID, err error) error {
-	if !matrixdurable.Permanent(err) {
-		return err
-	}
-	c.log.Warn().Str("chat", in.Chat).Stringer("room_id", room).Err(err).Msg("Matrix refuses a message for good")
-	if room != "" {
-		identity := "dead-letter " + in.Chat + " " + string(in.Kind) + " " + in.MessageID
-		notice, noticeErr := matrixdurable.ReplyNotice(identity, room, "", c.login.UserMXID, c.words().Text("chat.dead-letter"))
-		if noticeErr == nil {
-			noticeErr = c.connector.stack.Notices.Add(ctx, notice)
-		}
-		if noticeErr != nil {
-			return noticeErr // not dead before the person is told
-		}
-	}
-	return &interop.Rejected{Reason: "refused_by_matrix", Err: err}
-}
-
 // deliverNews says in the room what is not a message.
 func (c *client) deliverNews(ctx context.Context, h *handing) error {
 	in := h.Inbound
@@ -188,6 +173,8 @@ func newsWords(w words.Words, in *interop.Inbound, gatekeeper string) (text stri
 		switch in.Reason {
 		case interop.ReasonFault:
 			return w.Text("chat.fault"), true
+		case interop.ReasonUnstored:
+			return w.Text("chat.unstored"), true
 		case interop.ReasonNoContent:
 			return w.Text("chat.no-content"), true
 		}

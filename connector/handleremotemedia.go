@@ -120,6 +120,11 @@ func clone(content *event.MessageEventContent) *event.MessageEventContent {
 // What is sent is on disk before, so that after a crash the same is sent again.
 func (c *client) deliverMedia(ctx context.Context, portal *bridgev2.Portal, h *handing, what *content) error {
 	row, err := c.connector.db.IncomingMedia().Get(ctx, h.Chat, h.MessageID)
+	if errors.Is(err, database.ErrSealBroken) {
+		// What it was is in the message: it is fetched anew, or is in its place already.
+		c.log.Error().Str("chat", h.Chat).Msg("What was kept of an attachment cannot be read from disk")
+		row, err = nil, nil
+	}
 	if err != nil {
 		return err
 	}

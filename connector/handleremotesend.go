@@ -36,6 +36,7 @@ type delivery struct {
 func (c *client) newDelivery(ctx context.Context, portal *bridgev2.Portal, h *handing, what *content) (*delivery, error) {
 	d := &delivery{
 		handing: h, portal: portal, message: incomingID(h.Chat, h.MessageID), sender: c.sender(h.Contact), expires: portal.Disappear,
+		outOfOrder: h.Late,
 	}
 	if what.Expires > 0 {
 		d.expires = frameworkdb.DisappearingSetting{Type: event.DisappearingTypeAfterSend, Timer: what.Expires}

@@ -49,7 +49,7 @@ func fromIn(r *database.QueueIn) *interop.InRow {
 		Chat: r.ChatID, Class: interop.Class(r.Class), ID: r.ItemID, Seq: r.Seq, Hash: r.Hash, Kind: interop.Kind(r.Kind),
 		State: interop.InState(r.State), Timestamp: r.Timestamp, Received: r.Received, Since: r.Since, Payload: r.Payload,
 		Notify: r.Notify, STS: r.STS, Receipt: interop.ReceiptState(r.Receipt), Read: interop.ReceiptState(r.Read), Nack: r.Nack,
-		Retries: r.Retries, Late: r.Late,
+		Retries: r.Retries, Late: r.Late, Damaged: r.Broken,
 	}
 }
 
@@ -156,6 +156,7 @@ func fromOut(r *database.QueueOut) (*interop.OutRow, error) {
 		State:   interop.PartState(r.State),
 		Created: r.Created, Changed: r.Changed, Reason: interop.Reason(r.Reason), Code: r.Code,
 		Reported: interop.OutState(r.Reported), RetryLast: r.RetryLast, Answers: r.Answers,
+		Damaged: damaged(r),
 	}
 	if r.Retry == nil {
 		return out, nil

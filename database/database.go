@@ -31,6 +31,8 @@ type Config struct {
 	// upgrade or use one database together; it is the text that a refused process shows. Close gives
 	// the lease back.
 	Holder string
+	// Existing refuses to make a new SQLite file: Open fails with an error that wraps fs.ErrNotExist.
+	Existing bool
 	// Log receives upgrades, slow transactions and failures; never a value from a row.
 	Log zerolog.Logger
 }

@@ -77,6 +77,16 @@ func sealedFixture(t *testing.T, db *database.DB) []sealedColumn {
 	return sealedColumns(db, chats, contacts)
 }
 
+// intact turns rows of the in-queue that say of themselves that they are broken into the error.
+func intact(rows []*database.QueueIn, err error) (any, error) {
+	for _, r := range rows {
+		if r.Broken && r.Payload == nil && r.Notify == "" {
+			return rows, database.ErrSealBroken
+		}
+	}
+	return rows, err
+}
+
 func sealedColumns(db *database.DB, chats []string, contacts map[string]string) []sealedColumn {
 	var list []sealedColumn
 	add := func(table, columns, where string, read func(ctx context.Context, account string) (any, error)) {
@@ -123,10 +133,16 @@ func sealedColumns(db *database.DB, chats []string, contacts map[string]string) 
 		})
 	add("postern_in", "payload", "account_id='a'",
 		func(ctx context.Context, account string) (any, error) {
-			return db.Queue(account).PendingIn(ctx, chat[account], 0, 10)
+			return intact(db.Queue(account).PendingIn(ctx, chat[account], 0, 10))
 		})
 	add("postern_out", "recipe,plaintext,fallback,stanza", "account_id='a'",
-		func(ctx context.Context, account string) (any, error) { return db.Queue(account).Out(ctx, "S") })
+		func(ctx context.Context, account string) (any, error) {
+			row, err := db.Queue(account).Out(ctx, "S")
+			if err == nil && len(row.Broken) > 0 {
+				return row, database.ErrSealBroken
+			}
+			return row, err
+		})
 	add("postern_incoming_media", "payload", "message_id='M' AND chat_id='"+chat["a"]+"'",
 		func(ctx context.Context, account string) (any, error) {
 			return db.IncomingMedia().Get(ctx, chat[account], "M")

@@ -18,7 +18,7 @@ const keyFilePrefix = "postern-key-1:"
 // maxKeyFile is the most a key file may hold, in bytes.
 const maxKeyFile = 256
 
-// Errors of LoadOrCreateKeyFile.
+// Errors of LoadKeyFile and LoadOrCreateKeyFile.
 var (
 	ErrKeyFilePermissions = errors.New("database: key file: others may read or write it (chmod 600)")
 	ErrKeyFileFormat      = errors.New("database: key file: not one that this program wrote")
@@ -31,17 +31,18 @@ var (
 // Without this file the sealed columns of the database are lost: it belongs into the backup, but not beside
 // the database's.
 func LoadOrCreateKeyFile(path string) ([KeySize]byte, error) {
-	key, err := loadKeyFile(path)
+	key, err := LoadKeyFile(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
 	if err = createKeyFile(path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return [KeySize]byte{}, err
 	}
-	return loadKeyFile(path) // also if another process was faster
+	return LoadKeyFile(path) // also if another process was faster
 }
 
-func loadKeyFile(path string) (key [KeySize]byte, err error) {
+// LoadKeyFile is LoadOrCreateKeyFile for a file that has to be there: the error wraps fs.ErrNotExist if it is not.
+func LoadKeyFile(path string) (key [KeySize]byte, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return key, fmt.Errorf("database: key file: %w", err)

@@ -107,13 +107,18 @@ func openPool(cfg Config) (*dbutil.Database, leasePlace, error) {
 	if dialect == dbutil.Postgres {
 		return openPostgres(cfg.URI)
 	}
-	return openSQLite(cfg.URI)
+	return openSQLite(cfg.URI, cfg.Existing)
 }
 
-func openSQLite(uri string) (*dbutil.Database, leasePlace, error) {
+func openSQLite(uri string, existing bool) (*dbutil.Database, leasePlace, error) {
 	path, query, err := splitSQLiteURI(uri)
 	if err != nil {
 		return nil, leasePlace{}, err
+	}
+	if existing {
+		if _, err = os.Stat(path); err != nil {
+			return nil, leasePlace{}, fmt.Errorf("database: open file: %w", err)
+		}
 	}
 	// The file holds who talks with whom: it is made readable for its owner alone, and SQLite gives
 	// its companions the same mode. Never opened here if it exists: closing it would drop the locks of

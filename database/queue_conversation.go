@@ -21,7 +21,8 @@ func (s QueueStore) HoldIn(ctx context.Context, r *QueueIn) error {
 	})
 }
 
-// HeldIn returns the rows of a chat that were set aside, above a sequence number, complete and in order, at most limit.
+// HeldIn returns the rows of a chat that were set aside, above a sequence number, complete (or Broken) and in order,
+// at most limit.
 func (s QueueStore) HeldIn(ctx context.Context, chat string, after int64, limit int) ([]*QueueIn, error) {
 	return s.listIn(ctx, true, "account_id=$1 AND state="+strconv.Itoa(queueHeld)+` AND chat_id=$2 AND seq>$3
 		ORDER BY seq LIMIT $4`, s.account, chat, after, limit)

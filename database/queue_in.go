@@ -48,6 +48,8 @@ type QueueIn struct {
 	Nack    int
 	Retries int
 	Late    bool
+	// Broken: what is sealed does not open, so Payload and Notify are empty.
+	Broken bool
 }
 
 // The numbers in the columns state and receipt that queries name.
@@ -162,7 +164,7 @@ func inserted(res sql.Result, err error, queue string) error {
 	return nil
 }
 
-// UpdateIn replaces all of a row but its key. ErrNotFound if there is none.
+// UpdateIn replaces all of a row but its key; a dead letter is none any more. ErrNotFound if there is no such row.
 func (s QueueStore) UpdateIn(ctx context.Context, r *QueueIn) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
 		version, err := nextVersion(ctx, s.db.raw, "SELECT version FROM postern_in WHERE "+queueInKey, r.ChatID, r.Class, r.ItemID)
@@ -171,7 +173,8 @@ func (s QueueStore) UpdateIn(ctx context.Context, r *QueueIn) error {
 		}
 		return execOne(ctx, s.db.raw, "update item of the in-queue", `
 			UPDATE postern_in SET seq=$4, version=$5, hash=$6, kind=$7, state=$8, timestamp=$9, received=$10, sts=$11, receipt=$12,
-				nack=$13, retries=$14, since=$15, late=$16, payload=$17, read_receipt=$18 WHERE `+queueInKey,
+				nack=$13, retries=$14, since=$15, late=$16, payload=$17, read_receipt=$18, letter='', dead_reason='', dead_at=0, deaths=0
+				WHERE `+queueInKey,
 			r.ChatID, r.Class, r.ItemID, r.Seq, version, r.Hash, r.Kind, r.State, r.Timestamp, r.Received, r.STS, r.Receipt,
 			r.Nack, r.Retries, r.Since, r.Late, s.sealIn(r, version), r.Read)
 	})
@@ -181,7 +184,7 @@ func (s QueueStore) UpdateIn(ctx context.Context, r *QueueIn) error {
 // sequence number; else it does nothing.
 func (s QueueStore) FinishIn(ctx context.Context, r *QueueIn, state, receipt int) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
-		_, err := s.db.raw.Exec(ctx, "UPDATE postern_in SET state=$5, receipt=$6, payload=NULL WHERE "+queueInKey+" AND seq=$4",
+		_, err := s.db.raw.Exec(ctx, "UPDATE postern_in SET state=$5, receipt=$6, payload=NULL, letter='' WHERE "+queueInKey+" AND seq=$4",
 			r.ChatID, r.Class, r.ItemID, r.Seq, state, receipt)
 		if err != nil {
 			return fmt.Errorf("database: finish item of the in-queue: %w", err)
@@ -190,8 +193,8 @@ func (s QueueStore) FinishIn(ctx context.Context, r *QueueIn, state, receipt int
 	})
 }
 
-// PendingIn returns the pending rows of a chat above a sequence number, complete and in order, at
-// most limit.
+// PendingIn returns the pending rows of a chat above a sequence number, complete (or Broken) and in
+// order, at most limit.
 func (s QueueStore) PendingIn(ctx context.Context, chat string, after int64, limit int) ([]*QueueIn, error) {
 	return s.listIn(ctx, true, `account_id=$1 AND state=`+strconv.Itoa(queuePending)+` AND chat_id=$2 AND seq>$3
 		ORDER BY seq LIMIT $4`, s.account, chat, after, limit)
@@ -230,7 +233,9 @@ func (s QueueStore) listIn(ctx context.Context, complete bool, where string, arg
 		if err != nil {
 			return nil, fmt.Errorf("database: list the in-queue: %w", err)
 		}
-		if err = s.unsealIn(r, version, sealed); err != nil {
+		if err = s.unsealIn(r, version, sealed); errors.Is(err, ErrSealBroken) {
+			r.Broken = true // it must not keep others back
+		} else if err != nil {
 			return nil, err
 		}
 		list = append(list, r)
@@ -277,14 +282,14 @@ func (s QueueStore) ReceiptsDoneIn(ctx context.Context, chat string, items []str
 	})
 }
 
-// PruneIn deletes rows that want no work and were received before a time (Unix milliseconds), at
-// most limit, and says how many.
+// PruneIn deletes rows that want no work, are no dead letters and were received before a time (Unix
+// milliseconds), at most limit, and says how many.
 func (s QueueStore) PruneIn(ctx context.Context, before int64, limit int) (n int, err error) {
 	err = s.db.Do(ctx, func(ctx context.Context) error {
 		res, err := s.db.raw.Exec(ctx, `
 			DELETE FROM postern_in WHERE (chat_id, class, item_id) IN (
 				SELECT q.chat_id, q.class, q.item_id FROM postern_chat c JOIN postern_in q ON q.chat_id=c.id
-				WHERE c.account_id=$1 AND q.received<$2 AND (q.state=1 OR q.state=2) AND q.receipt<>1
+				WHERE c.account_id=$1 AND q.received<$2 AND (q.state=1 OR q.state=2 AND q.letter='') AND q.receipt<>1
 					AND NOT (q.read_receipt=1 AND q.state=1) LIMIT $3)`,
 			s.account, before, limit)
 		if err != nil {

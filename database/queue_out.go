@@ -33,6 +33,8 @@ type QueueOut struct {
 	Retry     []byte
 	RetryLast string
 	Answers   int
+	// Broken names what is sealed and does not open (recipe, plaintext, fallback, stanza), and is nil here.
+	Broken []string
 }
 
 // The numbers in the columns state and work that queries name. States from queueSent on only grow, and
@@ -164,11 +166,24 @@ func (s QueueStore) AdvanceOut(ctx context.Context, stanzaID string, state int, 
 }
 
 // FailOut makes a part failed and erases recipe, fall-back, stanza and retry request, unless it is read, replaced or
-// failed. It says whether the state changed.
-func (s QueueStore) FailOut(ctx context.Context, stanzaID, reason string, code int, now int64) (bool, error) {
-	return s.changeOut(ctx, "fail part", "UPDATE postern_out SET state="+strconv.Itoa(queueFailed)+`, reason=$3, code=$4, changed=$5,
-		due=true, recipe=NULL, fallback=NULL, stanza=NULL, retry=NULL, work=0 WHERE account_id=$1 AND stanza_id=$2 AND state<`+strconv.Itoa(queueRead),
-		s.account, stanzaID, reason, code, now)
+// failed. It becomes a dead letter, one for all parts of its event. It says whether the state changed.
+func (s QueueStore) FailOut(ctx context.Context, stanzaID, reason string, code int, now int64) (changed bool, err error) {
+	err = s.db.Do(ctx, func(ctx context.Context) error {
+		changed = false
+		var event string
+		err := s.db.raw.QueryRow(ctx, "SELECT event_id FROM postern_out WHERE account_id=$1 AND stanza_id=$2", s.account, stanzaID).Scan(&event)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("database: fail part: %w", err)
+		}
+		changed, err = s.changeOut(ctx, "fail part", "UPDATE postern_out SET state="+strconv.Itoa(queueFailed)+`, reason=$3, code=$4, changed=$5,
+			letter=$6, due=true, recipe=NULL, fallback=NULL, stanza=NULL, retry=NULL, work=0
+			WHERE account_id=$1 AND stanza_id=$2 AND state<`+strconv.Itoa(queueRead),
+			s.account, stanzaID, reason, code, now, s.letterOut(event))
+		return err
+	})
+	return changed, err
 }
 
 // SetRetryOut stores an encoded retry request and its fingerprint, unless the part is replaced or failed.
@@ -299,21 +314,21 @@ func (s QueueStore) scanOut(row dbutil.Scannable, complete bool) (*QueueOut, err
 		return nil, fmt.Errorf("database: list the out-queue: %w", err)
 	}
 	for _, c := range []struct {
-		name   string
-		sealed []byte
-		to     *[]byte
+		name    string
+		version int
+		sealed  []byte
+		to      *[]byte
 	}{
-		{queueOutRecipe, recipe, &r.Recipe}, {queueOutPlaintext, plaintext, &r.Plaintext}, {queueOutFallback, fallback, &r.Fallback},
+		{queueOutRecipe, 1, recipe, &r.Recipe}, {queueOutPlaintext, 1, plaintext, &r.Plaintext}, {queueOutFallback, 1, fallback, &r.Fallback},
+		{queueOutStanza, r.Answers + 1, stanza, &r.Stanza},
 	} {
 		if c.sealed == nil {
 			continue
 		}
-		if *c.to, err = s.db.Unseal(c.name, s.outRow(r.StanzaID), 1, c.sealed); err != nil {
-			return nil, err
-		}
-	}
-	if stanza != nil {
-		if r.Stanza, err = s.db.Unseal(queueOutStanza, s.outRow(r.StanzaID), r.Answers+1, stanza); err != nil {
+		*c.to, err = s.db.Unseal(c.name, s.outRow(r.StanzaID), c.version, c.sealed)
+		if errors.Is(err, ErrSealBroken) {
+			r.Broken = append(r.Broken, strings.TrimPrefix(c.name, "postern_out."))
+		} else if err != nil {
 			return nil, err
 		}
 	}

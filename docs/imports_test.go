@@ -75,6 +75,7 @@ var table = []row{
 	},
 	{"connector/mediastore", []string{"connector/killpoint"}, []string{s3}},
 	{"connector/matrixdurable", []string{"connector/killpoint", "connector/words"}, []string{mautrix}},
+	{"connector/admin", nil, nil},
 	{"database", nil, []string{"github.com/lib/pq", "github.com/mattn/go-sqlite3"}},
 	{
 		"connector",
@@ -82,7 +83,7 @@ var table = []row{
 			"connector/jid", "connector/binxml", "connector/noise", "connector/issuer", "connector/push", "connector/stanza",
 			"connector/e2ee", "connector/profile", "connector/gatekeeper", "connector/interop",
 			"connector/convert", "connector/media", "connector/transcode", "connector/mediastore", "connector/matrixdurable",
-			"connector/killpoint", "connector/words", "database",
+			"connector/killpoint", "connector/words", "connector/admin", "database",
 		},
 		[]string{mautrix, payloads, yaml},
 	},
@@ -98,7 +99,7 @@ var table = []row{
 	{"bridge/demo", []string{"bridge/parts", "bridge/sandbox"}, nil},
 	{
 		"bridge",
-		[]string{"connector", "connector/profile", "database", "bridge/sandbox", "bridge/demo", "bridge/parts"},
+		[]string{"connector", "connector/profile", "connector/admin", "database", "bridge/sandbox", "bridge/demo", "bridge/parts"},
 		[]string{mautrix, yaml, "go.mau.fi/zeroconfig", "github.com/tidwall/gjson"},
 	},
 }

@@ -113,6 +113,11 @@ type Limits struct {
 	// PreKeyJitter is the longest random delay before prekeys are refilled, save
 	// the first time (30 s).
 	PreKeyJitter time.Duration
+	// LetterTime is how long the payload of a dead letter is kept (30 days), LetterKeep
+	// how many of each direction (500), LetterBytes how much of incoming ones (16 MiB).
+	LetterTime  time.Duration
+	LetterKeep  int
+	LetterBytes int
 	// RetryMin and RetryMax bound the backoff of everything that is tried again
 	// (1 s, 30 s).
 	RetryMin, RetryMax time.Duration
@@ -124,7 +129,7 @@ func (l Limits) withDefaults() Limits {
 		to  *int
 		def int
 	}{{&l.MaxPending, 10_000}, {&l.MaxPendingChat, 2_000}, {&l.InFlight, 128}, {&l.RetryKeep, 2_000},
-		{&l.HeldChat, 20}, {&l.PrepareTries, 8}} {
+		{&l.HeldChat, 20}, {&l.PrepareTries, 8}, {&l.LetterKeep, 500}, {&l.LetterBytes, 16 << 20}} {
 		if *d.to == 0 {
 			*d.to = d.def
 		}
@@ -135,7 +140,7 @@ func (l Limits) withDefaults() Limits {
 	}{
 		{&l.Waiting, time.Minute}, {&l.Hold, 10 * time.Minute}, {&l.Resend, 10 * time.Minute}, {&l.RetryWindow, 7 * 24 * time.Hour},
 		{&l.Memory, 45 * 24 * time.Hour}, {&l.PreKeyJitter, 30 * time.Second},
-		{&l.RetryMin, time.Second}, {&l.RetryMax, 30 * time.Second},
+		{&l.LetterTime, 30 * 24 * time.Hour}, {&l.RetryMin, time.Second}, {&l.RetryMax, 30 * time.Second},
 	} {
 		if *d.to == 0 {
 			*d.to = d.def
@@ -175,6 +180,10 @@ type Account struct {
 	reads   atomic.Bool // read receipts are wanted
 	quotes  atomic.Bool // replies go as quoted text
 	seq     sequence
+	// letters is held while a dead letter becomes pending, and while the queues are
+	// loaded; loaded says that they were, for the first time.
+	letters sync.Mutex
+	loaded  bool
 
 	people   *people
 	link     *link
@@ -267,6 +276,8 @@ func (a *Account) load(ctx context.Context) error {
 }
 
 func (a *Account) loadOnce(ctx context.Context) error {
+	a.letters.Lock()
+	defer a.letters.Unlock()
 	if err := a.seq.load(ctx, a.store); err != nil {
 		return err
 	}
@@ -275,6 +286,7 @@ func (a *Account) loadOnce(ctx context.Context) error {
 			return err
 		}
 	}
+	a.loaded = true
 	return nil
 }
 

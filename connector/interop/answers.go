@@ -271,6 +271,9 @@ func (o *outbox) resends(ctx context.Context, chat string) error {
 				continue
 			}
 			err = o.answer(ctx, row)
+		} else if row.Stanza == nil {
+			// The answer cannot be read from disk; the phone may ask again.
+			_, err = o.a.store.AdvanceOutbound(ctx, row.StanzaID, PartSent, time.Now().UnixMilli())
 		} else if written[row.Seq] != turn {
 			err = o.write(ctx, row)
 		}

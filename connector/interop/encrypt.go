@@ -126,7 +126,7 @@ func (o *outbox) unsure(ctx context.Context, row *OutRow, cause error) error {
 		o.finish(row.StanzaID, row.Chat, row.Seq, true)
 		return nil
 	}
-	row.Stanza, row.State = now.Stanza, now.State
+	row.Stanza, row.State, row.Damaged = now.Stanza, now.State, now.Damaged
 	if row.Stanza != nil {
 		return nil // it was committed after all; the next step writes it
 	}

@@ -316,6 +316,10 @@ const (
 func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, error) {
 	a := m.a
 	in, err := a.inbound(ctx, row)
+	damaged := row.Damaged || errors.Is(err, errContent)
+	if damaged {
+		in, err = a.unstored(ctx, row)
+	}
 	if err != nil {
 		return settled, err
 	}
@@ -324,24 +328,27 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 	a.guard("deliver", func() { err = a.up.Deliver(ctx, in) })
 	// Matrix has decided: that is stored even if the account is being stopped.
 	stored := context.WithoutCancel(ctx)
-	state, receipt, what := InDone, ReceiptNone, settled
+	receipt, what := ReceiptNone, settled
 	var rejected *Rejected
 	switch {
+	case damaged && (err == nil || errors.As(err, &rejected)):
+		a.log.Error().Str("chat", row.Chat).Int64("seq", row.Seq).Msg("an item of the queue cannot be read from disk")
+		return settled, a.bury(stored, row, LetterDamaged)
 	case errors.Is(err, ErrNoTarget) && row.Kind == KindMessage && !final:
 		return heldBack, a.store.HoldInbound(stored, row)
 	case errors.Is(err, ErrNoTarget):
 		a.log.Info().Str("chat", row.Chat).Msg("what a message is about has not come")
-		state = InDead // nothing of it is shown, so it gets no receipt
+		return settled, a.bury(stored, row, LetterNoTarget) // nothing of it is shown, so it gets no receipt
 	case errors.As(err, &rejected):
 		a.log.Warn().Str("chat", row.Chat).Str("reason", rejected.Reason).Msg("Matrix refuses an item for good")
-		state = InDead
+		return settled, a.bury(stored, row, rejected.Reason)
 	case err != nil:
 		return settled, err
 	case row.Kind == KindMessage:
 		receipt, what = ReceiptDue, delivered
 		killpoint.Hit(killpoint.InDelivered)
 	}
-	if err = a.store.FinishInbound(stored, row, state, receipt); err != nil {
+	if err = a.store.FinishInbound(stored, row, InDone, receipt); err != nil {
 		return settled, err
 	}
 	if receipt == ReceiptDue {
@@ -365,6 +372,8 @@ func (a *Account) inbound(ctx context.Context, row *InRow) (*Inbound, error) {
 	}
 	if row.Kind != KindMessage {
 		in.Reason = string(row.Payload)
+		return in, nil
+	} else if row.Damaged {
 		return in, nil
 	}
 	in.Message, in.Raw = &waE2E.Message{}, row.Payload

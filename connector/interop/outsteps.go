@@ -14,12 +14,13 @@ const (
 	stepResend              // read parts to be sent again from disk
 	stepRenew               // begin a new session
 	stepExpire              // give up what has waited too long
+	stepDamaged             // give up what the disk does not give back
 	stepPrepare             // make the head's message of its recipe
 	stepSend                // encrypt if need be, and send the head
 )
 
-// next decides what a chat does. row is the head for stepExpire, stepPrepare and
-// stepSend.
+// next decides what a chat does. row is the head for stepExpire, stepDamaged,
+// stepPrepare and stepSend.
 //
 //nolint:gocyclo // one rule for each step, whose order is what counts
 func (o *outbox) next(chat string) (s step, row *OutRow) {
@@ -47,6 +48,8 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 		o.arm(chat, c, o.a.limits.Waiting-waited, pause)
 	}
 	switch {
+	case ok && row.Damaged:
+		return stepDamaged, row
 	case pause > 0:
 		return stepRest, nil
 	case c.resend:
@@ -100,6 +103,9 @@ func (o *outbox) work(ctx context.Context, chat string) {
 			err = o.renewed(ctx, chat)
 		case stepExpire:
 			err = o.expire(ctx, row)
+		case stepDamaged:
+			o.a.log.Error().Str("chat", chat).Int64("seq", row.Seq).Msg("an event of the queue cannot be read from disk")
+			err = o.fail(ctx, row, ReasonDamaged, 0)
 		case stepPrepare:
 			err = o.prepare(ctx, row)
 		case stepSend:

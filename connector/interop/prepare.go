@@ -164,7 +164,8 @@ func (o *outbox) prepared(ctx context.Context, row *OutRow, p *Prepared) error {
 		case now == nil || now.State > PartEncrypted:
 			o.finish(row.StanzaID, row.Chat, row.Seq, true)
 			return nil
-		case now.Recipe != nil:
+		case now.Recipe != nil, now.Damaged:
+			row.Damaged = now.Damaged
 			return err
 		}
 		p = &Prepared{Plaintext: now.Plaintext, Fallback: now.Fallback, Type: now.Type, MediaType: now.MediaType}

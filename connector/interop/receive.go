@@ -27,6 +27,8 @@ const (
 	ReasonNoContent = "no_content"
 	// ReasonFault: something of ours went wrong whenever it was handled.
 	ReasonFault = "fault"
+	// ReasonUnstored: it was stored, and cannot be read from disk any more.
+	ReasonUnstored = "damaged"
 )
 
 // nackUnknown refuses a message of a kind that nobody here can take.

@@ -38,6 +38,7 @@ type Queue interface {
 
 	InQueue
 	OutQueue
+	Letters
 }
 
 // InQueue holds what came in: first with its plaintext, afterwards as the
@@ -53,16 +54,16 @@ type InQueue interface {
 	UpdateInbound(ctx context.Context, row *InRow) error
 	// FinishInbound sets State and Receipt of a row and erases payload and notify,
 	// if the row still has the sequence number of the one given; else it does
-	// nothing. Read stays.
+	// nothing. Read stays. It makes no dead letter (Letters.BuryInbound).
 	FinishInbound(ctx context.Context, row *InRow, state InState, receipt ReceiptState) error
 	// PendingInbound returns up to limit rows of a chat in state InPending with
-	// a sequence number above after, in order, with their payload.
+	// a sequence number above after, in order, with their payload, or Damaged.
 	PendingInbound(ctx context.Context, chat string, after int64, limit int) ([]*InRow, error)
 	// HoldInbound makes a row InHeld, which keeps its payload, if it is InPending and
 	// still has the sequence number of the one given; else it does nothing.
 	HoldInbound(ctx context.Context, row *InRow) error
 	// HeldInbound returns up to limit rows of a chat in state InHeld with a sequence
-	// number above after, in order, with their payload.
+	// number above after, in order, with their payload, or Damaged.
 	HeldInbound(ctx context.Context, chat string, after int64, limit int) ([]*InRow, error)
 	// AllHeld returns all rows in state InHeld in order, without payload.
 	AllHeld(ctx context.Context) ([]*InRow, error)
@@ -86,9 +87,9 @@ type InQueue interface {
 	// SetReads sets Read to state for the messages with these ids whose Read is
 	// ReceiptDue.
 	SetReads(ctx context.Context, chat string, ids []string, state ReceiptState) error
-	// PruneInbound deletes rows that are InDone or InDead and were received
-	// before the time, in Unix milliseconds, at most limit of them, and says
-	// how many. None with a receipt that is due.
+	// PruneInbound deletes rows that are InDone, or InDead and no dead letters,
+	// and were received before the time, in Unix milliseconds, at most limit of
+	// them, and says how many. None with a receipt that is due.
 	PruneInbound(ctx context.Context, before int64, limit int) (int, error)
 }
 
@@ -114,7 +115,7 @@ const (
 	InPending InState = 0
 	// InDone was delivered; it stays for dedupe.
 	InDone InState = 1
-	// InDead was refused by Matrix for good.
+	// InDead was refused by Matrix for good, or cannot be read from disk (Letter).
 	InDead InState = 2
 	// InWaiting could not be decrypted and waits for the sender's repetition.
 	InWaiting InState = 3
@@ -168,6 +169,9 @@ type InRow struct {
 	Since   int64
 	// Late is Inbound.Late.
 	Late bool
+	// Damaged: what the disk has of Payload and Notify cannot be read. Only set in rows
+	// that are read.
+	Damaged bool
 }
 
 // OutQueue holds what goes out: first with its plaintext, then with the
@@ -196,9 +200,9 @@ type OutQueue interface {
 	// keeps its state, but loses its stanza all the same. It says whether the
 	// state changed.
 	AdvanceOutbound(ctx context.Context, stanzaID string, state PartState, now int64) (bool, error)
-	// FailOutbound makes a part PartFailed and erases recipe, fall-back, stanza and
-	// retry request. A part that is PartRead, PartReplaced or PartFailed stays as it
-	// is. It says whether the state changed.
+	// FailOutbound makes a part PartFailed, and its event a dead letter (Letters), and
+	// erases recipe, fall-back, stanza and retry request. A part that is PartRead,
+	// PartReplaced or PartFailed stays as it is. It says whether the state changed.
 	FailOutbound(ctx context.Context, stanzaID string, reason Reason, code int, now int64) (bool, error)
 	// ReplaceOutbound makes a part PartReplaced and erases all but what names it. A
 	// part that is PartQueued, PartRead, PartReplaced or PartFailed stays as it is. It
@@ -287,6 +291,10 @@ type OutRow struct {
 	Retry     *RetryRequest
 	RetryLast string
 	Answers   int
+	// Damaged: what the disk has of the recipe or plaintext of a part in state PartQueued,
+	// or of the stanza of one in state PartEncrypted, cannot be read. Only set in complete
+	// rows that are read; anything else that cannot be read is nil.
+	Damaged bool
 
 	// queued is the reading of the live clock when the row was placed, for the
 	// Account that placed it.

@@ -79,9 +79,10 @@ type Inbound struct {
 	Kind      Kind
 	// Reason refines Kind; empty for messages.
 	Reason string
-	// Late is true for a message whose place was held by a notice: it could not
-	// be read at first, KindUndecryptable was delivered under the same
-	// MessageID, and now the sender's repetition came.
+	// Late is true for a message that comes behind its place. Either a notice held
+	// that: it could not be read at first, KindUndecryptable was delivered under the
+	// same MessageID, and now the sender's repetition came. Or it was a dead letter,
+	// and the operator has it tried again.
 	Late bool
 	// Message is the parsed content of a KindMessage, else nil.
 	Message *waE2E.Message
@@ -209,6 +210,7 @@ const (
 	ReasonMediaOther  Reason = "media_other"     // the attachment is not what its event describes
 	ReasonTooLarge    Reason = "too_large"       // the attachment is over a limit
 	ReasonQuota       Reason = "quota"           // the person's share of the media store is used up
+	ReasonDamaged     Reason = "damaged"         // our disk does not give back what was stored of it
 )
 
 // ConnKind is the state of an account's stream.

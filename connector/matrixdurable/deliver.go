@@ -70,6 +70,22 @@ func Permanent(err error) bool {
 	return statusOf(err) == http.StatusRequestEntityTooLarge
 }
 
+// Refusal names the reason of a permanent error in one word without user data: forbidden, too_large, not_found or refused.
+func Refusal(err error) string {
+	switch codeOf(err) {
+	case "M_FORBIDDEN", "M_GUEST_ACCESS_FORBIDDEN":
+		return "forbidden"
+	case "M_TOO_LARGE":
+		return "too_large"
+	case "M_NOT_FOUND":
+		return "not_found"
+	}
+	if statusOf(err) == http.StatusRequestEntityTooLarge {
+		return "too_large"
+	}
+	return "refused"
+}
+
 // Away says whether an error means that the homeserver cannot be reached for now, or asks for patience; it says nothing about what was asked.
 func Away(err error) bool {
 	switch status := statusOf(err); status {

@@ -43,6 +43,10 @@ type Send func(ctx context.Context, room id.RoomID, content *event.Content) erro
 // Notices sends what people have to be told, and does not stop before Matrix
 // has it.
 type Notices struct {
+	// Elsewhere, if not nil, says where a notice goes whose room does not take it for good: another notice with an
+	// identity and a room of its own, or nil for nowhere. Set it before Run. It is asked again after an error.
+	Elsewhere func(ctx context.Context, n Notice) (*Notice, error)
+
 	store NoticeStore
 	send  Send
 	log   zerolog.Logger
@@ -157,11 +161,29 @@ func (n *Notices) one(ctx context.Context, notice Notice) error {
 	}
 	err := n.send(Marked(ctx, notice.ID, notice.Tried), notice.Room, content)
 	if Permanent(err) {
-		return n.drop(ctx, notice, err)
+		return n.divert(ctx, notice, err)
 	} else if err != nil {
 		return err
 	}
 	return n.store.SentNotice(ctx, notice.ID)
+}
+
+// divert puts a notice that its room does not take into another one.
+func (n *Notices) divert(ctx context.Context, notice Notice, cause error) error {
+	if n.Elsewhere == nil {
+		return n.drop(ctx, notice, cause)
+	}
+	other, err := n.Elsewhere(ctx, notice)
+	if err != nil {
+		return err
+	}
+	if other != nil {
+		// After a crash between the two it is added again, which changes nothing.
+		if err = n.Add(ctx, *other); err != nil {
+			return err
+		}
+	}
+	return n.drop(ctx, notice, cause)
 }
 
 // drop gives up a notice that Matrix refuses for good: the room is gone, or we are out of it.

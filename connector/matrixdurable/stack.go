@@ -38,7 +38,9 @@ type StackConfig struct {
 	Well func()
 	// Health may be nil; see ListenerConfig.
 	Health http.Handler
-	Log    zerolog.Logger
+	// Elsewhere may be nil; see Notices.
+	Elsewhere func(ctx context.Context, n Notice) (*Notice, error)
+	Log       zerolog.Logger
 }
 
 // Stack is all pieces of this package put around one bridge.
@@ -75,6 +77,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		_, err := m.Bridge.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
 		return err
 	}, cfg.Log)
+	s.Notices.Elsewhere = cfg.Elsewhere
 	s.framework = NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Language: cfg.Language, Carry: cfg.Carry, Log: cfg.Log})
 	s.dispatcher = NewDispatcher(DispatcherConfig{
 		Journal: cfg.Journal, Handler: s.framework, Log: cfg.Log,

@@ -39,6 +39,8 @@ type memData struct {
 	out                  map[string]interop.OutRow
 	due                  map[string]bool
 	peers                map[string]interop.Peer
+	letters              map[inKey]memLetter
+	failed               map[string]memLetter // by event
 }
 
 type memKey struct {
@@ -57,7 +59,7 @@ func NewMemStore() *MemStore {
 	return &MemStore{d: memData{
 		sessions: map[string][]byte{}, identities: map[string][]byte{}, preKeys: map[uint32]memKey{},
 		signed: map[uint32]interop.KeyRecord{}, in: map[inKey]interop.InRow{}, out: map[string]interop.OutRow{},
-		due: map[string]bool{}, peers: map[string]interop.Peer{},
+		due: map[string]bool{}, peers: map[string]interop.Peer{}, letters: map[inKey]memLetter{}, failed: map[string]memLetter{},
 	}}
 }
 
@@ -65,6 +67,7 @@ func (d memData) clone() memData {
 	d.sessions, d.identities = maps.Clone(d.sessions), maps.Clone(d.identities)
 	d.preKeys, d.signed = maps.Clone(d.preKeys), maps.Clone(d.signed)
 	d.in, d.out, d.due, d.peers = maps.Clone(d.in), maps.Clone(d.out), maps.Clone(d.due), maps.Clone(d.peers)
+	d.letters, d.failed = maps.Clone(d.letters), maps.Clone(d.failed)
 	return d
 }
 

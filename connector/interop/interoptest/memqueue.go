@@ -48,6 +48,7 @@ func (s *MemStore) UpdateInbound(ctx context.Context, row *interop.InRow) error 
 			return fmt.Errorf("update: no such row")
 		}
 		d.in[key] = *cloneIn(*row, true)
+		delete(d.letters, key)
 		return nil
 	})
 }
@@ -59,6 +60,7 @@ func (s *MemStore) FinishInbound(ctx context.Context, row *interop.InRow, state 
 		if r, ok := d.in[key]; ok && r.Seq == row.Seq {
 			r.State, r.Receipt, r.Payload, r.Notify = state, receipt, nil, ""
 			d.in[key] = r
+			delete(d.letters, key)
 		}
 		return nil
 	})
@@ -191,7 +193,8 @@ func (s *MemStore) ReceiptsDone(ctx context.Context, chat string, ids []string) 
 func (s *MemStore) PruneInbound(ctx context.Context, before int64, limit int) (n int, err error) {
 	err = s.write(ctx, func(d *memData) error {
 		for key, r := range d.in {
-			finished := (r.State == interop.InDone || r.State == interop.InDead) && r.Receipt != interop.ReceiptDue && !dueRead(&r)
+			_, letter := d.letters[key]
+			finished := (r.State == interop.InDone || r.State == interop.InDead && !letter) && r.Receipt != interop.ReceiptDue && !dueRead(&r)
 			if finished && r.Received < before && n < limit {
 				delete(d.in, key)
 				n++
@@ -324,6 +327,7 @@ func (s *MemStore) FailOutbound(ctx context.Context, stanzaID string, reason int
 			return false
 		}
 		r.State, r.Reason, r.Code, r.Changed, d.due[stanzaID] = interop.PartFailed, reason, code, now, true
+		d.failed[r.EventID] = memLetter{reason: string(reason), at: now, deaths: 1}
 		r.Recipe, r.Fallback, r.Stanza, r.Retry = nil, nil, nil, nil
 		return true
 	})

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"postern/connector/admin"
+)
+
+const deadLettersUsage = `postern dead-letters - what was given up
+
+  postern dead-letters list [--account ID] [--json]
+  postern dead-letters retry ID... [--json]
+  postern dead-letters drop ID... [--json]
+
+  -c, --config FILE   the bridge's configuration (config.yaml)
+  --account ID        only those of one account, as its log lines name it
+  --json              print JSON
+
+A dead letter that came in is a message which the homeserver refuses for good, or which cannot be read from disk. It is kept
+for 30 days, at most 500 of an account. "retry" has it put into its room again, behind what came since and marked as late;
+"drop" erases it. One that went out is a message of your user's that failed: they were told why in the room and decide
+themselves, so it can be dropped from the list and not retried.
+
+The command asks the running bridge, or opens its database if no bridge runs; then a retried message is shown when one does.
+
+Exit status: 0 all done, 1 something could not be done, 2 wrong usage, 10 configuration, 14 database.
+`
+
+// deadLettersFlags are what the command was given.
+type deadLettersFlags struct {
+	verb, config, account string
+	json, help            bool
+	ids                   []string
+}
+
+func parseDeadLetters(args []string) (*deadLettersFlags, error) {
+	f, set := &deadLettersFlags{}, flag.NewFlagSet("dead-letters", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	for _, name := range []string{"c", "config"} {
+		set.StringVar(&f.config, name, "config.yaml", "")
+	}
+	for _, name := range []string{"h", "help"} {
+		set.BoolVar(&f.help, name, false, "")
+	}
+	set.StringVar(&f.account, "account", "", "")
+	set.BoolVar(&f.json, "json", false, "")
+	var words []string
+	for { // flags may stand behind words
+		if err := set.Parse(args); err != nil {
+			return nil, err
+		}
+		if set.NArg() == 0 {
+			break
+		}
+		words, args = append(words, set.Arg(0)), set.Args()[1:]
+	}
+	if f.help || len(words) > 0 && words[0] == "help" {
+		f.help = true
+		return f, nil
+	}
+	if len(words) == 0 {
+		return nil, errors.New("dead-letters needs a verb: list, retry or drop")
+	}
+	f.verb, f.ids = words[0], words[1:]
+	switch f.verb {
+	case "list":
+		if len(f.ids) > 0 {
+			return nil, fmt.Errorf("unknown argument %q", f.ids[0])
+		}
+	case "retry", "drop":
+		if len(f.ids) == 0 {
+			return nil, fmt.Errorf("dead-letters %s needs the ids that list shows", f.verb)
+		} else if f.account != "" {
+			return nil, fmt.Errorf("--account does not go with %s", f.verb)
+		}
+		for _, id := range f.ids {
+			if !admin.ValidID(id) {
+				return nil, fmt.Errorf("%q is not an id of a dead letter", id)
+			}
+		}
+	default:
+		return nil, fmt.Errorf("there is no verb %q: it is list, retry or drop", f.verb)
+	}
+	return f, nil
+}
+
+// deadLettersCommand runs the command and returns the exit status.
+func deadLettersCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	f, err := parseDeadLetters(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "postern: %v\n\n%s", err, deadLettersUsage)
+		return exitUsage
+	} else if f.help {
+		fmt.Fprint(stdout, deadLettersUsage)
+		return 0
+	}
+	undone := 0
+	err = withAdmin(ctx, f.config, func(service admin.Service) error {
+		if f.verb == "list" {
+			return f.list(ctx, service, stdout)
+		}
+		var err error
+		undone, err = f.change(ctx, service, stdout, stderr)
+		return err
+	})
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return report(stderr, exit.err, exit.code)
+	} else if err == nil && undone > 0 {
+		return exitOther
+	}
+	return report(stderr, err, exitOther)
+}
+
+// list prints the dead letters.
+func (f *deadLettersFlags) list(ctx context.Context, service admin.Service, stdout io.Writer) error {
+	all := []admin.DeadLetter{}
+	for {
+		page, err := service.DeadLetters(ctx, f.account, len(all), admin.MaxPage)
+		if err != nil {
+			return err
+		}
+		all = append(all, page...)
+		if len(page) < admin.MaxPage {
+			break
+		}
+	}
+	if f.json {
+		return printJSON(stdout, map[string]any{"dead_letters": all})
+	}
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(stdout, "There are no dead letters.")
+		return err
+	}
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tACCOUNT\tCHAT\tWAY\tKIND\tREASON\tTRIES\tAGE\tSIZE\tRETRY")
+	now := time.Now()
+	for _, l := range all {
+		reason, retry := l.Reason, "yes"
+		if l.Code != 0 {
+			reason += " (" + strconv.Itoa(l.Code) + ")"
+		}
+		if !l.Retryable {
+			retry = "no"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d B\t%s\n",
+			l.ID, l.Account, l.Chat, l.Direction, l.Kind, reason, l.Tries, ageWords(now.Sub(l.At)), l.Bytes, retry)
+	}
+	return table.Flush()
+}
+
+// ageWords writes an age for people.
+func ageWords(age time.Duration) string {
+	switch {
+	case age < time.Minute:
+		return strconv.Itoa(max(0, int(age.Seconds()))) + "s"
+	case age < time.Hour:
+		return strconv.Itoa(int(age.Minutes())) + "m"
+	case age < 48*time.Hour:
+		return strconv.Itoa(int(age.Hours())) + "h"
+	}
+	return strconv.Itoa(int(age.Hours())/24) + "d"
+}
+
+// change retries or drops, and says of how many ids it could not.
+func (f *deadLettersFlags) change(ctx context.Context, service admin.Service, stdout, stderr io.Writer) (undone int, err error) {
+	do := service.RetryDeadLetters
+	if f.verb == "drop" {
+		do = service.DropDeadLetters
+	}
+	results := []admin.Result{}
+	for ids := range slices.Chunk(f.ids, admin.MaxIDs) {
+		some, err := do(ctx, ids)
+		if err != nil {
+			return 0, err
+		}
+		results = append(results, some...)
+	}
+	for _, result := range results {
+		words, good := outcomeWords(f.verb, result.Outcome)
+		to := stdout
+		if !good {
+			undone++
+			to = stderr
+		}
+		if !f.json {
+			fmt.Fprintf(to, "%s: %s\n", result.ID, words)
+		}
+	}
+	if f.json {
+		return undone, printJSON(stdout, map[string]any{"results": results})
+	}
+	return undone, nil
+}
+
+// outcomeWords says what became of an id, and whether that is what was asked for.
+func outcomeWords(verb string, outcome admin.Outcome) (words string, good bool) {
+	switch outcome {
+	case admin.Retried:
+		return "is put into its room again, marked as late", true
+	case admin.Waiting:
+		if verb == "drop" {
+			return "is not dropped: it is waiting to be put into its room again", false
+		}
+		return "is waiting to be put into its room already", true
+	case admin.Dropped:
+		return "is dropped", true
+	case admin.Final:
+		return "is not retried: it is a message of your user's that failed. They were told, and can send it again themselves", false
+	case admin.Damaged:
+		return "is not retried: it cannot be read from disk", false
+	case admin.Unknown:
+		return "there is no dead letter of this id", false
+	}
+	return "the bridge says: " + string(outcome), false
+}
+
+func printJSON(to io.Writer, value any) error {
+	encoder := json.NewEncoder(to)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
