@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
-	"os"
 	"testing"
 	"time"
 
@@ -59,68 +58,10 @@ func TestF23AHomeserverThatIsWrongLosesAndMovesNothing(t *testing.T) {
 	}
 }
 
-// TestF22AHomeserverThatIsAwayGetsEverythingInOrder is the short form: it is gone, what the phone writes waits, the bridge is killed
-// meanwhile, and the homeserver comes back without its memory of transaction ids.
-func TestF22AHomeserverThatIsAwayGetsEverythingInOrder(t *testing.T) {
-	each(t, func(r *rig) {
-		c := r.newChat()
-		r.hs.Down()
-		c.fromPhone(20)
-		r.drained()
-		r.Bridge.Kill()
-		r.hs.ForgetTransactions()
-		r.ok(r.hs.Up())
-		r.run()
-		c.fromPhone(1)
-		c.fromMatrix(1)
-		c.check()
-	})
-}
-
-// TestF22PastABoundTheGatekeeperKeepsTheRest: the homeserver is gone for so long that more waits than one chat may have on disk. The
-// bridge stops acking, its memory does not grow with what waits, and when the homeserver is back everything comes, in order.
-func TestF22PastABoundTheGatekeeperKeepsTheRest(t *testing.T) {
-	// Not so many in the short run that the bound is reached.
-	count, first := 90, 30
-	if all() {
-		count, first = 4_000, 200
-	}
-	const pending = 2_000 // interop.Limits.MaxPendingChat
-	const allowed = 32 << 20
-	each(t, func(r *rig) {
-		ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Minute)
-		defer cancel()
-		r.ctx = ctx
-		c := r.newChat()
-		r.hs.Down()
-		c.fromPhone(first)
-		r.queuedAtMost(0)
-		before := r.memory()
-		c.fromPhone(count - first)
-		r.queuedAtMost(max(0, count-pending))
-		if left := r.queued(); left < count-pending-200 {
-			r.t.Errorf("the gatekeeper keeps %d of %d messages: the bridge has acked more than its bound", left, count)
-		}
-		if grown := r.memory() - before; grown > allowed {
-			r.t.Errorf("memory has grown by %d MiB, want at most %d", grown>>20, allowed>>20)
-		} else {
-			r.t.Logf("memory has grown by %d KiB", grown>>10)
-		}
-		r.hs.ForgetTransactions()
-		r.ok(r.hs.Up())
-		c.fromMatrix(1)
-		c.check()
-	})
-}
-
 // memory is the bridge's resident memory, in bytes.
 func (r *rig) memory() int64 {
 	r.t.Helper()
-	raw := must(os.ReadFile(fmt.Sprintf("/proc/%d/statm", r.Bridge.PID())))(r.t)
-	var size, resident int64
-	_, err := fmt.Sscan(string(raw), &size, &resident)
-	r.ok(err)
-	return resident * int64(os.Getpagesize())
+	return must(residentOf(r.Bridge.PID()))(r.t)
 }
 
 // drained waits until the gatekeeper keeps nothing any more: everything is acked.

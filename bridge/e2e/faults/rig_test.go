@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,13 +77,23 @@ func use(t *testing.T, database string) *rig {
 	return r
 }
 
-func newRig(ctx context.Context, t *testing.T, database string) (*rig, error) {
+// The bounds of what may wait for Matrix in the worlds of the tests, low enough to be reached.
+const (
+	mayWait     = 400
+	mayWaitChat = 60
+)
+
+// newRig starts a world; more settings of the bridge may be given.
+func newRig(ctx context.Context, t *testing.T, database string, more ...map[string]any) (*rig, error) {
 	dir, err := os.MkdirTemp(scratch, strings.ToLower(database)+"-")
 	if err != nil {
 		return nil, err
 	}
 	r := &rig{database: database, dir: dir, orders: filepath.Join(dir, "kill-orders"), disk: filepath.Join(dir, "disk-orders"), t: t, ctx: ctx}
-	settings := map[string]any{"logging.min_level": "trace"}
+	settings := map[string]any{"logging.min_level": "trace", "network.backlog.account": mayWait, "network.backlog.chat": mayWaitChat}
+	for _, m := range more {
+		maps.Copy(settings, m)
+	}
 	if database == postgres {
 		r.uri = databasetest.PostgresConfig(lasting{t}).URI
 		settings["database.type"], settings["database.uri"] = "postgres", r.uri

@@ -243,6 +243,19 @@ func (s *Server) Rooms(kind string, match func(e *Event) bool) []string {
 	return out
 }
 
+// Said are the messages of all rooms whose bodies contain marker, in the order in which they came, from a place of that order on, and the
+// place behind them.
+func (s *Server) Said(marker string, from int) (found []Event, next int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.stream[from:] {
+		if body := e.Body(); body != "" && strings.Contains(body, marker) {
+			found = append(found, *e)
+		}
+	}
+	return found, len(s.stream)
+}
+
 // Expect waits for the first event of a room, from its beginning, that match accepts; what says in an error what was waited
 // for.
 func (s *Server) Expect(ctx context.Context, room, what string, match func(*Event) bool) (Event, error) {
