@@ -29,6 +29,7 @@ type rig struct {
 	*parts.World
 	hs         *homeserver.Server
 	files      *fileHost // before the gatekeeper's media host
+	wire       *wire     // before its stream
 	database   string
 	uri        string // of the Postgres database
 	dir        string
@@ -103,6 +104,10 @@ func newRig(ctx context.Context, t *testing.T, database string, more ...map[stri
 	}
 	r.files = newFileHost()
 	settings["network.gatekeepers.whatsapp.media_url"] = r.files.URL
+	if r.wire, err = newWire(); err != nil {
+		return nil, err
+	}
+	settings["network.gatekeepers.whatsapp.chat"] = r.wire.address()
 	r.World, err = parts.StartWorld(ctx, parts.WorldConfig{
 		Dir: dir, Postern: armed, Settings: settings, Env: []string{"POSTERN_KILL=" + r.orders, "POSTERN_DISK=" + r.disk},
 		Own: func(registrations []string) (*parts.Homeserver, error) {
@@ -121,9 +126,11 @@ func newRig(ctx context.Context, t *testing.T, database string, more ...map[stri
 	if err != nil {
 		r.hs.Close()
 		r.files.Close()
+		r.wire.close()
 		return nil, err
 	}
 	r.files.origin = r.Gatekeeper.Info.MediaURL
+	r.wire.goes(strings.TrimPrefix(r.Gatekeeper.Info.ChatTCP, "tcp://"))
 	if r.alice, err = parts.NewPerson(context.WithoutCancel(ctx), r.Homeserver, "alice", "password-of-alice"); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -142,6 +149,7 @@ func (r *rig) close() error {
 	err := r.Stop()
 	r.hs.Close()
 	r.files.Close()
+	r.wire.close()
 	return err
 }
 
