@@ -217,9 +217,13 @@ func (c *CatchUp) merge(ctx context.Context, next string, entries []Entry, newes
 	defer c.cfg.Order.Unlock()
 	c.cfg.Dispatcher.Hold()
 	defer c.cfg.Dispatcher.Release()
+	if err := c.cfg.Dispatcher.Resolve(ctx); err != nil {
+		return fmt.Errorf("matrixdurable: catch up: %w", err)
+	}
 	entries = c.withLater(entries, newest)
 	added, err := c.cfg.Journal.Merge(ctx, catchUpToken, next, entries, c.cfg.Dispatcher.Waiting)
 	if err != nil {
+		c.cfg.Dispatcher.Doubt()
 		return fmt.Errorf("matrixdurable: catch up: %w", err)
 	}
 	if len(added) > 0 {

@@ -1,9 +1,12 @@
 package matrixdurable
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +68,8 @@ type Dispatcher struct {
 	waiting  map[string]bool // event ids of queued room events that no worker has taken
 	inMemory int             // bytes of queued bodies
 	newest   int64           // the highest place that was ever queued
+	held     map[int64]bool  // the places of all that was queued and is not noted as finished
+	doubt    bool            // see Doubt
 	checking *look           // nil for none
 	// passing has what Pass brought of each room and no worker has taken; a room that is in it has a worker.
 	passing map[string]*Entry
@@ -85,7 +90,7 @@ func NewDispatcher(cfg DispatcherConfig) *Dispatcher {
 	if cfg.MemoryLimit == 0 {
 		cfg.MemoryLimit = 64 << 20
 	}
-	d := &Dispatcher{cfg: cfg, rooms: map[string]*roomQueue{}, waiting: map[string]bool{}, passing: map[string]*Entry{}, finish: make(chan int64, 1024)}
+	d := &Dispatcher{cfg: cfg, rooms: map[string]*roomQueue{}, waiting: map[string]bool{}, held: map[int64]bool{}, passing: map[string]*Entry{}, finish: make(chan int64, 1024)}
 	d.ctx, d.cancel = context.WithCancel(cfg.Log.WithContext(context.Background()))
 	return d
 }
@@ -274,6 +279,7 @@ func (d *Dispatcher) Merge(entries []Entry) {
 		for _, e := range q.entries {
 			if e.EventID != "" && moved[e.EventID] {
 				d.inMemory -= len(e.Body)
+				delete(d.held, e.Seq)
 				continue
 			}
 			kept = append(kept, e)
@@ -281,6 +287,41 @@ func (d *Dispatcher) Merge(entries []Entry) {
 		q.entries = kept
 	}
 	d.queue(entries)
+}
+
+// Doubt implements Sink.
+func (d *Dispatcher) Doubt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.doubt = true
+}
+
+// Resolve implements Sink: what the journal holds and was never queued, or was moved there, is queued in its place.
+func (d *Dispatcher) Resolve(ctx context.Context) error {
+	d.mu.Lock()
+	doubt, held := d.doubt, maps.Clone(d.held)
+	d.mu.Unlock()
+	if !doubt {
+		return nil
+	}
+	entries, err := d.cfg.Journal.Unfinished(ctx)
+	if err != nil {
+		return fmt.Errorf("matrixdurable: read journal: %w", err)
+	}
+	// What is noted as finished meanwhile was held before.
+	entries = slices.DeleteFunc(entries, func(e Entry) bool { return held[e.Seq] })
+	d.Hold()
+	defer d.Release()
+	d.Merge(entries)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range entries {
+		if q := d.rooms[e.Room]; q != nil {
+			slices.SortStableFunc(q.entries, func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+		}
+	}
+	d.doubt = false
+	return nil
 }
 
 // Complete finishes a command whose handler has returned.
@@ -299,6 +340,9 @@ func (d *Dispatcher) queue(entries []Entry) {
 		}
 		d.inMemory += len(e.Body)
 		d.newest = max(d.newest, e.Seq)
+		if e.Seq != 0 {
+			d.held[e.Seq] = true
+		}
 		if e.EventID != "" {
 			d.waiting[e.EventID] = true
 		}
@@ -435,9 +479,14 @@ func (d *Dispatcher) finisher() {
 		for pause := firstPause; ; pause = min(pause*2, maxPause) {
 			err := d.cfg.Journal.Finish(context.WithoutCancel(d.ctx), seqs)
 			if err == nil {
+				d.mu.Lock()
+				for _, seq := range seqs {
+					delete(d.held, seq)
+				}
+				d.mu.Unlock()
 				break
 			}
-			d.cfg.Log.Err(err).Int("count", len(seqs)).Msg("Could not mark events as finished")
+			d.cfg.Log.Debug().Err(err).Int("count", len(seqs)).Msg("Could not mark events as finished")
 			select {
 			case <-time.After(pause):
 			case <-d.ctx.Done():

@@ -59,6 +59,10 @@ type Sink interface {
 	Enqueue(entries []Entry, fresh bool) <-chan struct{}
 	// Pass takes events that are not kept: typing.
 	Pass(entries []Entry)
+	// Doubt says that entries may be in the journal that were not enqueued, since the outcome of a commit is not known. Resolve
+	// enqueues them, and does nothing without a doubt; the caller holds Order.
+	Doubt()
+	Resolve(ctx context.Context) error
 }
 
 // Listener is the private HTTP listener. It has to run before the framework's connectors start, which make
@@ -280,8 +284,13 @@ func (l *Listener) store(ctx context.Context, txn string, durable []Entry, fresh
 	l.cfg.Order.Lock()
 	defer l.cfg.Order.Unlock()
 	// The homeserver's patience must not decide over a commit that is under way.
-	stored, _, err := l.cfg.Journal.Accept(context.WithoutCancel(ctx), transactionKey(txn, durable), durable)
+	ctx = context.WithoutCancel(ctx)
+	if err = l.cfg.Sink.Resolve(ctx); err != nil {
+		return nil, err
+	}
+	stored, _, err := l.cfg.Journal.Accept(ctx, transactionKey(txn, durable), durable)
 	if err != nil {
+		l.cfg.Sink.Doubt() // when it comes again, it may be known
 		return nil, err
 	}
 	// Deferred, since what is in the journal is handed on by nobody else before the next start.

@@ -1,6 +1,7 @@
 package matrixdurable
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -273,3 +274,7 @@ func FuzzTransactions(f *testing.F) {
 		}
 	})
 }
+
+func (s *sinkNotes) Doubt() {}
+
+func (s *sinkNotes) Resolve(context.Context) error { return nil }

@@ -31,7 +31,9 @@ type rig struct {
 	files      *fileHost // before the gatekeeper's media host
 	wire       *wire     // before its stream
 	database   string
-	uri        string // of the Postgres database
+	uri        string               // of the Postgres database
+	server     *databasetest.Server // its own, and the proxy before it; nil in most worlds
+	proxy      *pgProxy
 	dir        string
 	alice      *parts.Person
 	management string
@@ -86,7 +88,7 @@ const (
 
 // newRig starts a world; more settings of the bridge may be given.
 func newRig(ctx context.Context, t *testing.T, database string, more ...map[string]any) (*rig, error) {
-	dir, err := os.MkdirTemp(scratch, strings.ToLower(database)+"-")
+	dir, err := os.MkdirTemp(scratch, strings.ToLower(strings.ReplaceAll(database, " ", "-"))+"-")
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +97,12 @@ func newRig(ctx context.Context, t *testing.T, database string, more ...map[stri
 	for _, m := range more {
 		maps.Copy(settings, m)
 	}
-	if database == postgres {
-		r.uri = databasetest.PostgresConfig(lasting{t}).URI
+	if database != sqlite {
+		if database == behindProxy {
+			r.uri = r.ownServer()
+		} else {
+			r.uri = databasetest.PostgresConfig(lasting{t}).URI
+		}
 		settings["database.type"], settings["database.uri"] = "postgres", r.uri
 	}
 	if r.hs, err = homeserver.Start("postern.localhost"); err != nil {

@@ -105,4 +105,11 @@ var mutants = []mutant{
 	{"room_without_alias", "a room is made once", "F17", []replacement{{
 		transport, "strings.HasSuffix(path, \"/_matrix/client/v3/createRoom\") && t.AliasPrefix != \"\" {", "strings.HasSuffix(path, \"/_matrix/client/v3/createRoom\") && t.AliasPrefix == \"\" {",
 	}}},
+	{"fsync_error_ignored", "a failed fsync ends the process", "F41", []replacement{
+		{"database/health.go", "	case sqlite3.ErrIoErrFsync, sqlite3.ErrIoErrDirFsync:\n		return true\n", ""},
+		{"database/outcome.go", "	case err.Code == sqlite3.ErrIoErr:\n		return outcomeFatal\n", "	case err.Code == sqlite3.ErrIoErr:\n		return outcomeRolledBack\n"},
+	}},
+	{"known_event_not_queued", "what a commit of unknown outcome has stored is handled", "F42", []replacement{{
+		listener, "		l.cfg.Sink.Doubt() // when it comes again, it may be known\n", "",
+	}}},
 }
