@@ -17,8 +17,11 @@ const (
 	allMutations      = 1_000_000
 )
 
-// lateMessages is how many late messages are read beside a newer session.
-const lateMessages = 1_000
+// How many late messages are read beside a newer session.
+const (
+	ordinaryLate = 1_000
+	allLate      = 10_000
+)
 
 // target is a store in some state, messages it could read next, and such as it has read.
 type target struct {
@@ -199,14 +202,19 @@ func lateRace(t *testing.T, random *rand.Rand, a, b user) int {
 }
 
 func TestALateMessageOfAnArchivedSessionHarmsNoNewerOneAThousandTimes(t *testing.T) {
-	random := rand.New(rand.NewPCG(4, 4))
-	for late, run := 0, 0; late < lateMessages; run++ {
+	wanted, seed := ordinaryLate, uint64(4)
+	if all() {
+		wanted, seed = allLate, rand.Uint64()
+	}
+	random, late := rand.New(rand.NewPCG(seed, 4)), 0
+	for run := 0; late < wanted; run++ {
 		sender := user(newOurs(t))
 		if run%8 == 0 {
 			sender = newStock(t)
 		}
 		late += lateRace(t, random, sender, newOurs(t))
 	}
+	t.Logf("seed %d: %d late messages", seed, late)
 }
 
 // network is two users of ours and the messages between them.
