@@ -27,6 +27,7 @@ import (
 
 	"postern/connector/convert"
 	"postern/connector/issuer"
+	"postern/connector/killpoint"
 	"postern/connector/matrixdurable"
 	"postern/connector/mediastore"
 	"postern/connector/profile"
@@ -130,7 +131,8 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.log = cfg.Log.With().Str("component", "connector").Logger()
 	db, err := database.Open(ctx, database.Config{
 		Dialect: cfg.DatabaseDialect, URI: cfg.DatabaseURI, MasterKey: cfg.Key, Holder: "postern",
-		Log: cfg.Log.With().Str("component", "database").Logger(),
+		Log:       cfg.Log.With().Str("component", "database").Logger(),
+		Upgrading: func() { killpoint.Hit(killpoint.Upgrading) },
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"postern/connector/e2ee"
 	"postern/connector/interop"
+	"postern/connector/killpoint"
 	"postern/connector/noise"
 	"postern/connector/profile"
 	"postern/connector/words"
@@ -170,10 +171,12 @@ func (l *loginProcess) SubmitUserInput(ctx context.Context, input map[string]str
 	if err != nil {
 		return nil, err
 	}
+	killpoint.Hit(killpoint.LoginAgreed)
 	row, err := l.enlist(ctx)
 	if err != nil {
 		return nil, err
 	}
+	killpoint.Hit(killpoint.LoginStored)
 	login, err := l.user.NewLogin(ctx, &frameworkdb.UserLogin{
 		ID:         loginID(row.ID),
 		RemoteName: row.Identifier,
@@ -184,6 +187,7 @@ func (l *loginProcess) SubmitUserInput(ctx context.Context, input map[string]str
 		l.connector.log.Err(err).Str("account", row.ID).Msg("Could not store a login")
 		return nil, errSomethingWrong
 	}
+	killpoint.Hit(killpoint.LoginNoted)
 	login.Client.Connect(login.Log.WithContext(l.connector.ctx))
 	gatekeeper := l.agreed.profile.DisplayName
 	return &bridgev2.LoginStep{
@@ -291,6 +295,7 @@ func (c *Connector) enlist(ctx context.Context, p *profile.Profile, row *databas
 	if err != nil {
 		return err
 	}
+	killpoint.Hit(killpoint.LoginKeyed)
 	result, err := interop.Enlist(ctx, interop.EnlistRequest{
 		Profile: p, NoiseKey: static.Public, RegistrationID: device.RegistrationID, IdentityKey: device.IdentityPublic,
 		SignedPreKeyID: signed.ID, SignedPreKey: signed.Public, SignedPreKeySignature: signed.Signature, Token: token,
@@ -298,6 +303,7 @@ func (c *Connector) enlist(ctx context.Context, p *profile.Profile, row *databas
 	if err != nil {
 		return err
 	}
+	killpoint.Hit(killpoint.LoginEnlisted)
 	row.Login, row.Integrator, row.EnlistedAt = result.Login.String(), result.Login.Integrator, time.Now().UnixMilli()
 	if result.Identifier != "" {
 		row.Identifier = result.Identifier

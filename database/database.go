@@ -33,6 +33,8 @@ type Config struct {
 	Holder string
 	// Existing refuses to make a new SQLite file: Open fails with an error that wraps fs.ErrNotExist.
 	Existing bool
+	// Upgrading, if set, is called within the transaction of each step of the schema, when all of it is written.
+	Upgrading func()
 	// Log receives upgrades, slow transactions and failures; never a value from a row.
 	Log zerolog.Logger
 }

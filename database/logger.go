@@ -2,22 +2,33 @@ package database
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
 )
 
+// noteVersion begins the last statement of each step of the schema.
+const noteVersion = "INSERT INTO " + versionTable + " "
+
 // slowQuery is from when on a query is reported.
 const slowQuery = time.Second
 
 // dbLogger reports upgrades and slow queries. Unlike dbutil's own it never writes arguments, and
 // not the error either, which can quote one.
-type dbLogger struct{ log zerolog.Logger }
+type dbLogger struct {
+	log zerolog.Logger
+	// upgrading, if set, is Config.Upgrading.
+	upgrading func()
+}
 
 var _ dbutil.DatabaseLogger = dbLogger{}
 
 func (l dbLogger) QueryTiming(_ context.Context, method, query string, _ []any, rows int, took time.Duration, err error) {
+	if l.upgrading != nil && strings.HasPrefix(query, noteVersion) {
+		l.upgrading()
+	}
 	if took < slowQuery {
 		return
 	}

@@ -33,7 +33,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	db := &DB{raw: raw, log: cfg.Log, failure: &failure{ch: make(chan struct{})}, place: place}
 	db.health = newHealth(cfg.Log, db.failure)
-	raw.Log = watchedLogger{dbLogger{cfg.Log}, db.health}
+	raw.Log = watchedLogger{dbLogger{cfg.Log, cfg.Upgrading}, db.health}
 	if db.sealer, err = newSealer(cfg.MasterKey); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}

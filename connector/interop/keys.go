@@ -9,6 +9,7 @@ import (
 
 	"postern/connector/e2ee"
 	"postern/connector/gatekeeper"
+	"postern/connector/killpoint"
 	"postern/connector/stanza"
 )
 
@@ -224,11 +225,14 @@ func (k *keys) upload(ctx context.Context, n int) error {
 	for i, key := range keys {
 		ids[i], up.PreKeys[i] = key.ID, stanza.PreKey{ID: key.ID, Key: key.Public}
 	}
+	killpoint.Hit(killpoint.KeysMade)
 	if err = a.store.MarkPreKeysUploaded(ctx, ids); err != nil {
 		return err
 	}
+	killpoint.Hit(killpoint.KeysMarked)
 	answer, err := a.link.request(ctx, up)
 	if err == nil {
+		killpoint.Hit(killpoint.KeysUploaded)
 		return stanza.ParseEmpty(answer)
 	}
 	var iq *stanza.IQError

@@ -15,15 +15,44 @@ type createBody struct {
 	// LocalID is made by the framework from the portal's key, or the login's for its space.
 	LocalID string   `json:"com.beeper.local_room_id"`
 	Invite  []string `json:"invite"`
+	Direct  bool     `json:"is_direct"`
+	Topic   string   `json:"topic"`
 	State   []struct {
 		Type     string `json:"type"`
 		StateKey string `json:"state_key"`
 	} `json:"initial_state"`
 }
 
-// bridgeInfo is in the initial state of every room of the framework; the homeserver stores it after the room's own
-// events, so that a room which has it is whole.
-const bridgeInfo = "m.bridge"
+// bridgeInfo is in the initial state of every room of the framework but management rooms; the homeserver stores it after the room's own
+// events, so that a room which has it is whole. The topic, which those have, comes later still.
+const bridgeInfo, topic = "m.bridge", "m.room.topic"
+
+// local is what a room is known by before it is made, "" for nothing. The framework gives management rooms none: whose it is says
+// which it is.
+func (c *createBody) local() string {
+	if c.LocalID == "" && c.management() {
+		return "management " + c.Invite[0]
+	}
+	return c.LocalID
+}
+
+// management says whether a management room is to be made.
+func (c *createBody) management() bool {
+	return c.LocalID == "" && c.Direct && c.Topic != "" && len(c.Invite) == 1
+}
+
+// last is the type and key of a state event that a room has only if it is whole.
+func (c *createBody) last() (kind, key string) {
+	if c.management() {
+		return topic, ""
+	}
+	for _, s := range c.State {
+		if s.Type == bridgeInfo {
+			key = s.StateKey
+		}
+	}
+	return bridgeInfo, key
+}
 
 // createRoom creates a room under an alias that follows from its local id. If the alias is taken, an earlier attempt has
 // made the room: it is the answer, unless it is only half made or the bridge has left
@@ -34,10 +63,10 @@ func (t *Transport) createRoom(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	var create createBody
-	if err := json.Unmarshal(body, &create); err != nil || create.LocalID == "" {
+	if err := json.Unmarshal(body, &create); err != nil || create.local() == "" {
 		return t.base().RoundTrip(withBody(req, body))
 	}
-	local := t.AliasPrefix + strings.ToLower(Identity("room", create.LocalID))
+	local := t.AliasPrefix + strings.ToLower(Identity("room", create.local()))
 	aliased, err := withAlias(body, local)
 	if err != nil {
 		return nil, err
@@ -105,15 +134,14 @@ func (t *Transport) existing(req *http.Request, local string, create *createBody
 		return "", err
 	}
 	roomPath := strings.TrimSuffix(req.URL.EscapedPath(), "/createRoom") + "/rooms/" + url.PathEscape(found.Room)
-	stateKey := ""
-	for _, s := range create.State {
-		if s.Type == bridgeInfo {
-			stateKey = s.StateKey
-		}
+	kind, key := create.last()
+	status, err = t.get(req, roomPath+"/state/"+kind+"/"+url.PathEscape(key), user, nil)
+	left := false
+	if err == nil && create.management() {
+		left, err = t.left(req, roomPath, user, create.Invite[0])
 	}
-	status, err = t.get(req, roomPath+"/state/"+bridgeInfo+"/"+url.PathEscape(stateKey), user, nil)
 	switch {
-	case status == http.StatusForbidden || status == http.StatusNotFound:
+	case left || status == http.StatusForbidden || status == http.StatusNotFound:
 		status, err = t.call(req, http.MethodDelete, aliasPath, user, nil, nil)
 		if err != nil && status != http.StatusNotFound {
 			return "", err
@@ -123,6 +151,18 @@ func (t *Transport) existing(req *http.Request, local string, create *createBody
 		return "", err
 	}
 	return found.Room, t.invite(req, roomPath, user, create.Invite)
+}
+
+// left says whether somebody has left a room: who does not want a management room any more is not invited to that one again.
+func (t *Transport) left(req *http.Request, roomPath string, user url.Values, who string) (bool, error) {
+	var member struct {
+		Membership string `json:"membership"`
+	}
+	status, err := t.get(req, roomPath+"/state/m.room.member/"+url.PathEscape(who), user, &member)
+	if status == http.StatusNotFound {
+		return false, nil // not invited yet
+	}
+	return member.Membership == "leave" || member.Membership == "ban", err
 }
 
 // invite repeats the invitations of the request, which the homeserver sends last.

@@ -19,15 +19,16 @@ import (
 
 // fakeHomeserver remembers transaction ids until it is restarted, as Synapse does.
 type fakeHomeserver struct {
-	txns     map[string]string // path -> event id
-	events   []map[string]any  // oldest first
-	aliases  map[string]string
-	rooms    map[string]bool // room id -> whole
-	calls    []string
-	answer   func(r *http.Request) int // an error status to answer with after storing; 0: none
-	refuse   func(r *http.Request) int // the same without storing
-	invited  []string
-	aliasNow string
+	membership string            // of whoever a room is asked about
+	txns       map[string]string // path -> event id
+	events     []map[string]any  // oldest first
+	aliases    map[string]string
+	rooms      map[string]bool // room id -> whole
+	calls      []string
+	answer     func(r *http.Request) int // an error status to answer with after storing; 0: none
+	refuse     func(r *http.Request) int // the same without storing
+	invited    []string
+	aliasNow   string
 }
 
 func newFakeHomeserver() *fakeHomeserver {
@@ -115,7 +116,13 @@ func (f *fakeHomeserver) serve(w *httptest.ResponseRecorder, r *http.Request) {
 			delete(f.aliases, alias)
 		}
 		reply(200, map[string]string{"room_id": f.aliases[alias]})
-	case strings.Contains(path, "/state/m.bridge/"):
+	case strings.Contains(path, "/state/m.room.member/"):
+		if f.membership == "" {
+			reply(404, map[string]string{"errcode": "M_NOT_FOUND"})
+			return
+		}
+		reply(200, map[string]string{"membership": f.membership})
+	case strings.Contains(path, "/state/m.bridge/"), strings.Contains(path, "/state/m.room.topic/"):
 		room, _ := url.PathUnescape(strings.Split(path, "/")[5])
 		if !f.rooms[room] {
 			reply(403, map[string]string{"errcode": "M_FORBIDDEN"})
@@ -350,6 +357,32 @@ func TestARoomIsMadeOnce(t *testing.T) {
 			_, other := create(t, rt, strings.Replace(portal, "chat", "other", 1))
 			if other == "!room1" || other == room {
 				t.Errorf("another chat has the same room")
+			}
+		})
+	}
+}
+
+// TestAManagementRoomIsMadeOnce: the framework gives it no local id.
+func TestAManagementRoomIsMadeOnce(t *testing.T) {
+	const management = `{"name":"WhatsApp","topic":"management room","is_direct":true,"invite":["@u:example.org"],"initial_state":[{"type":"m.room.avatar","content":{}}]}`
+	for name, c := range map[string]struct {
+		membership string
+		half       bool
+		want       string
+	}{
+		"not invited yet": {"", false, "!room1"}, "invited": {"invite", false, "!room1"}, "there": {"join", false, "!room1"},
+		"left": {"leave", false, "!room2"}, "banned": {"ban", false, "!room2"}, "half made": {"invite", true, "!room2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeHomeserver()
+			rt := &Transport{Base: f, AliasPrefix: "postern_", ServerName: "example.org"}
+			create(t, rt, management)
+			f.membership, f.rooms["!room1"] = c.membership, !c.half
+			if status, room := create(t, rt, management); status != 200 || room != c.want {
+				t.Errorf("%d %q, want %q; calls %v", status, room, c.want, f.calls)
+			}
+			if _, other := create(t, rt, strings.Replace(management, "@u", "@v", 1)); other == "!room1" || other == c.want {
+				t.Error("somebody else has the same room")
 			}
 		})
 	}
