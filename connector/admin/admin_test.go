@@ -235,6 +235,9 @@ func TestTheClientTellsItsTroublesApart(t *testing.T) {
 	if err = ask(admin.NewClient(filepath.Join(t.TempDir(), "none.sock"), 0, "secret")); !errors.Is(err, admin.ErrNobody) {
 		t.Errorf("no socket: %v", err)
 	}
+	if err = ask(admin.NewClient("/"+strings.Repeat("long", 100), 0, "secret")); err == nil || errors.Is(err, admin.ErrNobody) {
+		t.Errorf("a socket that cannot be asked: %v", err)
+	}
 }
 
 func TestABridgeOnAUnixSocketIsAsked(t *testing.T) {

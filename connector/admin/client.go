@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -131,11 +132,14 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any) er
 	req.Header.Set("Authorization", "Bearer "+c.secret)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" && !dial.Timeout() {
-		return ErrNobody
-	} else if err != nil {
-		return fmt.Errorf("admin: ask: %w", errors.Unwrap(err)) // without the address
+	var connection *net.OpError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+		return ErrNobody // anything else, such as a socket that we may not open, does not say that
+	case errors.As(err, &connection):
+		return fmt.Errorf("admin: ask: %s: %w", connection.Op, connection.Err) // without the address
+	case err != nil:
+		return fmt.Errorf("admin: ask: %w", errors.Unwrap(err)) // as above
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
