@@ -156,7 +156,7 @@ func (p *program) assemble(ctx context.Context) error {
 	})
 	err = p.connector.Attach(ctx, connector.AttachConfig{
 		Matrix: p.matrix, DatabaseDialect: p.cfg.Database.Type, DatabaseURI: p.cfg.Database.URI, Key: p.key, Log: *p.log,
-		Dir: filepath.Dir(p.flags.config),
+		Dir: filepath.Dir(p.flags.config), EpochFile: beside(p.flags.config, p.connector.Config.EpochFile),
 	})
 	if err != nil {
 		return &exitError{exitDatabase, err}

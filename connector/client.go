@@ -154,6 +154,7 @@ func (c *client) Connect(ctx context.Context) {
 	c.arrivals.open(running)
 	go c.run(running, c.done)
 	go c.takeName(running)
+	go c.tellRenewal(running)
 }
 
 // takeName learns what the person is called on Matrix, for the name that goes with messages.

@@ -39,6 +39,7 @@ type Config struct {
 	ClientAddress       AddressConfig               `yaml:"client_address"`
 	Language            string                      `yaml:"language"`
 	KeyFile             string                      `yaml:"key_file"`
+	EpochFile           string                      `yaml:"epoch_file"`
 	Backlog             BacklogConfig               `yaml:"backlog"`
 	Media               MediaConfig                 `yaml:"media"`
 	Gatekeepers         map[string]GatekeeperConfig `yaml:"gatekeepers"`
@@ -104,7 +105,7 @@ type personData struct{ MXID, Localpart, Domain, Displayname string }
 func upgradeConfig(helper up.Helper) {
 	helper.Copy(up.Str, "public", "base")
 	helper.Copy(up.Str, "public", "address")
-	for _, key := range []string{"identifier_template", "identifier_type", "displayname_template", "connect", "language", "key_file"} {
+	for _, key := range []string{"identifier_template", "identifier_type", "displayname_template", "connect", "language", "key_file", "epoch_file"} {
 		helper.Copy(up.Str, key)
 	}
 	helper.Copy(up.Int, "backlog", "account")
@@ -146,6 +147,12 @@ func (c *Config) prepare() error {
 	}
 	if c.displayname, err = parseTemplate("network.displayname_template", c.DisplaynameTemplate, "{{.Displayname}}"); err != nil {
 		return err
+	}
+	if c.EpochFile == "" {
+		return errors.New("network.epoch_file has to name a file: without it an old copy of the database would not be noticed")
+	}
+	if c.EpochFile == c.KeyFile {
+		return errors.New("network.epoch_file must not be the key file")
 	}
 	if err := c.Backlog.check(); err != nil {
 		return err

@@ -116,6 +116,8 @@ type AttachConfig struct {
 	DatabaseDialect, DatabaseURI string
 	// Key seals columns.
 	Key [database.KeySize]byte
+	// EpochFile tells an old copy of the database; see database.Config.
+	EpochFile string
 	// Dir is what relative paths of the configuration are relative to.
 	Dir string
 	Log zerolog.Logger
@@ -131,6 +133,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.log = cfg.Log.With().Str("component", "connector").Logger()
 	db, err := database.Open(ctx, database.Config{
 		Dialect: cfg.DatabaseDialect, URI: cfg.DatabaseURI, MasterKey: cfg.Key, Holder: "postern",
+		EpochFile: cfg.EpochFile,
 		Log:       cfg.Log.With().Str("component", "database").Logger(),
 		Upgrading: func() { killpoint.Hit(killpoint.Upgrading) },
 	})

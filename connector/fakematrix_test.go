@@ -321,7 +321,7 @@ func (w *world) start() {
 	m.AS.HTTPClient.Transport, m.AS.DefaultHTTPRetries = w.matrix, 0
 	m.SpecVersions = &mautrix.RespVersions{}
 	m.AS.SpecVersions = m.SpecVersions
-	check(c.Attach(ctx, AttachConfig{Matrix: m, DatabaseDialect: "sqlite3-fk-wal", DatabaseURI: uri, Key: w.key, Dir: w.dir, Log: zerolog.Nop()}))
+	check(c.Attach(ctx, AttachConfig{Matrix: m, DatabaseDialect: "sqlite3-fk-wal", DatabaseURI: uri, Key: w.key, Dir: w.dir, EpochFile: filepath.Join(w.dir, "epoch"), Log: zerolog.Nop()}))
 	check(bridge.DB.Upgrade(ctx))
 	check(m.StateStore.Upgrade(ctx))
 	c.uploadPause = time.Millisecond

@@ -94,6 +94,12 @@ func (c *Connector) addOwnChecks() {
 		state := c.db.Health()
 		return Condition{OK: state.Reason == "", Reason: state.Reason, Since: state.Since}
 	})
+	c.AddReadinessCheck("epoch file", func() Condition {
+		if since := c.db.EpochTrouble(); !since.IsZero() {
+			return Condition{Reason: "it cannot be written, so nothing more can be encrypted soon", Since: since}
+		}
+		return Condition{OK: true}
+	})
 	c.AddReadinessCheck("start", func() Condition {
 		if c.taking.Load() {
 			return Condition{OK: true}

@@ -366,4 +366,10 @@ func (s accountStore) SignedPreKeys(ctx context.Context) ([]interop.KeyRecord, e
 	return fromKeys(s.SignalStore.SignedPreKeys(ctx))
 }
 
+// Renewal implements interop.PreKeys.
+func (s accountStore) Renewal(ctx context.Context) (string, error) {
+	r, err := s.SignalStore.Renewal(ctx)
+	return r.Keys, err
+}
+
 var _ e2ee.PreKeyWriter = accountStore{}

@@ -23,9 +23,13 @@ func newSignalStore(db *database.DB, accountID string) signalStore {
 	return signalStore{db.Signal(accountID)}
 }
 
-// LoadSession implements e2ee.Store. A damaged row is a session that is lost.
+// LoadSession implements e2ee.Store. A damaged row is a session that is lost; what an old copy of the database has is read in, and never
+// sent in.
 func (s signalStore) LoadSession(ctx context.Context, addr string) ([]byte, error) {
-	row, err := s.SignalStore.LoadSession(ctx, addr)
+	row, old, err := s.SignalStore.LoadSession(ctx, addr)
+	if old && err == nil {
+		row = e2ee.RetireSession(row)
+	}
 	return row, damagedIs(e2ee.ErrCorruptSession, err)
 }
 

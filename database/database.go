@@ -35,8 +35,16 @@ type Config struct {
 	Existing bool
 	// Upgrading, if set, is called within the transaction of each step of the schema, when all of it is written.
 	Upgrading func()
+	// EpochFile is a file outside the database by which an old copy of it is noticed (see epoch.go), made if it is not there; ""
+	// for none. It must not be part of the database's backup.
+	EpochFile string
 	// Log receives upgrades, slow transactions and failures; never a value from a row.
 	Log zerolog.Logger
+
+	// epochStep names the steps of writing the epoch file, for tests that cut it off; epochBlock is in place of the constant's, for
+	// tests that are not to be slow.
+	epochStep  func(string) error
+	epochBlock int64
 }
 
 // DB is an open database. All its methods may be called from any goroutine.
@@ -48,6 +56,7 @@ type DB struct {
 	failure *failure
 	health  *health
 	place   leasePlace
+	epoch   *epoch
 
 	closing sync.Once
 	lease   *Lease // taken by Open

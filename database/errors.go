@@ -32,6 +32,14 @@ var (
 	// ErrWrongKey is returned by Open when the master key is not the one that this
 	// database was sealed with.
 	ErrWrongKey = errors.New("database: master key does not belong to this database (restore the key file that was made with it)")
+	// ErrEpochFile is returned by changes of Signal state, and by Open, while the epoch file cannot be read or written:
+	// nothing of the change is stored, since it could not be told later whether it was.
+	ErrEpochFile = errors.New("database: epoch file: cannot be used")
+	// ErrEpochForeign is returned by Open when the epoch file was written for another database.
+	ErrEpochForeign = errors.New("database: epoch file: it belongs to another database (if another bridge uses it, give this one a file of its own; " +
+		"if this is the database that is wanted, delete the file: new sessions are then begun with everybody)")
+	// ErrEpochFormat is returned by Open when the file is not one that this program wrote; it is left as it is.
+	ErrEpochFormat = errors.New("database: epoch file: not one that this program wrote")
 	// ErrSealBroken is returned when a sealed column does not open: it was changed, moved to
 	// another row or column, or put back to an older version.
 	ErrSealBroken = errors.New("database: sealed column does not open")

@@ -90,3 +90,53 @@ func (db *DB) SetBusyTimeout(t testing.TB, d time.Duration) {
 		t.Fatal(err)
 	}
 }
+
+// Kill leaves the database as a killed process does: nothing is noted in the epoch file.
+func (db *DB) Kill() {
+	db.closing.Do(func() {
+		db.health.close()
+		db.epoch.mu.Lock()
+		db.epoch.over = true
+		running := db.epoch.running
+		if db.epoch.timer != nil {
+			db.epoch.timer.Stop()
+		}
+		db.epoch.mu.Unlock()
+		if running != nil {
+			<-running
+		}
+		db.writer.close()
+		if db.lease != nil {
+			_ = db.lease.Release()
+		}
+		_ = db.raw.Close()
+		_ = db.epoch.file.Close()
+	})
+}
+
+// WithEpochSteps is cfg with a function that is told each step of writing the epoch file, and may cut it off.
+func WithEpochSteps(cfg Config, step func(string) error) Config {
+	cfg.epochStep = step
+	return cfg
+}
+
+// EpochCounter is the number of the last commit that was counted.
+func (db *DB) EpochCounter() int64 { return db.epoch.next() - 1 }
+
+// ParseEpoch reads an epoch file's bytes.
+func ParseEpoch(raw []byte) (low, high, mark int64, closed bool, err error) {
+	s, err := parseEpoch(raw)
+	if err != nil {
+		return 0, 0, 0, false, err
+	}
+	return s.low, s.high, s.mark, s.closed, nil
+}
+
+// ErrEpochDamaged is the error for a file that is not whole.
+var ErrEpochDamaged = errEpochDamaged
+
+// WithEpochBlock is cfg with that many commits reserved at once.
+func WithEpochBlock(cfg Config, n int64) Config {
+	cfg.epochBlock = n
+	return cfg
+}

@@ -119,7 +119,8 @@ func sealedColumns(db *database.DB, chats []string, contacts map[string]string) 
 		func(ctx context.Context, account string) (any, error) { return db.ChatRooms().Get(ctx, chat[account]) })
 	add("postern_signal_session", "session", "account_id='a'",
 		func(ctx context.Context, account string) (any, error) {
-			return db.Signal(account).LoadSession(ctx, "x")
+			session, _, err := db.Signal(account).LoadSession(ctx, "x")
+			return session, err
 		})
 	add("postern_signal_identity", "identity", "account_id='a'",
 		func(ctx context.Context, account string) (any, error) {

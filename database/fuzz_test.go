@@ -40,3 +40,37 @@ func FuzzUnseal(f *testing.F) {
 		}
 	})
 }
+
+// FuzzEpochFile reads any bytes as an epoch file. What is taken says counters in their order, and what it says, written again, reads the same.
+//
+// decoder: epoch_file.go:parseEpoch,cutLast
+func FuzzEpochFile(f *testing.F) {
+	good := &epochState{database: "d", branch: "b", low: 7, high: 70}
+	whole := good.head() + epochMark(9)
+	f.Add([]byte(whole))
+	f.Add([]byte(good.head()))
+	f.Add([]byte(whole[:len(whole)-3]))
+	f.Add([]byte(whole[:20]))
+	f.Add([]byte(epochPrefix))
+	f.Add([]byte((&epochState{database: "d", branch: "b", closed: true, low: 7, high: 7}).head() + epochMark(7)))
+	f.Add([]byte((&epochState{database: "d", branch: "b", low: 70, high: 7}).head() + epochMark(99)))
+	f.Add([]byte(good.head() + epochMark(99)))
+	f.Add([]byte("another file\n"))
+	f.Add(make([]byte, maxEpochFile+1))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s, err := parseEpoch(raw)
+		switch {
+		case err != nil:
+			if s != nil || (!errors.Is(err, ErrEpochFormat) && !errors.Is(err, errEpochDamaged)) {
+				t.Fatalf("%+v and %v", s, err)
+			}
+			return
+		case s.low < 0 || s.low > s.mark || s.mark > s.high || s.database == "" || s.branch == "":
+			t.Fatalf("%+v", s)
+		}
+		again, err := parseEpoch([]byte(s.head() + epochMark(s.mark)))
+		if err != nil || *again != *s {
+			t.Fatalf("%+v became %+v, %v", s, again, err)
+		}
+	})
+}

@@ -23,6 +23,8 @@ type group struct {
 	savepoint bool   // the savepoint stands
 	under     bool   // the last of ran is under it, the others are before it
 	current   *job   // its function is running
+	counts    bool   // the transaction is to be counted, see epoch.go
+	number    int64  // the number that it was given
 }
 
 // serve runs first, and whoever else is waiting, and commits.
@@ -94,7 +96,7 @@ func (g *group) begin(wanted func() bool) error {
 	if err != nil {
 		return err
 	}
-	g.tx, g.end, g.opened, g.savepoint, g.under = tx, end, time.Now(), false, false
+	g.tx, g.end, g.opened, g.savepoint, g.under, g.counts = tx, end, time.Now(), false, false, false
 	return nil
 }
 
@@ -145,7 +147,7 @@ func (g *group) exec(query string) error {
 
 // call runs the job's function with recovery, and finds out if SQLite ended the transaction meanwhile.
 func (g *group) call(j *job) error {
-	guard := &guard{w: g.w, tx: g.tx}
+	guard := &guard{w: g.w, tx: g.tx, counts: &g.counts}
 	defer guard.close()
 	g.current = j
 	start := time.Now()
@@ -184,6 +186,10 @@ func (g *group) finish() {
 		g.abandon()
 		return
 	}
+	if err := g.count(); err != nil {
+		g.lose(err)
+		return
+	}
 	if lease := g.w.fence.Load(); lease != nil {
 		if err := lease.check(g.tx); err != nil {
 			if errors.Is(err, ErrLeaseLost) {
@@ -211,14 +217,27 @@ func (g *group) finish() {
 	}
 }
 
+// count writes the transaction's number into it.
+func (g *group) count() error {
+	if !g.counts {
+		return nil
+	}
+	g.number = g.w.epoch.Load().next()
+	_, err := g.tx.ExecContext(context.Background(), "UPDATE postern_epoch SET counter=$1 WHERE id=1", g.number)
+	return err
+}
+
 func (g *group) commit() error {
 	err := g.tx.Commit()
 	g.end()
 	g.tx = nil
+	outcome := commitOutcome(err)
+	if g.counts && (err == nil || outcome != outcomeRolledBack) {
+		g.w.epoch.Load().committed(g.number, err == nil)
+	}
 	if err == nil {
 		return nil
 	}
-	outcome := commitOutcome(err)
 	g.w.log.Debug().Err(err).Stringer("outcome", outcome).Int("functions", len(g.ran)).Msg("Commit failed")
 	g.w.health.note(err)
 	g.w.drop()

@@ -27,6 +27,8 @@ type guard struct {
 	w    *writer
 	tx   *dbutil.LoggingTxn
 	over atomic.Bool
+	// counts is set by a function whose changes are to be counted, see epoch.go.
+	counts *bool
 
 	mu   sync.Mutex
 	rows []dbutil.Rows // opened by the function, closed after it

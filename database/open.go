@@ -25,7 +25,8 @@ const (
 )
 
 // Open opens the database, takes the lease if Config.Holder is set, brings the tables up to date and
-// checks the master key. Errors: *LeaseHeldError, ErrWrongKey, or what the driver says.
+// checks the master key and the epoch file. Errors: *LeaseHeldError, ErrWrongKey, ErrEpochForeign, ErrEpochFormat, ErrEpochFile, or what
+// the driver says.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	raw, place, err := openPool(cfg)
 	if err != nil {
@@ -37,13 +38,14 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if db.sealer, err = newSealer(cfg.MasterKey); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	if err = db.start(ctx, cfg.Holder); err != nil {
+	if err = db.start(ctx, &cfg); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-func (db *DB) start(ctx context.Context, holder string) error {
+func (db *DB) start(ctx context.Context, cfg *Config) error {
+	holder := cfg.Holder
 	if err := db.raw.RawDB.PingContext(ctx); err != nil {
 		return fmt.Errorf("database: connect: %w", err)
 	}
@@ -69,6 +71,9 @@ func (db *DB) start(ctx context.Context, holder string) error {
 	if err = db.checkKey(ctx); err != nil {
 		return err
 	}
+	if err = db.startEpoch(ctx, cfg); err != nil {
+		return err
+	}
 	db.health.begin(db.probeCommit)
 	return nil
 }
@@ -90,9 +95,10 @@ func (db *DB) Close() error {
 		db.health.close()
 		if db.writer != nil {
 			db.writer.close()
+			err = db.epoch.close()
 		}
 		if db.lease != nil {
-			err = db.lease.Release()
+			err = errors.Join(err, db.lease.Release())
 		}
 		err = errors.Join(err, db.raw.Close())
 	})

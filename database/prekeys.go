@@ -59,6 +59,9 @@ func (s *SignalStore) reserve(ctx context.Context, column string, n int) (first 
 		return 0, fmt.Errorf("database: reserve key ids: %d at once", n)
 	}
 	err = s.db.Do(ctx, func(ctx context.Context) error {
+		if err := s.db.advance(ctx); err != nil {
+			return err
+		}
 		_, err := s.db.raw.Exec(ctx, `INSERT INTO postern_signal_counter (account_id, next_prekey, next_signed_prekey)
 			VALUES ($1, 1, 1) ON CONFLICT (account_id) DO NOTHING`, s.account)
 		if err != nil {

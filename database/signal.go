@@ -40,39 +40,47 @@ type SignalChange struct {
 	UsedPreKey *uint32
 }
 
-// LoadSession returns the serialised session record.
-func (s *SignalStore) LoadSession(ctx context.Context, addr string) ([]byte, error) {
-	return s.loadVersioned(ctx, signalSession, addr,
-		"SELECT version, session FROM postern_signal_session WHERE account_id=$1 AND address=$2")
+// LoadSession returns the serialised session record. old says that it is from an old copy of the database: nothing may be encrypted in
+// any session of the record any more, since its counters may have been used.
+func (s *SignalStore) LoadSession(ctx context.Context, addr string) (session []byte, old bool, err error) {
+	session, generation, err := s.loadVersioned(ctx, signalSession, addr,
+		"SELECT version, generation, session FROM postern_signal_session WHERE account_id=$1 AND address=$2")
+	return session, generation < s.db.epoch.generation, err
 }
 
 // LoadIdentity returns the identity key last stored for the address (32 bytes).
 func (s *SignalStore) LoadIdentity(ctx context.Context, addr string) ([]byte, error) {
-	return s.loadVersioned(ctx, signalIdentity, addr,
-		"SELECT version, identity FROM postern_signal_identity WHERE account_id=$1 AND address=$2")
+	identity, _, err := s.loadVersioned(ctx, signalIdentity, addr,
+		"SELECT version, 0, identity FROM postern_signal_identity WHERE account_id=$1 AND address=$2")
+	return identity, err
 }
 
-func (s *SignalStore) loadVersioned(ctx context.Context, column, addr, query string) ([]byte, error) {
+func (s *SignalStore) loadVersioned(ctx context.Context, column, addr, query string) (value []byte, generation int64, err error) {
 	var version int
 	var sealed []byte
-	err := s.db.raw.QueryRow(ctx, query, s.account, addr).Scan(&version, &sealed)
+	err = s.db.raw.QueryRow(ctx, query, s.account, addr).Scan(&version, &generation, &sealed)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
+		return nil, 0, nil
 	} else if err != nil {
-		return nil, fmt.Errorf("database: load %s: %w", column, err)
+		return nil, 0, fmt.Errorf("database: load %s: %w", column, err)
 	}
-	value, err := s.db.Unseal(column, RowKey(s.account, addr), version, sealed)
+	value, err = s.db.Unseal(column, RowKey(s.account, addr), version, sealed)
 	if len(value) == 0 {
-		return nil, err
+		return nil, generation, err
 	}
-	return value, nil
+	return value, generation, nil
 }
 
 // Apply stores the change durably in one transaction, with what extra writes: extra (which may be nil)
 // runs inside the same transaction after the change, with its context. An error of extra, or
-// ErrPreKeyGone if the used prekey is not there any more, takes everything back.
+// ErrPreKeyGone if the used prekey is not there any more, takes everything back. So does ErrEpochFile.
 func (s *SignalStore) Apply(ctx context.Context, c SignalChange, extra func(ctx context.Context) error) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
+		if c.Session != nil || c.DeleteSession || c.Identity != nil || c.UsedPreKey != nil {
+			if err := s.db.advance(ctx); err != nil {
+				return err
+			}
+		}
 		if c.UsedPreKey != nil {
 			err := execOne(ctx, s.db.raw, "use prekey",
 				"DELETE FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2", s.account, int64(*c.UsedPreKey))
@@ -108,8 +116,9 @@ func (s *SignalStore) Apply(ctx context.Context, c SignalChange, extra func(ctx 
 func (s *SignalStore) putSession(ctx context.Context, addr string, session []byte) error {
 	return s.putVersioned(ctx, signalSession, addr, session,
 		"SELECT version FROM postern_signal_session WHERE account_id=$1 AND address=$2",
-		`INSERT INTO postern_signal_session (account_id, address, version, session) VALUES ($1, $2, $3, $4)
-		 ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, session=excluded.session`)
+		`INSERT INTO postern_signal_session (account_id, address, version, session, generation) VALUES ($1, $2, $3, $4, $5)
+		 ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, session=excluded.session, generation=excluded.generation`,
+		s.db.epoch.generation)
 }
 
 func (s *SignalStore) putIdentity(ctx context.Context, addr string, identity []byte) error {
@@ -119,13 +128,13 @@ func (s *SignalStore) putIdentity(ctx context.Context, addr string, identity []b
 		 ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, identity=excluded.identity`)
 }
 
-func (s *SignalStore) putVersioned(ctx context.Context, column, addr string, value []byte, versionQuery, upsert string) error {
+func (s *SignalStore) putVersioned(ctx context.Context, column, addr string, value []byte, versionQuery, upsert string, more ...any) error {
 	version, err := nextVersion(ctx, s.db.raw, versionQuery, s.account, addr)
 	if err != nil {
 		return fmt.Errorf("database: store %s: %w", column, err)
 	}
 	sealed := s.db.Seal(column, RowKey(s.account, addr), version, value)
-	if _, err = s.db.raw.Exec(ctx, upsert, s.account, addr, version, sealed); err != nil {
+	if _, err = s.db.raw.Exec(ctx, upsert, append([]any{s.account, addr, version, sealed}, more...)...); err != nil {
 		return fmt.Errorf("database: store %s: %w", column, err)
 	}
 	return nil

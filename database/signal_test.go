@@ -24,7 +24,7 @@ func withSignal(t *testing.T, fn func(t *testing.T, db *database.DB, s *database
 
 func wantSession(t *testing.T, s *database.SignalStore, addr, want string) {
 	t.Helper()
-	got, err := s.LoadSession(context.Background(), addr)
+	got, _, err := s.LoadSession(context.Background(), addr)
 	if err != nil || string(got) != want || (want == "") != (got == nil) {
 		t.Errorf("session of %s is %q (%v), want %q", addr, got, err, want)
 	}
@@ -49,7 +49,7 @@ func TestASignalChangeIsWholeOrNotAtAll(t *testing.T) {
 			}
 		}
 		err := s.Apply(ctx, change, func(ctx context.Context) error {
-			if got, err := s.LoadSession(ctx, "x"); err != nil || string(got) != "s1" {
+			if got, _, err := s.LoadSession(ctx, "x"); err != nil || string(got) != "s1" {
 				t.Errorf("inside: %q, %v", got, err)
 			}
 			_, err := db.Contacts().Ensure(ctx, "whatsapp", "1@lid")
@@ -122,7 +122,7 @@ func TestASessionRowMovedOrPutBackDoesNotOpen(t *testing.T) {
 			if _, err := db.Raw().Exec(ctx, query, args...); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := s.LoadSession(ctx, "x"); !errors.Is(err, database.ErrSealBroken) {
+			if got, _, err := s.LoadSession(ctx, "x"); !errors.Is(err, database.ErrSealBroken) {
 				t.Errorf("%s: %q, %v", what, got, err)
 			}
 		}

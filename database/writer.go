@@ -36,6 +36,7 @@ type writer struct {
 	fail   *failure
 	health *health
 	fence  atomic.Pointer[Lease] // checked before each commit while a lease is held
+	epoch  atomic.Pointer[epoch] // set when the database is open
 
 	txnKey any // the key under which raw looks for its transaction in a context
 

@@ -98,6 +98,12 @@ func TestComplaintsNameWhatIsLetPass(t *testing.T) {
 			again.ID = m.ID
 			p.send(again)
 		}},
+		{"one message key for two messages", func(p *scripted) {
+			before := p.store.Snapshot()
+			p.send(p.seal(to, "x"))
+			p.store.Restore(before)
+			p.send(p.seal(to, "y"))
+		}},
 		{"content a phone does not take", message(func(n *binxml.Node) {})}, // replaced below
 		{"a receipt without id or to", receipt(func(n *binxml.Node) { delAttr(n, "to") })},
 		{"a receipt to somebody", receipt(func(n *binxml.Node) { setAttr(n, binxml.J("to", jid.JID{User: "5", Server: jid.LID})) })},

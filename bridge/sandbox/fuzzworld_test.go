@@ -104,7 +104,7 @@ func (w *fuzzWorld) reset(c change, situation byte) {
 	c.state.complaints, c.state.faults = nil, nil
 	*a = w.enlisted
 	a.prekeys, a.fresh, a.queue = map[uint32]*accountPreKey{}, nil, nil
-	a.seen, a.blocked, a.UsedJTI = map[string]*seen{}, map[*user]bool{}, nil
+	a.seen, a.places, a.blocked, a.UsedJTI = map[string]*seen{}, map[string]blob{}, map[*user]bool{}, nil
 	a.ReadReceipts = !has(worldUnread)
 	c.identified[identity{a.Integrator, a.Identifier}] = a
 	w.st = newStream(w.s, &carrier{}, nil, a)

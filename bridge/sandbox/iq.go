@@ -201,7 +201,7 @@ func (c change) deleteAccount(s *Server, a *account, n *binxml.Node, reply func(
 	for _, m := range a.seen {
 		c.drop(m)
 	}
-	a.prekeys, a.fresh, a.seen = map[uint32]*accountPreKey{}, nil, map[string]*seen{}
+	a.prekeys, a.fresh, a.seen, a.places = map[uint32]*accountPreKey{}, nil, map[string]*seen{}, map[string]blob{}
 	a.Deleted, a.Enlisted = true, false
 	delete(c.identified, identity{a.Integrator, a.Identifier})
 	a.AuthKey, a.Identity, a.SignedKey, a.SignedSig, a.UsedJTI = nil, nil, nil, nil, nil

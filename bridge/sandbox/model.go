@@ -107,7 +107,8 @@ type account struct {
 	fresh   []uint32 // ids of prekeys not handed out, in the order of their arrival
 	queue   []*queued
 	seen    map[string]*seen
-	blocked map[*user]bool // blocklist of the partner user
+	places  map[string]blob // digests of the ciphertexts by their places in a ratchet
+	blocked map[*user]bool  // blocklist of the partner user
 	stream  *stream
 	logins  int64 // since the start
 	pushAt  time.Time
@@ -176,6 +177,8 @@ type seen struct {
 	To      string
 	Digest  blob // SHA-256 of the ciphertext
 	At      int64
+	// Encryptions are all that came under the id, the first ones if they are many.
+	Encryptions []encryption
 }
 
 func (s *seen) storeKey() string {
@@ -300,6 +303,9 @@ var loaders = []loader{
 		a, err := s.accountByText("message id", m.Account)
 		if err == nil {
 			a.seen[m.ID] = m
+			for _, e := range m.Encryptions {
+				a.places[string(e.Place)] = e.Digest
+			}
 		}
 		return err
 	}),
@@ -384,7 +390,7 @@ func (s *state) placeAccount(a *account) error {
 	}
 	a.jid = j
 	a.prekeys = map[uint32]*accountPreKey{}
-	a.seen = map[string]*seen{}
+	a.seen, a.places = map[string]*seen{}, map[string]blob{}
 	a.blocked = map[*user]bool{}
 	s.accounts[j] = a
 	if !a.Deleted {

@@ -123,10 +123,9 @@ func (c change) sweepAccount(s *Server, a *account) {
 	for len(a.queue) > 0 && a.queue[0].At < limit {
 		c.remove(a, a.queue[0])
 	}
-	for id, m := range a.seen {
+	for _, m := range a.seen {
 		if m.At < limit {
-			c.drop(m)
-			delete(a.seen, id)
+			c.forgetSeen(a, m)
 		}
 	}
 	if a.Enlisted && a.stream == nil && a.LastSeen < limit {

@@ -132,6 +132,9 @@ func (c change) message(s *Server, a *account, n *binxml.Node, reply func(*binxm
 	}
 	digest := sha256.Sum256(enc.Data)
 	old := a.seen[id]
+	if old != nil {
+		c.noteEncryption(s, a, old, enc.Attr("type"), enc.Data, digest[:])
+	}
 	if old != nil && !enc.Has("count") {
 		if old.To != to.String() || string(old.Digest) != string(digest[:]) {
 			c.complain(s, a, "6.1", "a second message, or a second encryption, under an id already used")
@@ -153,6 +156,7 @@ func (c change) message(s *Server, a *account, n *binxml.Node, reply func(*binxm
 		m := &seen{Account: a.Address, ID: id, To: to.String(), At: unix(s.now())}
 		a.seen[id] = m
 		old = m
+		c.noteEncryption(s, a, m, enc.Attr("type"), enc.Data, digest[:])
 	}
 	old.Digest = digest[:]
 	c.put(old)

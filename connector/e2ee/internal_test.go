@@ -194,6 +194,45 @@ func TestASessionRowComesBackAsItWasWritten(t *testing.T) {
 	}
 }
 
+func TestRetiredStatesAreTheLastOnesAndStayThat(t *testing.T) {
+	row := &sessionRow{current: []byte("a"), archived: [][]byte{[]byte("b"), []byte("c")}}
+	again := func(what string, retired int) {
+		t.Helper()
+		back, err := unmarshalRow(row.marshal())
+		if err != nil || back.retired != retired {
+			t.Fatalf("%s: %+v, %v, want %d retired", what, back, err, retired)
+		}
+		row = back
+	}
+	again("none", 0)
+	row.retire()
+	again("all", 3)
+	row.begin([]byte("n"))
+	row.begin([]byte("m"))
+	again("two later ones", 3)
+	for i, retired := range []bool{false, true, true, true} {
+		if row.isRetired(i) != retired {
+			t.Errorf("state %d is retired: %v", i, !retired)
+		}
+	}
+	known := make([]byte, 32)
+	row.settle(1, []byte("A"), opened{stepped: true}, known)
+	row.settle(0, []byte("N"), opened{stepped: true}, known)
+	if text := string(row.current) + " | " + string(bytes.Join(row.archived, []byte(" "))); text != "N | m A b c" {
+		t.Errorf("after steps in a retired state and in another one: %s", text)
+	}
+	again("after them", 3)
+	for i := range MaxArchivedStates - 1 {
+		row.begin(fmt.Append(nil, "state ", i))
+	}
+	again("they have been dropped", 0)
+	for range 2 * MaxArchivedStates {
+		row.begin([]byte("x"))
+		row.retire()
+	}
+	again("many", MaxArchivedStates)
+}
+
 func TestArchivingAndPromotingKeepEveryOtherStateAndItsOrder(t *testing.T) {
 	text := func(r *sessionRow) string {
 		return string(r.current) + " | " + string(bytes.Join(r.archived, []byte(" ")))

@@ -71,13 +71,13 @@ func try(stored []byte, in *incoming) (opened, []byte, error) {
 }
 
 // settle stores the next form of state number i. An archived state takes the place of the current one only if the peer has
-// begun a ratchet step in it, and only under the identity key that is stored. Where there is no current one, because the
+// begun a ratchet step in it, only under the identity key that is stored, and never if it is retired. Where there is no current one, because the
 // session was ended, it stays so until a session is begun.
 func (r *sessionRow) settle(i int, next []byte, result opened, known []byte) {
 	switch {
 	case i == currentState:
 		r.current = next
-	case result.stepped && r.current != nil && (known == nil || string(known) == string(result.identity[:])):
+	case result.stepped && r.current != nil && !r.isRetired(i) && (known == nil || string(known) == string(result.identity[:])):
 		r.promote(i, next)
 	default:
 		archived := append([][]byte(nil), r.archived...)

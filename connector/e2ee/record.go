@@ -13,14 +13,21 @@ import (
 )
 
 // rowVersion is the first byte of a session row. Behind it stand the states, the current one first, each as its length
-// (varint) and its bytes; length 0 as the first says that there is no current one.
-const rowVersion = 1
+// (varint) and its bytes; length 0 as the first says that there is no current one. In a row of version retiredVersion the number
+// of retired states (a byte) stands before them.
+const (
+	rowVersion     = 1
+	retiredVersion = 2
+)
 
 // sessionRow is a session row taken apart. The states stay bytes: one is decoded only to be tried, and only one that has
 // changed is encoded. So no attempt can touch another state, and a row with many old states costs little.
 type sessionRow struct {
 	current  []byte   // nil: none
 	archived [][]byte // the latest first, at most MaxArchivedStates
+	// retired is how many of the archived states, from the last on, may only be read in, for ever. None of them is promoted
+	// and later ones come before them, so they stay at the end.
+	retired int
 }
 
 // unmarshalRow reads a stored row; nil is the row without states. The error is ErrCorruptSession. The result shares memory
@@ -30,10 +37,16 @@ func unmarshalRow(stored []byte) (*sessionRow, error) {
 	if stored == nil {
 		return row, nil
 	}
-	if len(stored) == 0 || stored[0] != rowVersion || len(stored) > MaxSessionBytes {
+	if len(stored) == 0 || len(stored) > MaxSessionBytes {
 		return nil, ErrCorruptSession
 	}
 	rest, first := stored[1:], true
+	switch {
+	case stored[0] == retiredVersion && len(rest) > 0 && rest[0] > 0:
+		row.retired, rest = int(rest[0]), rest[1:]
+	case stored[0] != rowVersion:
+		return nil, ErrCorruptSession
+	}
 	for len(rest) > 0 {
 		state, n := protowire.ConsumeBytes(rest)
 		if n < 0 || len(state) == 0 && !first || len(row.archived) == MaxArchivedStates {
@@ -50,7 +63,7 @@ func unmarshalRow(stored []byte) (*sessionRow, error) {
 		}
 		first = false
 	}
-	if first {
+	if first || row.retired > len(row.archived) {
 		return nil, ErrCorruptSession
 	}
 	return row, nil
@@ -59,6 +72,9 @@ func unmarshalRow(stored []byte) (*sessionRow, error) {
 // marshal is the stored form. Archived states beyond MaxArchivedStates or MaxSessionBytes are dropped, the oldest first.
 func (r *sessionRow) marshal() []byte {
 	size := 1 + protowire.SizeBytes(len(r.current))
+	if r.retired > 0 {
+		size++
+	}
 	keep := 0
 	for _, state := range r.archived {
 		next := size + protowire.SizeBytes(len(state))
@@ -67,9 +83,14 @@ func (r *sessionRow) marshal() []byte {
 		}
 		size, keep = next, keep+1
 	}
+	r.retired = max(0, r.retired-(len(r.archived)-keep))
 	r.archived = r.archived[:keep]
 	b := make([]byte, 0, size)
-	b = append(b, rowVersion)
+	if r.retired > 0 {
+		b = append(b, retiredVersion, byte(r.retired))
+	} else {
+		b = append(b, rowVersion)
+	}
 	b = protowire.AppendBytes(b, r.current)
 	for _, state := range r.archived {
 		b = protowire.AppendBytes(b, state)
@@ -85,6 +106,27 @@ func (r *sessionRow) begin(state []byte) {
 		r.archived = append(archived, r.archived...)
 	}
 	r.current = state
+}
+
+// retire archives the current state and retires all.
+func (r *sessionRow) retire() {
+	r.begin(nil)
+	r.retired = len(r.archived)
+}
+
+// isRetired says whether archived state number i may only be read in.
+func (r *sessionRow) isRetired(i int) bool { return i >= len(r.archived)-r.retired }
+
+// RetireSession makes of a session row, as Store.Commit got it, one in whose sessions nothing is encrypted any more, now or after a step of the
+// peer: Encrypt gives ErrNoSession until another session is begun, by us or by the peer. What is still on its way can be read. It is for rows of an old
+// copy, whose sender chains may have gone on elsewhere. What is no row comes back as it is.
+func RetireSession(stored []byte) []byte {
+	row, err := unmarshalRow(stored)
+	if err != nil || stored == nil {
+		return stored
+	}
+	row.retire()
+	return row.marshal()
 }
 
 // promote makes the archived state number i, in its new form, the current one.

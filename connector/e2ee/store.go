@@ -7,7 +7,7 @@ import "context"
 // them. A row that is there and damaged is ErrCorruptSession for a session and ErrKeyStored for a key: that it is lost
 // concerns one peer alone. e2eetest.Conformance says whether an implementation is right.
 type Store interface {
-	// LoadSession returns the session row of addr, as Commit got it, at most MaxSessionBytes.
+	// LoadSession returns the session row of addr, as Commit got it or as RetireSession makes it of that, at most MaxSessionBytes.
 	LoadSession(ctx context.Context, addr string) ([]byte, error)
 	// LoadIdentity returns the 32 bytes of addr's identity key.
 	LoadIdentity(ctx context.Context, addr string) ([]byte, error)

@@ -137,7 +137,10 @@ func (k *keys) work(ctx context.Context, _ string) {
 	if !k.a.link.isLive() {
 		return // the next login checks
 	}
-	err := k.rotate(ctx)
+	err := k.renew(ctx)
+	if err == nil {
+		err = k.rotate(ctx)
+	}
 	if err == nil && check {
 		err = k.refill(ctx)
 	}

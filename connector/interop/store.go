@@ -348,6 +348,12 @@ type PreKeys interface {
 	// DeleteSignedPreKeys removes those created before the time, in Unix
 	// milliseconds, but never the newest.
 	DeleteSignedPreKeys(ctx context.Context, before int64) error
+	// Renewal names the occasion on which all prekeys have to be replaced, because the
+	// store may be an old copy; "" for none. Ids that may have been given out since the
+	// copy are not given out again, and none of the copy's keys is in PreKeysToUpload.
+	Renewal(ctx context.Context) (occasion string, err error)
+	// Renewed notes that they were, on that occasion.
+	Renewed(ctx context.Context, occasion string) error
 }
 
 // KeyRecord is one of our prekeys.

@@ -48,7 +48,9 @@ func declared(t *testing.T) map[string]string {
 }
 
 // listed are the points of all lists.
-func listed() []string { return slices.Concat(killpoint.All, killpoint.Files, killpoint.Repairs, killpoint.Setup) }
+func listed() []string {
+	return slices.Concat(killpoint.All, killpoint.Files, killpoint.Repairs, killpoint.Setup, killpoint.Renewal)
+}
 
 // TestEveryPointIsListedOnceAndHitSomewhereInTheProduct: a point that nothing comes to would never kill, and one that is not listed would
 // never be chosen by the campaign.

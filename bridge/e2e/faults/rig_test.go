@@ -41,6 +41,7 @@ type rig struct {
 	orders     string // the file with the kill point's orders
 	disk       string // the file with the orders for SQLite's disk
 	log        logScan
+	allowed    string // a complaint of the gatekeeper that a test expects
 
 	t   *testing.T // the running test
 	ctx context.Context
@@ -162,9 +163,7 @@ func (r *rig) close() error {
 // abandon gives the world up after a failed test, so that the next test begins with one that works, and shows the end of the
 // bridge's log.
 func (r *rig) abandon() {
-	if raw, err := os.ReadFile(r.Bridge.LogPath()); err == nil {
-		r.t.Logf("the end of the bridge's log:\n%s", raw[max(0, len(raw)-6000):])
-	}
+	r.showLog()
 	rigs.Lock()
 	defer rigs.Unlock()
 	if rigs.open[r.database] == r {
@@ -173,6 +172,13 @@ func (r *rig) abandon() {
 		if err := r.close(); err != nil {
 			r.t.Logf("closing the world: %v", err)
 		}
+	}
+}
+
+// showLog shows the end of the bridge's log.
+func (r *rig) showLog() {
+	if raw, err := os.ReadFile(r.Bridge.LogPath()); err == nil {
+		r.t.Logf("the end of the bridge's log:\n%s", raw[max(0, len(raw)-6000):])
 	}
 }
 

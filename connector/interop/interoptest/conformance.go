@@ -379,6 +379,10 @@ func (s suite) preKeys(t *testing.T) {
 	record, err = s.LoadPreKey(s.ctx, first+1)
 	check(t, err)
 	equal(t, "a record that may have been handed out", string(record), "b")
+	occasion, err := s.Renewal(s.ctx)
+	check(t, err)
+	equal(t, "renewal of what is no old copy", occasion, "")
+	check(t, s.Renewed(s.ctx, "another occasion"))
 }
 
 func (s suite) signedPreKeys(t *testing.T) {

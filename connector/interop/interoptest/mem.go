@@ -41,6 +41,7 @@ type memData struct {
 	peers                map[string]interop.Peer
 	letters              map[inKey]memLetter
 	failed               map[string]memLetter // by event
+	renewal              string
 }
 
 type memKey struct {
@@ -324,6 +325,50 @@ func (s *MemStore) DeleteSignedPreKeys(ctx context.Context, before int64) error 
 		return nil
 	})
 }
+
+// Renewal implements interop.PreKeys.
+func (s *MemStore) Renewal(ctx context.Context) (occasion string, err error) {
+	s.read(ctx, func(d *memData) { occasion = d.renewal })
+	return occasion, ctx.Err()
+}
+
+// Renewed implements interop.PreKeys.
+func (s *MemStore) Renewed(ctx context.Context, occasion string) error {
+	return s.write(ctx, func(d *memData) error {
+		if d.renewal == occasion {
+			d.renewal = ""
+		}
+		return nil
+	})
+}
+
+// Clone is a copy of the store as it is now.
+func (s *MemStore) Clone() *MemStore {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &MemStore{d: s.d.clone()}
+}
+
+// Copied makes the store what database makes of an old copy of itself: its sessions are retired, the ids of prekeys leap, and
+// all of its prekeys count as uploaded.
+func (s *MemStore) Copied(occasion string) {
+	_ = s.write(context.Background(), func(d *memData) error { // fails on nothing but an ended context
+		for addr, row := range d.sessions {
+			d.sessions[addr] = e2ee.RetireSession(row)
+		}
+		for id, key := range d.preKeys {
+			key.uploaded = true
+			d.preKeys[id] = key
+		}
+		d.nextPreKey += copiedLeap
+		d.nextKey += copiedLeap
+		d.renewal = occasion
+		return nil
+	})
+}
+
+// copiedLeap is how far ids leap in Copied.
+const copiedLeap = 100_000
 
 // Dump describes all rows, for the message of a failed test and for comparing states.
 func (s *MemStore) Dump() string {

@@ -26,6 +26,8 @@ const (
 	dispatch  = "connector/matrixdurable/dispatcher.go"
 	sends     = "connector/handlematrix.go"
 	statuses  = "connector/status.go"
+	signals   = "connector/store_signal.go"
+	epoch     = "database/epoch.go"
 )
 
 // mutants are the rules of the two pipelines, each broken once. Where the bridge has two defences for one rule, both are broken, or
@@ -111,5 +113,11 @@ var mutants = []mutant{
 	}},
 	{"known_event_not_queued", "what a commit of unknown outcome has stored is handled", "F42", []replacement{{
 		listener, "		l.cfg.Sink.Doubt() // when it comes again, it may be known\n", "",
+	}}},
+	{"old_copy_not_noticed", "an old copy of the database is noticed", "F27", []replacement{{
+		epoch, "	if reason == \"\" || !used {\n", "	if reason == \"\" || reason != \"\" || !used {\n",
+	}}},
+	{"sessions_of_the_copy_go_on", "nothing is encrypted in a session of an old copy", "F27", []replacement{{
+		signals, "	if old && err == nil {\n", "	if old && err != nil {\n",
 	}}},
 }
