@@ -263,6 +263,7 @@ type Fault struct {
 	Code       int    `json:"code,omitempty"`
 	Reason     string `json:"reason,omitempty"`
 	DelayMS    int64  `json:"delay_ms,omitempty"`
+	Expire     int64  `json:"expire,omitempty"` // seconds
 }
 
 // AddFault makes the gatekeeper misbehave and returns the fault's id.

@@ -58,6 +58,17 @@ var faultKinds = map[string]faultKind{
 	"media_corrupt": {},
 }
 
+// replaced is the reason of a stream_error that says that another connection has taken over.
+const replaced = "replaced"
+
+// streamError is what the stream ends with.
+func (f *fault) streamError() *binxml.Node {
+	if f.Reason == replaced {
+		return replacedError()
+	}
+	return streamError(f.Code)
+}
+
 const (
 	maxFaults = 1000
 	maxDelay  = 24 * time.Hour
@@ -95,7 +106,9 @@ func (c change) checkFault(f *fault) error {
 	switch {
 	case !ok:
 		return refusal(400, "there is no fault of kind %q", f.Kind)
-	case kind.code && f.Code == 0:
+	case f.Kind == "stream_error" && f.Reason != "" && (f.Reason != replaced || f.Code != 0):
+		return refusal(400, "a fault of kind stream_error has a code, or the reason replaced")
+	case kind.code && f.Code == 0 && f.Reason != replaced:
 		return refusal(400, "a fault of kind %s needs a code", f.Kind)
 	case kind.reason && f.Reason == "":
 		return refusal(400, "a fault of kind %s needs a reason", f.Kind)
@@ -175,7 +188,7 @@ func (c change) actNow(s *Server, f *fault) error {
 		}
 		acted = true
 		if f.Kind == "stream_error" {
-			c.endStream(a, streamError(f.Code))
+			c.endStream(a, f.streamError())
 			continue
 		}
 		st := a.stream
@@ -244,7 +257,7 @@ func (c change) apply(st *stream, o outgoing, f *fault) []outgoing {
 	case "close":
 		o.raw, o.last = actClose, true
 	case "stream_error":
-		o = outgoing{ticket: o.ticket, node: streamError(f.Code), last: true}
+		o = outgoing{ticket: o.ticket, node: f.streamError(), last: true}
 	}
 	st.ended = true
 	if st.account.stream == st {

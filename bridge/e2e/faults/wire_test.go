@@ -25,6 +25,7 @@ type wire struct {
 	passed [2]int64
 	orders [2]*order
 	open   map[net.Conn]bool
+	came   int // connections of the bridge
 	closed bool
 }
 
@@ -87,6 +88,7 @@ func (w *wire) accept() {
 			return
 		}
 		w.open[bridge], w.open[gate] = true, true
+		w.came++
 		w.mu.Unlock()
 		go w.pass(toGate, bridge, gate)
 		go w.pass(toBridge, gate, bridge)
@@ -161,6 +163,13 @@ func (w *wire) after(d direction, n int64, flip bool) *order {
 	defer w.mu.Unlock()
 	w.orders[d] = o
 	return o
+}
+
+// connections is how often the bridge has connected.
+func (w *wire) connections() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.came
 }
 
 // bytes is how many have gone in a direction.
