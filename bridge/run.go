@@ -46,8 +46,12 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// stopTime is how long an orderly stop may take.
-const stopTime = 10 * time.Second
+// stopTime is how long the parts of an orderly stop may take together, and takingTime how long of that may be waited for events that are being
+// handled. With connector.Shutdown it is less than 10 s; what is not done then is done after the next start.
+const (
+	stopTime   = 6 * time.Second
+	takingTime = 3 * time.Second
+)
 
 // program is the running bridge.
 type program struct {
@@ -191,10 +195,11 @@ func (p *program) start(failed func(error)) error {
 // stop ends everything in order: no more events, then the logins, then the
 // database.
 func (p *program) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	deadline := time.Now().Add(stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), takingTime)
 	defer cancel()
 	err := p.connector.StopTaking(ctx)
-	p.bridge.StopWithTimeout(stopTime)
+	p.bridge.StopWithTimeout(time.Until(deadline))
 	return errors.Join(err, p.close())
 }
 

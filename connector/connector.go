@@ -277,7 +277,7 @@ func (c *Connector) StopTaking(ctx context.Context) error {
 }
 
 // shutdownPatience bounds how long running requests of the gatekeeper are waited for.
-const shutdownPatience = 5 * time.Second
+const shutdownPatience = 3 * time.Second
 
 // Shutdown ends everything else and closes the database. The framework has disconnected all clients before.
 func (c *Connector) Shutdown() error {

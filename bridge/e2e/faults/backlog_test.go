@@ -146,13 +146,14 @@ func (c *crowd) check() {
 
 // growth watches how much the bridge's resident memory grows.
 type growth struct {
+	before        int64
 	stop, stopped chan struct{}
 	most          atomic.Int64
 }
 
 func (r *rig) watchMemory() *growth {
-	g := &growth{stop: make(chan struct{}), stopped: make(chan struct{})}
 	before, pid := r.memory(), r.Bridge.PID()
+	g := &growth{before: before, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go func() {
 		defer close(g.stopped)
 		tick := time.NewTicker(50 * time.Millisecond)
@@ -177,6 +178,9 @@ func (g *growth) end() int64 {
 	<-g.stopped
 	return g.sofar()
 }
+
+// peak is what it has at most taken.
+func (g *growth) peak() int64 { return g.before + g.end() }
 
 func (g *growth) sofar() int64 { return g.most.Load() }
 
