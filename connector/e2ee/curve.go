@@ -33,9 +33,16 @@ func nearPrime(low byte) [32]byte {
 	return key
 }
 
-// usable says whether a key agreement with key can give a secret. The top bit does not count, as in X25519.
+// usable says whether a key agreement with key can give a secret, and whether key is the one spelling of what it stands
+// for: below the prime 2^255 - 19 and without the top bit, which X25519 does not look at. Nobody makes others, and a base
+// key, which no MAC covers, could otherwise be spelt anew to have a first message read twice.
 func usable(key [32]byte) bool {
-	key[31] &= 0x7f
+	prime := nearPrime(0xed)
+	for i := 31; i >= 0 && key[i] >= prime[i]; i-- {
+		if key[i] > prime[i] || i == 0 {
+			return false
+		}
+	}
 	for i := range lowOrder {
 		if key == lowOrder[i] {
 			return false

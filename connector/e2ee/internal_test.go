@@ -27,7 +27,7 @@ func littleEndian(n *big.Int) [32]byte {
 	return key
 }
 
-func TestEveryPublicKeyThatForcesZeroIsRefusedAndNoOther(t *testing.T) {
+func TestEveryPublicKeyThatForcesZeroOrHasAnotherSpellingIsRefusedAndNoOther(t *testing.T) {
 	private, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -60,8 +60,11 @@ func TestEveryPublicKeyThatForcesZeroIsRefusedAndNoOther(t *testing.T) {
 	for _, key := range keys {
 		for _, top := range []byte{0, 0x80} {
 			key[31] = key[31]&0x7f | top
-			if usable(key) == zero(key) {
-				t.Errorf("%x: usable %v, agreement all zero %v", key, usable(key), zero(key))
+			number := key
+			slices.Reverse(number[:])
+			above := new(big.Int).SetBytes(number[:]).Cmp(prime) >= 0
+			if want := !zero(key) && !above; usable(key) != want {
+				t.Errorf("%x: usable %v, agreement all zero %v, not the least spelling %v", key, usable(key), zero(key), above)
 			}
 			if !usable(key) {
 				refused++

@@ -1,6 +1,7 @@
 package e2ee_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -440,4 +441,33 @@ func (s staleStore) LoadPreKey(ctx context.Context, id uint32) ([]byte, error) {
 		err = s.Commit(ctx, &e2ee.Change{UsedPreKey: &id}, nil)
 	}
 	return key, err
+}
+
+// TestAFirstMessageIsNotReadTwiceUnderAnotherSpellingOfItsBaseKey: a key agreement does not look at the top bit of a public key, nor at whether it
+// is above the prime, and no MAC covers the base key. Another spelling of it would look like another session.
+func TestAFirstMessageIsNotReadTwiceUnderAnotherSpellingOfItsBaseKey(t *testing.T) {
+	for _, oneTime := range []bool{false, true} {
+		ours, other := newOurs(t), newOurs(t)
+		mustStart(t, other, 1, ours.bundle(oneTime))
+		m := mustEncrypt(t, other, 1, "once")
+		mustRead(t, ours, 2, m, "once")
+		before := ours.mem.Snapshot()
+		at := bytes.Index(m.Body, []byte{0x12, 33, 0x05})
+		if at < 0 {
+			t.Fatal("there is no base key")
+		}
+		again := e2ee.Sealed{Type: m.Type, Body: bytes.Clone(m.Body)}
+		again.Body[at+2+32] ^= 0x80
+		if _, err := ours.decrypt(2, again); !errors.Is(err, e2ee.ErrInvalidKey) || !unchanged(ours.mem, before) {
+			t.Errorf("with a one-time prekey: %v: the same message again: %v", oneTime, err)
+		}
+		// Of a number and the same above the prime only those below 19 have both; the base point is one.
+		for low := range byte(19) {
+			copy(again.Body[at+3:], bytes.Repeat([]byte{0xff}, 31))
+			again.Body[at+3], again.Body[at+2+32] = 0xed+low, 0x7f
+			if _, err := ours.decrypt(2, again); !errors.Is(err, e2ee.ErrInvalidKey) {
+				t.Errorf("the prime and %d: %v", low, err)
+			}
+		}
+	}
 }
