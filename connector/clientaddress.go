@@ -69,7 +69,7 @@ func (a *addresses) find(ctx context.Context, user id.UserID) (netip.Addr, error
 			return netip.Addr{}, ctx.Err()
 		}
 		known = knownAddress{address, time.Now()}
-		if err == nil {
+		if err == nil && address.IsValid() { // or it would be missing for longer than it is
 			a.keep(user, known)
 		}
 	}
