@@ -38,6 +38,9 @@ func (c *Connector) sayState(login *bridgev2.UserLogin, state status.BridgeState
 // Connection implements interop.Upcalls: it puts the state of the stream into the framework's words.
 func (c *client) Connection(ctx context.Context, s interop.ConnState) {
 	c.seen(ctx, s)
+	if s.Kind == interop.ConnNoAddress {
+		c.log.Warn().Msg("Not connected: the gatekeeper is to be told the address of the user's client, and the homeserver does not say it")
+	}
 	if s.Kind == interop.ConnConnecting && c.rested.Load() {
 		return // to the person an account that rests is connected, and stays so unless it fails
 	}

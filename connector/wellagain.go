@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"postern/connector/interop"
 )
 
 // connected are the clients between Connect and Disconnect, so that none of the framework's locks is needed to go through them.
@@ -47,6 +49,9 @@ func (s *connected) alive(user string) {
 	defer s.mu.Unlock()
 	for _, c := range s.users[user] {
 		c.account.Attend()
+		if c.now().Kind == interop.ConnNoAddress {
+			c.account.Again() // the homeserver has just seen them
+		}
 	}
 }
 

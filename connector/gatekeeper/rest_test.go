@@ -6,6 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.mau.fi/whatsmeow/proto/waWa6"
 
 	"postern/connector/stanza"
 )
@@ -57,6 +61,27 @@ func TestWhatIsSentBeforeOurFarewellArrivesIsStillRead(t *testing.T) {
 	if m, ok := stanzas[len(stanzas)-1].(*stanza.Message); !ok || m.ID != "late" {
 		t.Errorf("what came last was not handed over: %v", stanzas[len(stanzas)-1].Kind())
 	}
+}
+
+func TestWhatIsThereNowEndsTheWaitAndIsNoPush(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		reasons := make(chan waWa6.ClientPayload_ConnectReason, 2)
+		w := newWorld(t, func(*session) {}, func(s *session) { reasons <- s.login.GetConnectReason(); live(s) })
+		r := w.run()
+		wait := w.handler.waitFor(Waiting).Wait
+		begun := time.Now()
+		synctest.Wait()
+		w.stream.Again()
+		w.handler.waitFor(Live)
+		if took := time.Since(begun); took >= wait {
+			t.Errorf("connected after %v of %v", took, wait)
+		}
+		if reason := <-reasons; reason != waWa6.ClientPayload_ERROR_RECONNECT {
+			t.Errorf("the reason was %v", reason)
+		}
+		w.stream.Again() // nothing waits
+		r.end()
+	})
 }
 
 func TestEachAttemptWaitsForItsTurnAndItsAddress(t *testing.T) {

@@ -21,7 +21,8 @@ import (
 // Stream is the stream of one account. Make one with New, run it with Run.
 type Stream struct {
 	cfg   Config
-	woken chan struct{}
+	woken chan struct{} // by a push
+	again chan struct{} // by what was missing here
 
 	mu      sync.Mutex
 	running bool
@@ -40,7 +41,7 @@ func New(cfg Config) *Stream {
 	if cfg.Jitter == nil {
 		cfg.Jitter = uniformJitter
 	}
-	return &Stream{cfg: cfg, woken: make(chan struct{}, 1)}
+	return &Stream{cfg: cfg, woken: make(chan struct{}, 1), again: make(chan struct{}, 1)}
 }
 
 func (c *Config) check() error {
@@ -106,6 +107,19 @@ func (s *Stream) Wake() {
 	}
 	select {
 	case s.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Again says that what an attempt has failed for may be there now, on our side: a wait for backoff ends.
+func (s *Stream) Again() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase != Waiting {
+		return
+	}
+	select {
+	case s.again <- struct{}{}:
 	default:
 	}
 }

@@ -58,7 +58,7 @@ var eventTexts = [events]struct{ name, meaning string }{
 	evRefused:           {"refused", "400, 403, 405, 406 and every other 4xx"},
 	evReplaced:          {"replaced", "`conflict type=replaced`"},
 	evElapsed:           {"elapsed", "the wait is over"},
-	evWoken:             {"woken", "Wake, while waiting for backoff"},
+	evWoken:             {"woken", "Wake or Again, while waiting for backoff"},
 	evCancelled:         {"cancelled", "the context of Run ended"},
 }
 

@@ -376,6 +376,8 @@ func (w *walker) sleep(d time.Duration) event {
 	case <-w.s.woken:
 		w.reason = waWa6.ClientPayload_PUSH
 		return evWoken
+	case <-w.s.again:
+		return evWoken
 	case <-timer.C:
 		return evElapsed
 	}

@@ -74,6 +74,16 @@ func (a *Account) Wake() {
 	}
 }
 
+// Again says that what an attempt to connect has failed for on our side may be there now: a wait for the next one ends.
+func (a *Account) Again() {
+	a.link.mu.Lock()
+	s := a.link.stream
+	a.link.mu.Unlock()
+	if w, ok := s.(interface{ Again() }); ok {
+		w.Again()
+	}
+}
+
 // waker is a Stream that can be told of a push.
 type waker interface{ Wake() }
 
