@@ -20,6 +20,10 @@ const (
 	mailBytes = 4 << 20
 	// mailPage is how many rows are read at once, while there is room for them.
 	mailPage = 16
+	// mailTurns is how many chats of one account hand over a row at the same time, mailTurn how long one of them can keep
+	// others from it: those that take long are not counted any more, so that slow rooms hold up nobody.
+	mailTurns = 64
+	mailTurn  = time.Second
 	// mailRow is about what a row takes besides its payload.
 	mailRow = 600
 )
@@ -28,6 +32,7 @@ const (
 type mail struct {
 	a     *Account
 	lanes lanes
+	turns chan struct{}
 
 	mu    sync.Mutex
 	chats map[string]*mailChat
@@ -54,7 +59,7 @@ type mailChat struct {
 }
 
 func newMail(a *Account) *mail {
-	m := &mail{a: a, chats: make(map[string]*mailChat), byKey: make(map[string]string)}
+	m := &mail{a: a, turns: make(chan struct{}, mailTurns), chats: make(map[string]*mailChat), byKey: make(map[string]string)}
 	m.lanes = a.lanes("mail", m.work)
 	return m
 }
@@ -312,6 +317,18 @@ const (
 	heldBack                 // it is set aside
 )
 
+// turn waits until it is a chat's turn to hand over a row. done ends it.
+func (m *mail) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case m.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	free := sync.OnceFunc(func() { <-m.turns })
+	late := time.AfterFunc(mailTurn, free)
+	return func() { late.Stop(); free() }, nil
+}
+
 // deliver hands one row to Matrix and stores the outcome. An error means: again.
 func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, error) {
 	a := m.a
@@ -324,8 +341,13 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 		return settled, err
 	}
 	in.Final = final
+	done, err := m.turn(ctx)
+	if err != nil {
+		return settled, err
+	}
 	err = errDeliverPanic
 	a.guard("deliver", func() { err = a.up.Deliver(ctx, in) })
+	done()
 	// Matrix has decided: that is stored even if the account is being stopped.
 	stored := context.WithoutCancel(ctx)
 	receipt, what := ReceiptNone, settled
