@@ -3,8 +3,10 @@ package faults_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -43,12 +45,44 @@ func TestTheCampaignOfRandomKills(t *testing.T) {
 	databases := []string{sqlite, postgres}
 	for round := first + 1; done[sqlite]+done[postgres] < goal || done[sqlite] == 0 || done[postgres] == 0; round++ {
 		database := databases[round%2]
-		c := &campaign{database: database, round: round, seed: seed + uint64(round), path: path}
+		c := &campaign{database: database, round: round, seed: seed + uint64(round), path: path, kind: kindOf(round)}
 		if !t.Run(database+" round "+strconv.Itoa(round), c.play) {
 			return
 		}
 		done[database] += roundChats * roundTexts
 	}
+}
+
+// withFiles is the kind of rounds in which every fourth message has an attachment, and the bridge dies at their points too. What a seed of
+// another round stands for does not change by that.
+const withFiles = "files"
+
+// kindOf is what a round is like: of four, two are withFiles, one on each database. POSTERN_KIND makes all of them so.
+func kindOf(round int) string {
+	if kind := os.Getenv("POSTERN_KIND"); kind != "" {
+		return kind
+	}
+	if round%4 == 3 || round%4 == 0 {
+		return withFiles
+	}
+	return ""
+}
+
+// TestTheCampaignOfRandomKillsWithAttachments plays one round with attachments on each database, with a seed of its own.
+func TestTheCampaignOfRandomKillsWithAttachments(t *testing.T) {
+	seed := uint64(time.Now().UnixNano()) >> 16
+	for i, database := range []string{sqlite, postgres} {
+		c := &campaign{database: database, round: i + 1, seed: seed + uint64(i), kind: withFiles}
+		t.Run(database, c.play)
+	}
+}
+
+// points are where the bridge can die in a round.
+func (c *campaign) points() []string {
+	if c.kind == withFiles {
+		return slices.Concat(killpoint.All, killpoint.Files)
+	}
+	return killpoint.All
 }
 
 // campaign is one round of it.
@@ -57,6 +91,7 @@ type campaign struct {
 	round    int
 	seed     uint64
 	path     string
+	kind     string // withFiles, or nothing
 
 	r      *rig
 	random *rand.Rand
@@ -64,7 +99,11 @@ type campaign struct {
 }
 
 func (c *campaign) play(t *testing.T) {
-	t.Logf("seed %d (POSTERN_SEED=%d replays it as round 1)", c.seed, c.seed-1)
+	replay := fmt.Sprintf("POSTERN_SEED=%d", c.seed-1)
+	if c.kind != "" {
+		replay += " POSTERN_KIND=" + c.kind
+	}
+	t.Logf("seed %d (%s replays it as round 1)", c.seed, replay)
 	c.r = use(t, c.database)
 	c.random = rand.New(rand.NewPCG(c.seed, 0))
 	r := c.r
@@ -72,7 +111,11 @@ func (c *campaign) play(t *testing.T) {
 	for range roundChats {
 		chats = append(chats, r.newChat())
 	}
-	done := r.load(chats, roundTexts)
+	load := r.load
+	if c.kind == withFiles {
+		load = r.loadFiles
+	}
+	done := load(chats, roundTexts)
 	for c.kills < leastKills || !closed(done) {
 		if r.ctx.Err() != nil {
 			t.Fatal("the messages were not written in time")
@@ -130,7 +173,8 @@ func (c *campaign) kill(done <-chan struct{}) {
 // atPoint kills at a point, if it is reached in time.
 func (c *campaign) atPoint(done <-chan struct{}) {
 	r := c.r
-	point, nth := killpoint.All[c.random.IntN(len(killpoint.All))], 1+c.random.IntN(5)
+	points := c.points()
+	point, nth := points[c.random.IntN(len(points))], 1+c.random.IntN(5)
 	r.arm(point, nth)
 	ctx, cancel := context.WithTimeout(r.ctx, 400*time.Millisecond)
 	defer cancel()
@@ -166,7 +210,7 @@ func (c *campaign) log(l *killLine) {
 	}
 	r := c.r
 	r.t.Helper()
-	l.T, l.Database, l.Round, l.Seed = time.Now().UnixMilli(), c.database, c.round, c.seed
+	l.T, l.Database, l.Round, l.Seed, l.Kind = time.Now().UnixMilli(), c.database, c.round, c.seed, c.kind
 	raw, err := json.Marshal(l)
 	r.ok(err)
 	f, err := os.OpenFile(c.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)

@@ -8,6 +8,7 @@
 //	POSTERN_ARMED         the program to test, built with -tags goolm,killpoints (default: built from this tree)
 //	POSTERN_SEED          replays a campaign's choices
 //	POSTERN_FAULTS        messages of the campaign, in each direction (default 40; ./build.sh faults sets it)
+//	POSTERN_KIND          "files": all rounds of the campaign have attachments in them
 //	POSTERN_FAULTS_LOG    file that every kill of the campaign is added to; carried on if it is there
 //	POSTERN_BOUND         how long one test may take (default 3m)
 //	POSTERN_KEEP          folder in which the worlds are left behind

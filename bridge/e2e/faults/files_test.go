@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/bridge/e2e/faults/homeserver"
@@ -97,6 +98,34 @@ func (c *chat) attach(picture bool) (event string, err error) {
 	return "", err
 }
 
+// loadFiles is load with an attachment in place of every fourth text, each way.
+func (r *rig) loadFiles(chats []*chat, count int) (done <-chan struct{}) {
+	var senders sync.WaitGroup
+	for _, c := range chats {
+		senders.Go(func() {
+			for i := range count {
+				if i%4 != 3 {
+					c.writeMatrix(r.ctx, 1)
+				} else if _, err := c.attach(i%8 == 3); err != nil {
+					r.t.Errorf("alice cannot attach a file: %v", err)
+				}
+			}
+		})
+		senders.Go(func() {
+			for i := range count {
+				if i%4 != 3 {
+					c.writePhone(r.ctx, 1)
+				} else if _, _, err := c.attachPhone(i%8 == 3); err != nil {
+					r.t.Errorf("the phone cannot attach a file: %v", err)
+				}
+			}
+		})
+	}
+	all := make(chan struct{})
+	go func() { senders.Wait(); close(all) }()
+	return all
+}
+
 // fileFromMatrix is attach for the test's goroutine.
 func (c *chat) fileFromMatrix(picture bool) string {
 	c.r.t.Helper()
@@ -161,6 +190,8 @@ func (c *chat) checkFiles() {
 		case e.Kind != "message":
 		case (f == nil) != (e.Media == nil):
 			r.t.Errorf("%q is on the phone with the attachment %+v", e.Text, e.Media)
+		case f != nil && e.Media.Error == "unreachable": // it was tried while the bridge was dead, and can be tried again
+			c.checkFetchable(&e)
 		case f != nil && (e.Media.Error != "" || e.Media.SHA256 != f.sum() || e.Media.Bytes != int64(len(f.data))):
 			r.t.Errorf("the phone has for %q %d bytes with hash %s and the error %q, sent were %d with %s", e.Text, e.Media.Bytes, e.Media.SHA256,
 				e.Media.Error, len(f.data), f.sum())
@@ -229,6 +260,17 @@ func (c *chat) expectBody(caption string, is func(body string) bool) (event stri
 		return false
 	})
 	return event
+}
+
+// checkFetchable fetches what a phone has given up as it would: by what the message says.
+func (c *chat) checkFetchable(e *parts.PhoneEvent) {
+	r := c.r
+	r.t.Helper()
+	s := &stored{url: r.Bridge.PublicBase + "/media/" + path.Base(strings.TrimSuffix(e.Media.DirectPath, "/"))}
+	got := s.ask(r, "GET", nil)
+	if sum := sha256.Sum256(got.body); got.StatusCode != 200 || hex.EncodeToString(sum[:]) != e.Media.EncSHA256 {
+		r.t.Errorf("what the phone could not reach for %q is answered with %d and %d bytes", e.Text, got.StatusCode, len(got.body))
+	}
 }
 
 // urlOf is where the file of an event is, "" for none.

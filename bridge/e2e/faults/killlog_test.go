@@ -19,6 +19,7 @@ type killLine struct {
 	Database string `json:"database"`
 	Round    int    `json:"round"`
 	Seed     uint64 `json:"seed"`
+	Kind     string `json:"kind,omitempty"`  // of the round: withFiles, or nothing
 	Kill     string `json:"kill,omitempty"`  // "point", "time" or "start"
 	Where    string `json:"where,omitempty"` // the point
 	Nth      int    `json:"nth,omitempty"`   // its hit
@@ -62,6 +63,7 @@ type tally struct {
 	rounds                map[string]int // by database
 	fromMatrix, fromPhone map[string]int
 	total, cut            int // kills of rounds with and without an end
+	withFiles             int // rounds with attachments
 	seeds                 map[uint64]bool
 }
 
@@ -94,6 +96,9 @@ func recount(lines []killLine) (*tally, error) {
 		t.fromMatrix[l.Database] += l.FromMatrix
 		t.fromPhone[l.Database] += l.FromPhone
 		t.seeds[l.Seed] = true
+		if l.Kind == withFiles {
+			t.withFiles++
+		}
 	}
 	for _, kills := range open {
 		t.cut += len(kills)
@@ -114,8 +119,8 @@ func (t *tally) messages() int {
 // String is the tally as a table.
 func (t *tally) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d kills in %d checked rounds, %d messages; %d more kills in rounds that were cut off and do not count\n",
-		t.total, len(t.seeds), t.messages(), t.cut)
+	fmt.Fprintf(&b, "%d kills in %d checked rounds, %d of them with attachments, %d messages; %d more kills in rounds that were cut off and do not count\n",
+		t.total, len(t.seeds), t.withFiles, t.messages(), t.cut)
 	for _, database := range slices.Sorted(maps.Keys(t.rounds)) {
 		fmt.Fprintf(&b, "%-10s %4d rounds, %6d messages from Matrix, %6d from phones\n", database, t.rounds[database],
 			t.fromMatrix[database], t.fromPhone[database])

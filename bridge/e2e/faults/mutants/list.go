@@ -28,6 +28,9 @@ const (
 	statuses  = "connector/status.go"
 	signals   = "connector/store_signal.go"
 	epoch     = "database/epoch.go"
+	store     = "connector/mediastore/store.go"
+	arrive    = "connector/arrivals.go"
+	keys      = "connector/interop/keys.go"
 )
 
 // mutants are the rules of the two pipelines, each broken once. Where the bridge has two defences for one rule, both are broken, or
@@ -78,7 +81,7 @@ var mutants = []mutant{
 			"	if len(durable) > 0 {\n		killpoint.Hit(killpoint.OutTaken)",
 	}}},
 	{"journal_skipped", "what was answered is on disk", "F11|F12", []replacement{{
-		listener, "	stored, _, err := l.cfg.Journal.Accept(context.WithoutCancel(ctx), transactionKey(txn, durable), durable)",
+		listener, "	stored, _, err := l.cfg.Journal.Accept(ctx, transactionKey(txn, durable), durable)",
 		"	stored, err := durable, ctx.Err()",
 	}}},
 	{"finished_before_handled", "an event is finished after it was handled", "F12", []replacement{{
@@ -119,5 +122,37 @@ var mutants = []mutant{
 	}}},
 	{"sessions_of_the_copy_go_on", "nothing is encrypted in a session of an old copy", "F27", []replacement{{
 		signals, "	if old && err == nil {\n", "	if old && err != nil {\n",
+	}}},
+	{"index_before_file", "a file is in the index when it is on disk under its name", "F16KilledWhileAnAttachmentGoesOut", []replacement{{
+		store, "	if err := blob.Commit(ctx, o.name); err != nil {", "	_ = s.Commit(ctx, o)\n	if err := blob.Commit(ctx, o.name); err != nil {",
+	}}},
+	{"orphans_stay", "a file that nothing refers to is collected", "F16KilledWhileAnAttachmentGoesOut", []replacement{{
+		"connector/mediastore/sweep.go", "	if now.Sub(blob.Modified) <= grace {", "	if now.Sub(blob.Modified) <= grace || blob.Modified.Before(now) {",
+	}}},
+	{"spool_stays", "what a kill leaves in the spool is removed", "F16", []replacement{{
+		"connector/media_open.go", "		if e.Name() != spoolMark {", "		if e.Name() == spoolMark+spoolMark {",
+	}}},
+	{"uploaded_twice", "what was prepared is not prepared again", "F16KilledWhileAnAttachmentGoesOut", []replacement{
+		{"database/queue_conversation.go", "SET recipe=NULL, plaintext=$3", "SET plaintext=$3"},
+	}},
+	{"shown_twice", "what comes later takes its place once", "F16KilledWhileAnAttachmentIs", []replacement{
+		{arrive, "Uncertain: true, Settled", "Uncertain: false, Settled"},
+		{arrive, "fmt.Sprint(row.Tries), row.Reason)", "fmt.Sprint(row.Tries), row.Reason, time.Now().String())"},
+	}},
+	{"sent_without_its_file", "a message whose file is not there is not sent", "F35WhatGotLost", []replacement{{
+		encrypt, "	if row.Type != stanza.TypeMedia {", "	if row.Type != \"\" {",
+	}}},
+	{"damage_is_served", "what is served is what was stored", "F35ADamaged", []replacement{{
+		"connector/mediastore/http.go", "	if err := s.sound(r.Context(), row); err != nil {", "	if err := s.sound(r.Context(), row); err != nil && !errors.Is(err, ErrDamaged) {",
+	}}},
+	{"damage_is_shown", "what is shown is what was sent", "F35AMediaHost", []replacement{{
+		"connector/fetchmedia.go", "sealed, n, m.Media); err != nil {", "sealed, n, m.Media); err != nil && !errors.Is(err, media.ErrHash) {",
+	}}},
+	{"prekeys_sent_before_stored", "a prekey that the gatekeeper has is on disk", "F17KilledWhileSomebodyLogsIn", []replacement{
+		{keys, "	if err = store.PutPreKeys(ctx, more); err != nil {", "	if err = ctx.Err(); err != nil {"},
+		{keys, "		killpoint.Hit(killpoint.KeysUploaded)\n", "		killpoint.Hit(killpoint.KeysUploaded)\n		_ = a.store.PutPreKeys(ctx, records)\n		_ = a.store.MarkPreKeysUploaded(ctx, ids)\n"},
+	}},
+	{"management_room_without_alias", "a management room is made once", "F17KilledWhileAManagement", []replacement{{
+		"connector/matrixdurable/rooms.go", "	if c.LocalID == \"\" && c.management() {", "	if c.LocalID == \"\" && c.management() && c.Direct == c.management() && c.Topic == \"\" {",
 	}}},
 }
