@@ -2,11 +2,14 @@ package database_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -380,6 +383,10 @@ func TestACommitThatManyShareCountsOnceAndOneWithoutSignalStateDoesNot(t *testin
 				return errors.Join(w.db.Signal("a").Apply(ctx, database.SignalChange{Addr: addr, Session: []byte("s")}, nil), err)
 			}
 		}
+		// What fails commits nothing, so that the writer has nothing more to do when it is answered.
+		if err := w.db.Do(w.Context(), func(context.Context) error { return errMine }); !errors.Is(err, errMine) {
+			w.Error(err)
+		}
 		before := w.db.EpochCounter()
 		for _, err := range w.db.DoTogether(w.Context(), change("1", nil), change("2", nil), change("3", nil)) {
 			w.ok(err)
@@ -399,4 +406,65 @@ func TestACommitThatManyShareCountsOnceAndOneWithoutSignalStateDoesNot(t *testin
 		w.open()
 		w.expect("afterwards", false)
 	})
+}
+
+// BenchmarkEpochFile compares changes of Signal state, which are counted in database and file, with the same statements uncounted, round by
+// round in one run, for one caller and for many. The figure is the median of the rounds' ratios: it is what the number in the database, the
+// mark and the blocks cost together.
+func BenchmarkEpochFile(b *testing.B) {
+	for _, callers := range []int{1, 64} {
+		for name, fresh := range map[string]func(testing.TB) database.Config{"SQLite": databasetest.SQLiteConfig, "Postgres": databasetest.PostgresConfig} {
+			b.Run(fmt.Sprintf("%s/%d", name, callers), func(b *testing.B) {
+				with, without := fresh(b), fresh(b)
+				with.EpochFile = filepath.Join(b.TempDir(), "epoch")
+				counted, plain := databasetest.Open(b, with), databasetest.Open(b, without)
+				putAccount(b, counted, "a")
+				putAccount(b, plain, "a")
+				var ratios []float64
+				for b.Loop() {
+					a := together(b, callers, func(address string) error { return change(counted, address) })
+					ratios = append(ratios, float64(a)/float64(together(b, callers, func(address string) error { return uncounted(plain, address) })))
+				}
+				slices.Sort(ratios)
+				b.ReportMetric(ratios[len(ratios)/2], "x/uncounted")
+			})
+		}
+	}
+}
+
+func change(db *database.DB, address string) error {
+	return db.Signal("a").Apply(context.Background(), database.SignalChange{Addr: address, Session: make([]byte, 900)}, nil)
+}
+
+// uncounted does what change does, but for the counting.
+func uncounted(db *database.DB, address string) error {
+	return db.Do(context.Background(), func(ctx context.Context) error {
+		var version int64
+		err := db.Raw().QueryRow(ctx, "SELECT version FROM postern_signal_session WHERE account_id='a' AND address=$1", address).Scan(&version)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		sealed := db.Seal("postern_signal_session.session", database.RowKey("a", address), int(version)+1, make([]byte, 900))
+		_, err = db.Raw().Exec(ctx, `INSERT INTO postern_signal_session (account_id, address, version, session, generation) VALUES ('a', $1, $2, $3, 0)
+			ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, session=excluded.session, generation=excluded.generation`,
+			address, version+1, sealed)
+		return err
+	})
+}
+
+// together has so many callers commit eight changes each, and says how long that took.
+func together(b *testing.B, callers int, do func(address string) error) time.Duration {
+	begin := time.Now()
+	var all sync.WaitGroup
+	for c := range callers {
+		all.Go(func() {
+			for range 8 {
+				if err := do(fmt.Sprint(c)); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(begin)
 }
