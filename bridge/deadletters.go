@@ -71,26 +71,32 @@ func parseDeadLetters(args []string) (*deadLettersFlags, error) {
 		return nil, errors.New("dead-letters needs a verb: list, retry or drop")
 	}
 	f.verb, f.ids = words[0], words[1:]
+	return f, f.check()
+}
+
+// check looks at what goes with the verb.
+func (f *deadLettersFlags) check() error {
 	switch f.verb {
 	case "list":
 		if len(f.ids) > 0 {
-			return nil, fmt.Errorf("unknown argument %q", f.ids[0])
+			return fmt.Errorf("unknown argument %q", f.ids[0])
 		}
+		return nil
 	case "retry", "drop":
-		if len(f.ids) == 0 {
-			return nil, fmt.Errorf("dead-letters %s needs the ids that list shows", f.verb)
-		} else if f.account != "" {
-			return nil, fmt.Errorf("--account does not go with %s", f.verb)
-		}
-		for _, id := range f.ids {
-			if !admin.ValidID(id) {
-				return nil, fmt.Errorf("%q is not an id of a dead letter", id)
-			}
-		}
 	default:
-		return nil, fmt.Errorf("there is no verb %q: it is list, retry or drop", f.verb)
+		return fmt.Errorf("there is no verb %q: it is list, retry or drop", f.verb)
 	}
-	return f, nil
+	if len(f.ids) == 0 {
+		return fmt.Errorf("dead-letters %s needs the ids that list shows", f.verb)
+	} else if f.account != "" {
+		return fmt.Errorf("--account does not go with %s", f.verb)
+	}
+	for _, id := range f.ids {
+		if !admin.ValidID(id) {
+			return fmt.Errorf("%q is not an id of a dead letter", id)
+		}
+	}
+	return nil
 }
 
 // deadLettersCommand runs the command and returns the exit status.
