@@ -13,6 +13,7 @@ package database
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 	"go.mau.fi/util/dbutil"
@@ -57,6 +58,9 @@ type DB struct {
 	health  *health
 	place   leasePlace
 	epoch   *epoch
+
+	// checkFor bounds the look through the file.
+	checkFor time.Duration
 
 	closing sync.Once
 	lease   *Lease // taken by Open

@@ -140,3 +140,9 @@ func WithEpochBlock(cfg Config, n int64) Config {
 	cfg.epochBlock = n
 	return cfg
 }
+
+// CheckFile looks through the file as Open does.
+func (db *DB) CheckFile(ctx context.Context, patience time.Duration) error {
+	db.checkFor = patience
+	return db.checkFile(ctx)
+}

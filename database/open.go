@@ -25,7 +25,7 @@ const (
 )
 
 // Open opens the database, takes the lease if Config.Holder is set, brings the tables up to date and
-// checks the master key and the epoch file. Errors: *LeaseHeldError, ErrWrongKey, ErrEpochForeign, ErrEpochFormat, ErrEpochFile, or what
+// checks the master key and the epoch file. Errors: *LeaseHeldError, ErrDamaged, ErrWrongKey, ErrEpochForeign, ErrEpochFormat, ErrEpochFile, or what
 // the driver says.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	raw, place, err := openPool(cfg)
@@ -38,7 +38,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if db.sealer, err = newSealer(cfg.MasterKey); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	if err = db.start(ctx, &cfg); err != nil {
+	db.checkFor = checkPatience
+	if err = damaged(db.start(ctx, &cfg)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -55,6 +56,9 @@ func (db *DB) start(ctx context.Context, cfg *Config) error {
 		if lock, err = db.takeLock(ctx); err != nil {
 			return err
 		}
+	}
+	if err = db.checkFile(ctx); err != nil {
+		return errors.Join(err, releaseLock(lock))
 	}
 	if err = db.upgrade(ctx, lock); err != nil {
 		return err

@@ -228,3 +228,62 @@ func TestF41ASyncThatFailsOnceEndsTheBridge(t *testing.T) {
 		c.check()
 	})
 }
+
+// TestF44ADamagedPageIsFoundAtTheStart: the file of the stopped bridge is damaged. The bridge refuses it, says what is to be done, and leaves it
+// as it is; with the file put back it goes on.
+func TestF44ADamagedPageIsFoundAtTheStart(t *testing.T) {
+	onSQLite(t, func(r *rig) {
+		c := r.newChat()
+		r.ok(r.Bridge.Stop())
+		path := r.Bridge.DatabasePath()
+		whole := must(os.ReadFile(path))(r.t)
+		broken := append([]byte(nil), whole...)
+		for page := 3; page < len(broken)/4096; page += 5 {
+			broken[page*4096+3] ^= 0x40 // how many cells the page has
+		}
+		r.ok(os.WriteFile(path, broken, 0o600))
+		from := r.logSize()
+		r.ok(r.Bridge.Launch())
+		select {
+		case <-r.Bridge.Done():
+		case <-r.ctx.Done():
+			r.t.Fatal("the bridge runs on a damaged file")
+		}
+		if code := r.Bridge.ExitCode(); code != 14 {
+			r.t.Errorf("the bridge ended with %d", code)
+		}
+		if r.logged(from, ".recover") == 0 || r.logged(from, "restore a backup") == 0 {
+			r.t.Error("the bridge does not say what is to be done")
+		}
+		r.ok(os.WriteFile(path, whole, 0o600))
+		r.run()
+		c.fromPhone(1)
+		c.fromMatrix(1)
+		c.check()
+	})
+}
+
+// TestF44DamageThatIsFoundWhileTheBridgeRunsEndsIt: a page reads as damaged, once. Nothing is acknowledged from what cannot be trusted.
+func TestF44DamageThatIsFoundWhileTheBridgeRunsEndsIt(t *testing.T) {
+	const corrupt = 11
+	onSQLite(t, func(r *rig) {
+		c := r.newChat()
+		r.diskFails("read", 1, 1, corrupt)
+		for !r.diskHasFailed() {
+			c.fromPhone(1)
+			c.fromMatrix(1)
+		}
+		select {
+		case <-r.Bridge.Done():
+		case <-r.ctx.Done():
+			r.t.Fatal("the bridge goes on")
+		}
+		if code := r.Bridge.ExitCode(); code != 14 {
+			r.t.Errorf("the bridge ended with %d", code)
+		}
+		r.diskWorks()
+		r.run()
+		c.fromMatrix(1)
+		c.check()
+	})
+}
