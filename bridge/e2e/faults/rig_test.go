@@ -116,7 +116,7 @@ func newRig(ctx context.Context, t *testing.T, database string, more ...map[stri
 	}
 	settings["network.gatekeepers.whatsapp.chat"] = r.wire.address()
 	r.World, err = parts.StartWorld(ctx, parts.WorldConfig{
-		Dir: dir, Postern: armed, Settings: settings, Env: []string{"POSTERN_KILL=" + r.orders, "POSTERN_DISK=" + r.disk, "POSTERN_GOROUTINES=" + r.goroutineFile()},
+		Dir: dir, Postern: armed, Settings: settings, Env: []string{"POSTERN_KILL=" + r.orders, "POSTERN_DISK=" + r.disk},
 		Own: func(registrations []string) (*parts.Homeserver, error) {
 			for _, path := range registrations {
 				raw, err := os.ReadFile(path)
@@ -295,6 +295,3 @@ func (c *chat) fromPhone(n int) {
 		c.wrotePhone(text, id)
 	}
 }
-
-// goroutineFile is where the bridge writes how many goroutines it has.
-func (r *rig) goroutineFile() string { return filepath.Join(r.dir, "goroutines") }
