@@ -448,7 +448,7 @@ func (r *rig) tidy() {
 					left = append(left, e.Name())
 				}
 			}
-			return len(left) == 0 || r.ctx.Err() != nil
+			return len(left) == 0
 		})
 	}
 }
