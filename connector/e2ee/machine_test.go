@@ -32,7 +32,6 @@ type machineEnd struct {
 	nextKey          uint32
 	oneTime          map[uint32]bool   // not used
 	knows            map[[32]byte]bool // sessions, by base key, that its row has
-	lost             map[[32]byte]bool // sessions its row has had and lost: what begins one anew begins it from its start
 	trusted          [32]byte          // the identity it has stored for the other, zero for none
 	reads            int               // messages it has read
 }
@@ -51,9 +50,8 @@ type machineFlight struct {
 	text  string
 	m     e2ee.Sealed
 	base  [32]byte
-	reads int  // of the receiver when it was encrypted
-	begun int  // sessions in all when it was encrypted
-	anew  bool // its sender has had and lost that session before
+	reads int // of the receiver when it was encrypted
+	begun int // sessions in all when it was encrypted
 	// readAt is the receiver's install and losses when it was read.
 	read   bool
 	readAt [2]int
@@ -65,6 +63,8 @@ type machine struct {
 	ends   [2]*machineEnd
 	begun  int
 	known  map[[32]byte]*machineSession
+	// broken are sessions that an end has had and lost: what begins one anew begins it from its start, and the two ends differ.
+	broken map[[32]byte]bool
 	flying []*machineFlight
 	keys   map[string]bool // message keys that were used
 	// What was done.
@@ -75,7 +75,7 @@ type machine struct {
 const signedKept = 3
 
 func newMachine(t *testing.T, random *rand.Rand) *machine {
-	m := &machine{t: t, random: random, known: map[[32]byte]*machineSession{}, keys: map[string]bool{}}
+	m := &machine{t: t, random: random, known: map[[32]byte]*machineSession{}, broken: map[[32]byte]bool{}, keys: map[string]bool{}}
 	for i := range m.ends {
 		m.ends[i] = &machineEnd{name: i + 1}
 		m.install(m.ends[i])
@@ -88,7 +88,7 @@ func (m *machine) install(e *machineEnd) {
 	next := newOurs(m.t)
 	*e = machineEnd{
 		ourUser: next, name: e.name, installs: e.installs + 1, losses: e.losses, identity: next.party.Device.IdentityPublic, nextKey: 1,
-		oneTime: map[uint32]bool{}, knows: map[[32]byte]bool{}, lost: map[[32]byte]bool{}, reads: e.reads,
+		oneTime: map[uint32]bool{}, knows: map[[32]byte]bool{}, reads: e.reads,
 	}
 	m.rotate(e)
 }
@@ -190,7 +190,6 @@ func (m *machine) send(from int, text string) *machineFlight {
 	m.ok(err)
 	m.fresh(from, sealed)
 	f := &machineFlight{from: from, text: text, m: sealed, base: m.current(from), reads: other.reads, begun: m.begun}
-	f.anew = e.lost[f.base]
 	m.flying = append(m.flying, f)
 	m.sent++
 	return f
@@ -220,7 +219,7 @@ func (m *machine) must(f *machineFlight) (must, mustNot bool) {
 	if f.read {
 		return false, f.readAt == [2]int{e.installs, e.losses}
 	}
-	if e.lost[f.base] || f.anew || m.ends[f.from].lost[f.base] {
+	if m.broken[f.base] {
 		return false, false
 	}
 	if e.knows[f.base] {
@@ -357,7 +356,7 @@ func (m *machine) step(mutations int) {
 		e := m.ends[who]
 		e.remove("session/" + peerJID(m.ends[1-who].name).SignalAddress())
 		e.losses++
-		maps.Copy(e.lost, e.knows)
+		maps.Copy(m.broken, e.knows)
 		clear(e.knows)
 		m.lost++
 	default:

@@ -155,4 +155,22 @@ var mutants = []mutant{
 	{"management_room_without_alias", "a management room is made once", "F17KilledWhileAManagement", []replacement{{
 		"connector/matrixdurable/rooms.go", "	if c.LocalID == \"\" && c.management() {", "	if c.LocalID == \"\" && c.management() && c.Direct == c.management() && c.Topic == \"\" {",
 	}}},
+	{"new_keys_untold", "a new key is told in the room", "F29", []replacement{
+		{encrypt, "		if !started.IdentityChanged {\n", "		if started.IdentityChanged || !started.IdentityChanged {\n"},
+		{receive, "			if info.IdentityChanged {\n", "			if info.IdentityChanged && info.UsedPreKey == nil && change != nil {\n"},
+	}},
+	{"asked_and_forgotten", "a request to send again is on disk before it is acked", "F31AMessageIsSentAgain", []replacement{{
+		"connector/interop/answers.go", "		return a.store.SetRetry(ctx, row.StanzaID, req, mark)\n", "		row.Retry = req\n		return nil\n",
+	}}},
+	{"again_in_the_dead_session", "what could not be read goes again in a session that can be", "F29ANew|F31", []replacement{{
+		"connector/interop/answers.go", "	if req.Bundle != nil {\n		err := o.beginWith", "	if req.Bundle != nil && req.Count > 100 {\n		err := o.beginWith",
+	}, {
+		"connector/interop/answers.go", "	if err == nil && ok && id == req.RegistrationID && req.Count < freshSessionFrom {\n", "	if err == nil && ok && id > 0 {\n",
+	}}},
+	{"unreadable_not_asked_for", "what cannot be read is asked for", "F28What|F31AMessageIsAsked", []replacement{{
+		"connector/interop/waits.go", "	w.send(ctx, turn, m, row, reason, keys)\n	return 0, nil\n", "	_ = keys\n	return 0, ctx.Err()\n",
+	}}},
+	{"damaged_prekey_stops_the_refill", "a damaged prekey costs no other", "F30What", []replacement{{
+		"connector/interop/keys.go", "			damaged = append(damaged, r.ID)\n			continue\n", "			return nil, nil, err\n",
+	}}},
 }
