@@ -65,6 +65,8 @@ func TestF17KilledInEachStepOfTheSchema(t *testing.T) {
 // emptyDatabase gives a bridge that is dead a database without anything in it.
 func (r *rig) emptyDatabase() {
 	r.t.Helper()
+	// A file of another database is refused.
+	r.ok(os.Remove(filepath.Join(filepath.Dir(r.Bridge.ConfigPath()), "postern.epoch")))
 	if r.database == postgres {
 		r.uri = databasetest.PostgresConfig(lasting{r.t}).URI
 		r.ok(r.Bridge.Set(map[string]any{"database.uri": r.uri}))
