@@ -26,6 +26,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/convert"
+	"postern/connector/interop"
 	"postern/connector/issuer"
 	"postern/connector/killpoint"
 	"postern/connector/matrixdurable"
@@ -73,7 +74,7 @@ type Connector struct {
 	transcode *transcode.Tool
 
 	// pacer holds connections back, addresses finds those of the users' clients, nil if nobody is told.
-	pacer     *pacer
+	pacer     *interop.Pacer
 	addresses *addresses
 	// pushes takes what the gatekeepers wake users with.
 	pushes *push.Handler
@@ -152,7 +153,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	c.pacer = newPacer(c.Config.ConnectsPerSecond)
+	c.pacer = interop.NewPacer(c.Config.ConnectsPerSecond)
 	if a := c.Config.ClientAddress; a.Policy != addressOff {
 		c.addresses = newAddresses(cfg.Matrix.Config.Homeserver.Address, a.AdminToken, a.Policy == addressRequire)
 	}

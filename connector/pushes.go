@@ -43,5 +43,5 @@ func (c *Connector) pace() func(ctx context.Context, hurry <-chan struct{}) erro
 	if c.pacer == nil {
 		return nil
 	}
-	return c.pacer.wait
+	return c.pacer.Wait
 }

@@ -331,10 +331,17 @@ type partner struct {
 	stop   context.CancelFunc
 	done   chan error
 	edit   func(*interop.Config)
+	name   string // the identifier
 }
 
 // enlist makes an account at the gate, on a store.
 func (g *gate) enlist(t testing.TB, store interop.Store) *partner {
+	t.Helper()
+	return g.enlistAs(t, user, store)
+}
+
+// enlistAs is enlist under another name.
+func (g *gate) enlistAs(t testing.TB, name string, store interop.Store) *partner {
 	t.Helper()
 	device, err := e2ee.NewDevice(nil)
 	if err != nil {
@@ -344,7 +351,7 @@ func (g *gate) enlist(t testing.TB, store interop.Store) *partner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &partner{g: g, device: device, static: static, store: store, m: newMatrix()}
+	p := &partner{g: g, device: device, static: static, store: store, m: newMatrix(), name: name}
 	ctx := context.Background()
 	id, err := store.ReserveSignedPreKeyID(ctx)
 	if err != nil {
@@ -377,7 +384,7 @@ func (p *partner) enlistAgain(ctx context.Context) (jid.JID, error) {
 	}
 	result, err := interop.Enlist(ctx, interop.EnlistRequest{
 		Profile: p.g.prof, NoiseKey: p.static.Public, RegistrationID: p.device.RegistrationID, IdentityKey: p.device.IdentityPublic,
-		SignedPreKeyID: signed.ID, SignedPreKey: signed.Public, SignedPreKeySignature: signed.Signature, Token: p.g.token(user),
+		SignedPreKeyID: signed.ID, SignedPreKey: signed.Public, SignedPreKeySignature: signed.Signature, Token: p.g.token(p.name),
 	})
 	return result.Login, err
 }
@@ -397,7 +404,7 @@ func (p *partner) make(t testing.TB) {
 		ReadReceipts: true,
 		Gatekeeper: gatekeeper.Config{
 			Static: p.static,
-			Token:  func(context.Context) (string, error) { return p.g.token(user), nil },
+			Token:  func(context.Context) (string, error) { return p.g.token(p.name), nil },
 		},
 		Store: p.store, Upcalls: p.m, Reenlist: p.enlistAgain,
 		Limits: p.limits, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel),

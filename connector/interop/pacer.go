@@ -1,4 +1,4 @@
-package connector
+package interop
 
 import (
 	"context"
@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// pacer lets the connections of all users to their gatekeepers be made one after another, no more than a number a second, at
+// Pacer lets the connections of all users to their gatekeepers be made one after another, no more than a number a second, at
 // moments that nobody can foretell: after a start, and when a gatekeeper that was away comes back, all want to connect at once. Whoever
 // is waited for goes first. In any second, and in any longer time, no more begin than the rate allows for it, and one.
-type pacer struct {
+type Pacer struct {
 	gap time.Duration
 
 	mu     sync.Mutex
@@ -26,12 +26,12 @@ type turn struct {
 	left bool // nobody waits for it any more, or it is in the other list
 }
 
-// newPacer makes a pacer; perSecond is at least 1.
-func newPacer(perSecond int) *pacer { return &pacer{gap: time.Second / time.Duration(perSecond)} }
+// NewPacer makes a Pacer; perSecond is at least 1.
+func NewPacer(perSecond int) *Pacer { return &Pacer{gap: time.Second / time.Duration(perSecond)} }
 
-// wait returns when it is the caller's turn, or with ctx's error. From when hurry is closed it goes before those who are
+// Wait returns when it is the caller's turn, or with ctx's error. From when hurry is closed it goes before those who are
 // not in a hurry.
-func (p *pacer) wait(ctx context.Context, hurry <-chan struct{}) error {
+func (p *Pacer) Wait(ctx context.Context, hurry <-chan struct{}) error {
 	t := &turn{come: make(chan struct{})}
 	p.mu.Lock()
 	select {
@@ -59,7 +59,7 @@ func (p *pacer) wait(ctx context.Context, hurry <-chan struct{}) error {
 }
 
 // promote puts a turn among the urgent ones, and returns the one that counts from now.
-func (p *pacer) promote(t *turn) *turn {
+func (p *Pacer) promote(t *turn) *turn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
@@ -74,7 +74,7 @@ func (p *pacer) promote(t *turn) *turn {
 }
 
 // arm sets the timer for the next slot, if somebody waits and none is set; p.mu is held.
-func (p *pacer) arm() {
+func (p *Pacer) arm() {
 	if p.timer != nil || len(p.urgent)+len(p.others) == 0 {
 		return
 	}
@@ -88,7 +88,7 @@ func (p *pacer) arm() {
 }
 
 // give lets the first go.
-func (p *pacer) give() {
+func (p *Pacer) give() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.timer = nil

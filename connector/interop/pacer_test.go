@@ -1,4 +1,4 @@
-package connector
+package interop
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 )
 
 // paced lets n wait and returns when each went, in order.
-func paced(p *pacer, n int) (went []time.Time) {
+func paced(p *Pacer, n int) (went []time.Time) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
-			_ = p.wait(context.Background(), nil) // the context does not end
+			_ = p.Wait(context.Background(), nil) // the context does not end
 			mu.Lock()
 			defer mu.Unlock()
 			went = append(went, time.Now())
@@ -28,7 +28,7 @@ func TestNoMoreConnectInASecondThanMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate, count = 20, 1000
 		begun := time.Now()
-		went := paced(newPacer(rate), count)
+		went := paced(NewPacer(rate), count)
 		for i, at := range went {
 			for _, span := range []time.Duration{time.Second, 7 * time.Second} {
 				n := 0
@@ -57,7 +57,7 @@ func TestNoMoreConnectInASecondThanMay(t *testing.T) {
 
 func TestWhoeverComesAloneDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPacer(1)
+		p := NewPacer(1)
 		for range 3 {
 			begun := time.Now()
 			if paced(p, 1); time.Since(begun) > 0 {
@@ -71,17 +71,17 @@ func TestWhoeverComesAloneDoesNotWait(t *testing.T) {
 // TestWhoeverIsWaitedForGoesFirst: a push comes for somebody who stands at the end of a long line.
 func TestWhoeverIsWaitedForGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPacer(10)
+		p := NewPacer(10)
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		for range 500 {
-			all.Go(func() { _ = p.wait(ctx, nil) }) // either way it ends
+			all.Go(func() { _ = p.Wait(ctx, nil) }) // either way it ends
 		}
 		synctest.Wait()
 		hurry := make(chan struct{})
 		done := make(chan time.Time, 2)
 		begun := time.Now()
-		all.Go(func() { _ = p.wait(ctx, hurry); done <- time.Now() })
+		all.Go(func() { _ = p.Wait(ctx, hurry); done <- time.Now() })
 		time.Sleep(5 * time.Second)
 		select {
 		case <-done:
@@ -93,7 +93,7 @@ func TestWhoeverIsWaitedForGoesFirst(t *testing.T) {
 			t.Errorf("went %v after the push", at.Sub(begun)-5*time.Second)
 		}
 		begun = time.Now()
-		if err := p.wait(ctx, hurry); err != nil || time.Since(begun) > time.Second {
+		if err := p.Wait(ctx, hurry); err != nil || time.Since(begun) > time.Second {
 			t.Errorf("somebody in a hurry waited for %v, %v", time.Since(begun), err)
 		}
 		cancel()
@@ -107,11 +107,11 @@ func TestWhoeverIsWaitedForGoesFirst(t *testing.T) {
 
 func TestWhoeverLeavesIsToldAndTakesNoTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPacer(1)
+		p := NewPacer(1)
 		paced(p, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := p.wait(ctx, nil); err == nil {
+		if err := p.Wait(ctx, nil); err == nil {
 			t.Error("no error")
 		}
 		begun := time.Now()
