@@ -199,6 +199,10 @@ func (p *program) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), takingTime)
 	defer cancel()
 	err := p.connector.StopTaking(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.log.Warn().Msg("Some events are not handled yet, and will be after the next start")
+		err = nil
+	}
 	p.bridge.StopWithTimeout(time.Until(deadline))
 	return errors.Join(err, p.close())
 }

@@ -32,6 +32,7 @@ type inbox struct {
 	acks   [64]*stanza.Ack
 	ackAt  int
 	paused bool // Connection was told of back-pressure
+	asked  bool // what was refused for that was asked for again
 }
 
 // job is a stanza on its way from the reader to the disk.
@@ -70,15 +71,15 @@ func (b *inbox) turned() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.refuse)
-	b.refuseAll, b.paused = false, false
+	b.refuseAll, b.paused, b.asked = false, false, false
 }
 
 // take is called by the reader. It blocks while too much is between socket and
 // disk, which is how the gatekeeper is slowed down.
 func (b *inbox) take(ctx context.Context, from jid.JID, s stanza.Stanza) {
 	_, turn, ok := b.a.link.current()
-	if !ok {
-		return
+	if !ok || ctx.Err() != nil {
+		return // all that comes after this too, or it would overtake what is left
 	}
 	key := from.Bare().String()
 	if _, isAck := s.(*stanza.Ack); !isAck && b.refuses(key, s) {
@@ -147,7 +148,8 @@ func (b *inbox) refuses(key string, s stanza.Stanza) bool {
 // person (one). What was refused for that is asked for again.
 func (b *inbox) eased(key string, all, one bool) {
 	b.mu.Lock()
-	again := b.paused && (all && b.refuseAll || one && b.refuse[key])
+	again := b.paused && !b.asked && (all && b.refuseAll || one && b.refuse[key])
+	b.asked = b.asked || again
 	b.mu.Unlock()
 	if again {
 		b.a.link.recycle(0)

@@ -3,6 +3,7 @@ package faults_test
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"sync"
@@ -44,6 +45,7 @@ func TestF22TheQueueOfThirtyDaysArrivesAtOnce(t *testing.T) {
 		r.until("a third of the queue", func() bool { return c.here() > before+people*count/3 })
 		r.Bridge.Kill()
 		first := memory.peak()
+		r.ok(r.Gatekeeper.Call(r.ctx, http.MethodDelete, "/v1/faults", nil, nil)) // what is left of them
 		r.run()
 		memory = r.watchMemory()
 		c.check()
