@@ -124,17 +124,21 @@ func (c *client) token(ctx context.Context) (string, error) {
 // 4.4, 401). The person's consent is in the row, or there would be none.
 func (c *client) reenlist(ctx context.Context) (jid.JID, error) {
 	row := *c.current()
+	row.ReenlistedAt = time.Now().UnixMilli()
 	if err := c.connector.enlist(ctx, c.profile, &row); err != nil {
 		return jid.JID{}, err
 	}
-	row.ReenlistedAt = time.Now().UnixMilli()
-	if err := c.connector.db.Accounts().Put(ctx, &row); err != nil {
-		return jid.JID{}, err
-	}
 	c.mu.Lock()
+	renamed := c.row.Identifier != row.Identifier
 	c.row = &row
 	c.mu.Unlock()
 	c.connector.connected.call(c, row.Gatekeeper, row.Identifier)
+	if renamed {
+		c.login.RemoteName = row.Identifier
+		if err := c.login.Save(ctx); err != nil {
+			c.log.Err(err).Msg("Could not store the new name of a login")
+		}
+	}
 	return jid.Parse(row.Login)
 }
 
@@ -155,6 +159,7 @@ func (c *client) Connect(ctx context.Context) {
 	go c.run(running, c.done)
 	go c.takeName(running)
 	go c.tellRenewal(running)
+	go c.askConsent(running)
 }
 
 // takeName learns what the person is called on Matrix, for the name that goes with messages.
@@ -225,6 +230,9 @@ func (c *client) LogoutRemote(ctx context.Context) {
 	}
 	if err := c.connector.db.Accounts().Delete(context.WithoutCancel(ctx), string(c.login.ID)); err != nil && !errors.Is(err, database.ErrNotFound) {
 		c.log.Err(err).Msg("Could not delete an account")
+	}
+	if err := c.connector.forgetRegion(context.WithoutCancel(ctx), c.login.UserMXID); err != nil {
+		c.log.Err(err).Msg("Could not forget where somebody is")
 	}
 }
 

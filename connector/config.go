@@ -33,6 +33,9 @@ type Config struct {
 	IdentifierTemplate  string                      `yaml:"identifier_template"`
 	IdentifierType      string                      `yaml:"identifier_type"`
 	DisplaynameTemplate string                      `yaml:"displayname_template"`
+	Operator            OperatorConfig              `yaml:"operator"`
+	Identifier          IdentifierConfig            `yaml:"identifier"`
+	Region              RegionConfig                `yaml:"region"`
 	Connect             string                      `yaml:"connect"`
 	Attached            AttachedConfig              `yaml:"attached"`
 	ConnectsPerSecond   int                         `yaml:"connects_per_second"`
@@ -112,6 +115,7 @@ func upgradeConfig(helper up.Helper) {
 	helper.Copy(up.Int, "backlog", "chat")
 	upgradeConnectConfig(helper)
 	upgradeMediaConfig(helper)
+	upgradeJoiningConfig(helper)
 	for _, p := range profile.All() {
 		helper.Copy(up.Bool, "gatekeepers", p.Name, "enabled")
 		helper.Copy(up.Int, "gatekeepers", p.Name, "integrator")
@@ -155,6 +159,12 @@ func (c *Config) prepare() error {
 		return errors.New("network.epoch_file must not be the key file")
 	}
 	if err := c.Backlog.check(); err != nil {
+		return err
+	}
+	if err := c.prepareIdentifier(); err != nil {
+		return err
+	}
+	if err := c.Region.prepare(); err != nil {
 		return err
 	}
 	if err := c.Media.prepare(); err != nil {

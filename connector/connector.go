@@ -26,6 +26,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/convert"
+	"postern/connector/email"
 	"postern/connector/interop"
 	"postern/connector/issuer"
 	"postern/connector/killpoint"
@@ -65,6 +66,10 @@ type Connector struct {
 	issuer   *issuer.Issuer
 	// languages knows in which language people are spoken to.
 	languages *languages
+	// region decides who may join and stay, nil for everybody. mail sends codes, proofs counts them.
+	region regionGate
+	mail   email.Config
+	proofs email.Proofs
 	// media keeps what our users send until the gatekeeper has fetched it; spool is the folder for temporary files, empty at
 	// the start; ffmpeg is the program that the configuration names, "" for none.
 	media  *mediastore.Store
@@ -148,6 +153,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.opened.Store(db)
 	db.WatchHealth(c.databaseChanged)
 	c.addOwnChecks()
+	if err := c.prepareJoining(cfg.Dir); err != nil {
+		return errors.Join(err, db.Close())
+	}
 	c.rows = frameworkdb.New(c.bridge.ID, c.GetDBMetaTypes(), db.Raw())
 	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: db.IssuerKeys()})
 	if err != nil {
@@ -168,7 +176,8 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	}
 	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
 		help := c.standardWords()
-		processor.AddHandlers(startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help))
+		processor.AddHandlers(startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help),
+			consentCommand(help), assignIdentifierCommand(help), regionCommand(help))
 	}
 	if err := c.serveAdmin(cfg); err != nil {
 		return errors.Join(err, db.Close())
@@ -269,6 +278,20 @@ func (c *Connector) publicHandler() http.Handler {
 func (c *Connector) Run() {
 	c.stack.Run()
 	c.taking.Store(true)
+	c.work.Go(c.watchRegions)
+}
+
+// prepareJoining reads the secrets that joining needs.
+func (c *Connector) prepareJoining(dir string) (err error) {
+	smtp := c.Config.Identifier.SMTP
+	if smtp.PasswordFile != "" {
+		if smtp.Password, err = secretFile("network.identifier.smtp.password_file", dir, smtp.PasswordFile); err != nil {
+			return err
+		}
+	}
+	c.mail = email.Config{Address: smtp.Address, TLS: email.TLS(smtp.TLS), Username: smtp.Username, Password: smtp.Password, From: smtp.From}
+	c.region, err = newRegionGate(&c.Config.Region, dir)
+	return err
 }
 
 // StopTaking stops taking events from the homeserver and waits, until ctx ends, for those that are being handled.

@@ -5,14 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"maunium.net/go/mautrix/bridgev2"
 	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
+	"maunium.net/go/mautrix/format"
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/e2ee"
+	"postern/connector/email"
 	"postern/connector/interop"
 	"postern/connector/killpoint"
 	"postern/connector/noise"
@@ -21,22 +24,13 @@ import (
 	"postern/database"
 )
 
-// consentVersion numbers the text that people agree to; a changed text gets a new number.
-const consentVersion = 1
-
-// agreeWord is what a person types to agree, and agreeUnseen what one types who wants no read receipts with it.
-const (
-	agreeWord   = "agree"
-	agreeUnseen = "agree without read receipts"
-)
-
 // GetLoginFlows implements bridgev2.NetworkConnector: one for each gatekeeper.
 func (c *Connector) GetLoginFlows() []bridgev2.LoginFlow {
 	flows := make([]bridgev2.LoginFlow, len(c.Config.agreements))
 	for i, a := range c.Config.agreements {
 		flows[i] = bridgev2.LoginFlow{
 			ID: a.profile.Name, Name: a.profile.DisplayName,
-			Description: "Chat with people on " + a.profile.DisplayName,
+			Description: c.standardWords().Text("login.flow", "gatekeeper", a.profile.DisplayName),
 		}
 	}
 	return flows
@@ -48,15 +42,24 @@ func (c *Connector) CreateLogin(_ context.Context, user *bridgev2.User, flowID s
 	if agreed == nil {
 		return nil, bridgev2.ErrInvalidLoginFlowID
 	}
-	return &loginProcess{connector: c, user: user, agreed: agreed}, nil
+	return &loginProcess{connector: c, user: user, agreed: agreed, words: c.wordsFor(user.MXID)}, nil
 }
 
-// loginProcess is one person's way from reading what it means to being enlisted.
+// loginProcess is one person's way from where they are and what they are called, to reading what it means, to being enlisted.
 type loginProcess struct {
-	connector  *Connector
-	user       *bridgev2.User
-	agreed     *agreement
-	identifier string
+	connector *Connector
+	user      *bridgev2.User
+	agreed    *agreement
+	words     words.Words
+
+	admitted   bool   // by the gate for regions
+	country    string // what the person has declared in this login, "" for nothing
+	identifier string // "" until it is known
+	proof      *email.Proof
+	proven     bool // the identifier is an address that was proven
+	text       string
+	// answer takes what the person types next.
+	answer func(ctx context.Context, text string) (*bridgev2.LoginStep, error)
 }
 
 var _ bridgev2.LoginProcessUserInput = (*loginProcess)(nil)
@@ -68,19 +71,6 @@ func person(mxid id.UserID) (personData, error) {
 		return personData{}, fmt.Errorf("connector: parse user: %w", err)
 	}
 	return personData{MXID: mxid.String(), Localpart: localpart, Domain: domain, Displayname: localpart}, nil
-}
-
-// identifierFor is the identifier of a Matrix user, normalised.
-func (c *Connector) identifierFor(mxid id.UserID) (string, error) {
-	data, err := person(mxid)
-	if err != nil {
-		return "", err
-	}
-	text, err := render(c.Config.identifier, data)
-	if err != nil {
-		return "", fmt.Errorf("connector: identifier: %w", err)
-	}
-	return normalise(c.Config.IdentifierType, text)
 }
 
 // displayname is the name that goes with a person's messages. known is what the person is called on Matrix, "" if that is not
@@ -100,51 +90,114 @@ func (c *Connector) displayname(mxid id.UserID, known string) string {
 	return name
 }
 
-// Start implements bridgev2.LoginProcess: it says what agreeing means.
-func (l *loginProcess) Start(ctx context.Context) (*bridgev2.LoginStep, error) {
-	identifier, err := l.connector.identifierFor(l.user.MXID)
-	if err != nil {
-		l.connector.log.Warn().Err(err).Msg("No identifier can be made of a Matrix ID")
-		return nil, errors.New("no name for the other side can be made of your Matrix ID; please ask whoever runs this bridge")
+// answerField is the one field of each step.
+const answerField = "answer"
+
+// inputStep is a step that asks for one thing.
+func inputStep(name, instructions string, field bridgev2.LoginInputDataField) *bridgev2.LoginStep {
+	field.ID = answerField
+	return &bridgev2.LoginStep{
+		Type: bridgev2.LoginStepTypeUserInput, StepID: "eu.postern." + name, Instructions: instructions,
+		UserInputParams: &bridgev2.LoginUserInputParams{Fields: []bridgev2.LoginInputDataField{field}},
 	}
-	l.identifier = identifier
+}
+
+// Start implements bridgev2.LoginProcess.
+func (l *loginProcess) Start(ctx context.Context) (*bridgev2.LoginStep, error) { return l.next(ctx) }
+
+// next is the next thing to ask: where the person is, what they are called, and whether they agree.
+func (l *loginProcess) next(ctx context.Context) (*bridgev2.LoginStep, error) {
+	if !l.admitted {
+		if step, err := l.passGate(ctx); step != nil || err != nil {
+			return step, err
+		}
+	}
+	if l.identifier == "" {
+		if step, err := l.chooseIdentifier(ctx); step != nil || err != nil {
+			return step, err
+		}
+	}
 	if err := l.free(ctx); err != nil {
 		return nil, err
 	}
-	return &bridgev2.LoginStep{
-		Type:         bridgev2.LoginStepTypeUserInput,
-		StepID:       "eu.postern.consent",
-		Instructions: explanation(l.agreed.profile, identifier),
-		UserInputParams: &bridgev2.LoginUserInputParams{Fields: []bridgev2.LoginInputDataField{{
-			Type: bridgev2.LoginInputFieldTypeUsername, ID: "consent", Name: "answer",
-			Description: fmt.Sprintf("Type `%s` if you want this, or `%s`, or `cancel`.", agreeWord, agreeUnseen),
-			Validate:    validAnswer,
-		}}},
-	}, nil
+	l.answer = l.takeConsent
+	l.text = l.connector.consentText(l.words, l.agreed.profile, l.identifier)
+	return inputStep("consent", l.text, bridgev2.LoginInputDataField{
+		Type: bridgev2.LoginInputFieldTypeUsername, Name: l.words.Text("consent.field"),
+		Description: l.words.Text("consent.describe", "agree", l.words.Text("consent.agree"), "unseen", l.words.Text("consent.agree-unseen")),
+		Validate: func(text string) (string, error) {
+			if _, err := validAnswer(l.words, text); err != nil {
+				return "", err
+			}
+			return text, nil
+		},
+	}), nil
 }
 
-// validAnswer takes nothing but the words themselves for consent.
-func validAnswer(answer string) (string, error) {
-	answer = strings.TrimSpace(answer)
-	if answer != agreeWord && answer != agreeUnseen {
-		return "", fmt.Errorf("this is not an agreement: type exactly `%s` or `%s`, or `cancel`", agreeWord, agreeUnseen)
+// passGate asks the gate for regions, and before that the person, where their own word counts.
+func (l *loginProcess) passGate(ctx context.Context) (*bridgev2.LoginStep, error) {
+	c := l.connector
+	v, err := c.admit(ctx, l.user.MXID)
+	if err != nil {
+		c.log.Err(err).Msg("Could not ask the gate for regions")
+		return nil, l.words.Error("error.wrong")
 	}
-	return answer, nil
+	switch {
+	case v == regionAdmitted:
+		l.admitted = true
+		return nil, nil
+	case v == regionUnknown:
+		return nil, l.words.Error("region.unknown")
+	case c.Config.Region.Gate == gateDeclaration && l.country == "":
+		l.answer = l.takeCountry
+		options := append(slices.Clone(c.Config.Region.Countries), otherCountry)
+		return inputStep("region", l.words.Text("region.ask", "gatekeeper", l.agreed.profile.DisplayName, "days", c.Config.Region.DeclarationDays),
+			bridgev2.LoginInputDataField{
+				Type: bridgev2.LoginInputFieldTypeSelect, Name: l.words.Text("region.field"), Description: l.words.Text("region.describe", "other", otherCountry),
+				Options: options, Validate: func(text string) (string, error) {
+					for _, option := range options {
+						if strings.EqualFold(option, strings.TrimSpace(text)) {
+							return option, nil
+						}
+					}
+					return "", l.words.Error("region.not-one")
+				},
+			}), nil
+	}
+	return nil, l.words.Error("region.refused", "gatekeeper", l.agreed.profile.DisplayName, "contact", c.contact(l.words))
 }
 
-// explanation says what is encrypted to where, and what the gatekeeper learns.
-func explanation(p *profile.Profile, identifier string) string {
-	return strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(`
-Please read this before you agree.
+// otherCountry is what people choose whose country is not among those that may join.
+const otherCountry = "other"
 
-**What is encrypted to where.** Your messages are encrypted between your Matrix client and this bridge if the room is encrypted, and between this bridge and the phone of the person on GATEKEEPER always, with the Signal protocol. The two meet in this bridge: it opens every message and closes it again for the other side. Whoever runs the bridge could read them. It is not end-to-end encryption between you and the other person.
+// takeCountry stores what the person declares, if it lets them in. Of anybody else nothing is kept.
+func (l *loginProcess) takeCountry(ctx context.Context, country string) (*bridgev2.LoginStep, error) {
+	c := l.connector
+	country = strings.ToUpper(strings.TrimSpace(country))
+	if !slices.Contains(c.Config.Region.Countries, country) {
+		return nil, l.words.Error("region.refused", "gatekeeper", l.agreed.profile.DisplayName, "contact", c.contact(l.words))
+	}
+	l.country = country
+	row := &database.Region{MXID: l.user.MXID.String(), Country: country, Declared: time.Now().UnixMilli()}
+	if err := c.db.Regions().Put(ctx, row); err != nil {
+		c.log.Err(err).Msg("Could not store where somebody is")
+		return nil, l.words.Error("error.wrong")
+	}
+	return l.next(ctx)
+}
 
-**What GATEKEEPER and its owner learn.** Your name there, which will be **IDENTIFIER**; that you use this bridge; with whom you exchange messages, when, how much, and when you were connected; not what is in the messages. People on GATEKEEPER who have switched on third-party chats can find you by that name and write to you.
-
-**Read receipts.** With read receipts, people on GATEKEEPER see when you have read what they wrote, and you see when they have read what you wrote; without, neither. `+"`read-receipts on`"+` and `+"`read-receipts off`"+` change that at any time.
-
-**What stays here.** Keys and waiting messages, sealed, until they are delivered; the contents of the last week, sealed, in case a phone asks for a message again. `+"`logout`"+` deletes all of it and tells GATEKEEPER to forget you.
-`), "GATEKEEPER", p.DisplayName), "IDENTIFIER", identifier) + cannotCarry(words.For("en"), p)
+// validAnswer takes nothing but the words themselves for consent, in the language that was read or in English.
+func validAnswer(w words.Words, answer string) (receipts bool, err error) {
+	answer = strings.TrimSpace(answer)
+	for _, spoken := range []words.Words{w, words.For(words.Default)} {
+		switch answer {
+		case spoken.Text("consent.agree"):
+			return true, nil
+		case spoken.Text("consent.agree-unseen"):
+			return false, nil
+		}
+	}
+	return false, w.Error("consent.not-one", "agree", w.Text("consent.agree"), "unseen", w.Text("consent.agree-unseen"))
 }
 
 // free refuses a log-in whose identifier belongs to somebody else.
@@ -152,27 +205,37 @@ func (l *loginProcess) free(ctx context.Context) error {
 	row, err := l.connector.db.Accounts().ByIdentifier(ctx, l.agreed.profile.Name, l.identifier)
 	if err != nil {
 		l.connector.log.Err(err).Msg("Could not look up an account")
-		return errSomethingWrong
+		return l.words.Error("error.wrong")
 	}
 	if row != nil && row.MXID != l.user.MXID.String() {
-		return errors.New("another Matrix user of this bridge has your name there already; please ask whoever runs this bridge")
+		return l.words.Error("login.taken", "contact", l.connector.contact(l.words))
 	}
 	return nil
 }
 
-var errSomethingWrong = errors.New("something is wrong with the bridge; please try again later")
-
 // Cancel implements bridgev2.LoginProcess. Nothing is kept of a log-in that was not agreed to.
-func (l *loginProcess) Cancel() {}
+func (l *loginProcess) Cancel() {
+	if err := l.connector.forgetRegion(l.connector.ctx, l.user.MXID); err != nil {
+		l.connector.log.Err(err).Msg("Could not forget where somebody is")
+	}
+}
 
-// SubmitUserInput implements bridgev2.LoginProcessUserInput: with the consent, the person is enlisted.
+// SubmitUserInput implements bridgev2.LoginProcessUserInput.
 func (l *loginProcess) SubmitUserInput(ctx context.Context, input map[string]string) (*bridgev2.LoginStep, error) {
-	answer, err := validAnswer(input["consent"])
+	if l.answer == nil {
+		return nil, l.words.Error("error.wrong")
+	}
+	return l.answer(ctx, input[answerField])
+}
+
+// takeConsent enlists the person who has agreed.
+func (l *loginProcess) takeConsent(ctx context.Context, text string) (*bridgev2.LoginStep, error) {
+	receipts, err := validAnswer(l.words, text)
 	if err != nil {
 		return nil, err
 	}
 	killpoint.Hit(killpoint.LoginAgreed)
-	row, err := l.enlist(ctx)
+	row, err := l.enlist(ctx, receipts)
 	if err != nil {
 		return nil, err
 	}
@@ -180,29 +243,29 @@ func (l *loginProcess) SubmitUserInput(ctx context.Context, input map[string]str
 	login, err := l.user.NewLogin(ctx, &frameworkdb.UserLogin{
 		ID:         loginID(row.ID),
 		RemoteName: row.Identifier,
-		Metadata:   &LoginMetadata{Gatekeeper: row.Gatekeeper, NoReadReceipts: answer == agreeUnseen},
+		Metadata:   &LoginMetadata{Gatekeeper: row.Gatekeeper, NoReadReceipts: !receipts},
 	}, nil)
 	if err != nil {
 		l.connector.resume(row.ID)
 		l.connector.log.Err(err).Str("account", row.ID).Msg("Could not store a login")
-		return nil, errSomethingWrong
+		return nil, l.words.Error("error.wrong")
 	}
 	killpoint.Hit(killpoint.LoginNoted)
 	login.Client.Connect(login.Log.WithContext(l.connector.ctx))
-	gatekeeper := l.agreed.profile.DisplayName
 	return &bridgev2.LoginStep{
-		Type:   bridgev2.LoginStepTypeComplete,
-		StepID: "eu.postern.complete",
-		Instructions: fmt.Sprintf("You are on %s as **%s**. `start-chat +49…` opens a chat with a phone number; people there can also write to you first.",
-			gatekeeper, row.Identifier),
+		Type: bridgev2.LoginStepTypeComplete, StepID: "eu.postern.complete",
+		Instructions:   l.words.Text("login.done", "gatekeeper", l.agreed.profile.DisplayName, "identifier", format.EscapeMarkdown(row.Identifier)),
 		CompleteParams: &bridgev2.LoginCompleteParams{UserLoginID: login.ID, UserLogin: login},
 	}, nil
 }
 
+// errTaken: the gatekeeper has answered with an identifier that another account has.
+var errTaken = errors.New("connector: enlist: the identifier belongs to another account")
+
 // enlist makes the account, or takes the one that an earlier log-in of the same person has left, and makes it known at the
-// gatekeeper. The keys are on disk before they are shown to anybody, so that a log-in which is cut off goes on
+// gatekeeper. The keys and the consent are on disk before anything is shown to anybody, so that a log-in which is cut off goes on
 // with them.
-func (l *loginProcess) enlist(ctx context.Context) (*database.Account, error) {
+func (l *loginProcess) enlist(ctx context.Context, receipts bool) (*database.Account, error) {
 	c := l.connector
 	c.enlisting.Lock()
 	defer c.enlisting.Unlock()
@@ -210,30 +273,51 @@ func (l *loginProcess) enlist(ctx context.Context) (*database.Account, error) {
 		return nil, err
 	}
 	row, err := c.db.Accounts().ByIdentifier(ctx, l.agreed.profile.Name, l.identifier)
-	if err != nil {
-		c.log.Err(err).Msg("Could not look up an account")
-		return nil, errSomethingWrong
+	if err == nil && row == nil {
+		row, err = l.newAccount(ctx)
 	}
-	if row == nil {
-		if row, err = l.newAccount(ctx); err != nil {
-			c.log.Err(err).Msg("Could not make an account")
-			return nil, errSomethingWrong
-		}
+	if err == nil {
+		err = l.storeConsent(ctx, row, receipts)
+	}
+	if err != nil {
+		c.log.Err(err).Msg("Could not make an account")
+		return nil, l.words.Error("error.wrong")
 	}
 	if client, ok := c.running(row.ID); ok {
 		client.Disconnect() // its stream would be replaced by the new enlistment, and it would stop by that
 	}
-	row.ConsentVersion, row.ConsentAt = consentVersion, time.Now().UnixMilli()
 	if err := c.enlist(ctx, l.agreed.profile, row); err != nil {
 		c.resume(row.ID)
-		return nil, enlistmentWords(err, l.agreed.profile.DisplayName)
-	}
-	if err := c.db.Accounts().Put(ctx, row); err != nil {
-		c.resume(row.ID)
-		c.log.Err(err).Str("account", row.ID).Msg("Could not store an account")
-		return nil, errSomethingWrong
+		if !errors.As(err, new(*interop.EnlistError)) {
+			c.log.Err(err).Str("account", row.ID).Msg("Could not enlist an account")
+		}
+		return nil, l.enlistmentWords(err)
 	}
 	return row, nil
+}
+
+// storeConsent stores that the person has agreed to the text that they were shown, with the account that it is for.
+func (l *loginProcess) storeConsent(ctx context.Context, row *database.Account, receipts bool) error {
+	c := l.connector
+	country := l.country
+	if region, err := c.db.Regions().Get(ctx, row.MXID); err != nil {
+		return err
+	} else if country == "" {
+		country = region.Country
+	}
+	consent, err := c.newConsent(l.words, row.ID, consentDocument{
+		Text: l.text, Gatekeeper: row.Gatekeeper, Identifier: l.identifier, Source: c.Config.Identifier.Mode, ReadReceipts: receipts, Country: country,
+	})
+	if err != nil {
+		return err
+	}
+	row.ConsentVersion, row.ConsentAt = consentForm, consent.At
+	return c.db.Do(ctx, func(ctx context.Context) error {
+		if err := c.db.Accounts().Put(ctx, row); err != nil {
+			return err
+		}
+		return c.db.Consents().Add(ctx, consent)
+	})
 }
 
 // running is the client of an account, if one is loaded.
@@ -254,7 +338,7 @@ func (c *Connector) resume(account string) {
 	}
 }
 
-// newAccount makes keys and stores them.
+// newAccount makes keys. The caller stores them.
 func (l *loginProcess) newAccount(ctx context.Context) (*database.Account, error) {
 	static, err := noise.GenerateKeyPair(rand.Reader)
 	if err != nil {
@@ -271,13 +355,13 @@ func (l *loginProcess) newAccount(ctx context.Context) (*database.Account, error
 	row := &database.Account{
 		ID: database.NewLocalID(), Gatekeeper: l.agreed.profile.Name, MXID: l.user.MXID.String(), Identifier: l.identifier,
 		NoiseKey: static.Private[:], Device: device.Marshal(), HMACKey: stanzaKey,
-		ConsentVersion: consentVersion, ConsentAt: time.Now().UnixMilli(), CreatedAt: time.Now().UnixMilli(),
+		CreatedAt: time.Now().UnixMilli(),
 	}
-	return row, l.connector.db.Accounts().Put(ctx, row)
+	return row, nil
 }
 
 // enlist makes an account known at the gatekeeper, or replaces its keys there (PROTOCOL.md 3), and fills in what the
-// gatekeeper answers. The caller stores the row.
+// gatekeeper answers. It stores the row. A normalised identifier in the answer takes the place of ours.
 func (c *Connector) enlist(ctx context.Context, p *profile.Profile, row *database.Account) error {
 	static, err := noise.KeyPairFromPrivate([noise.KeySize]byte(row.NoiseKey))
 	if err != nil {
@@ -305,10 +389,24 @@ func (c *Connector) enlist(ctx context.Context, p *profile.Profile, row *databas
 	}
 	killpoint.Hit(killpoint.LoginEnlisted)
 	row.Login, row.Integrator, row.EnlistedAt = result.Login.String(), result.Login.Integrator, time.Now().UnixMilli()
-	if result.Identifier != "" {
-		row.Identifier = result.Identifier
+	asked := row.Identifier
+	if result.Identifier != "" && result.Identifier != asked {
+		if !usable(result.Identifier) {
+			c.log.Warn().Str("account", row.ID).Msg("Gatekeeper answers with an identifier that cannot be one; ours stays")
+		} else if other, err := c.db.Accounts().ByIdentifier(ctx, row.Gatekeeper, result.Identifier); err != nil {
+			return err
+		} else if other != nil && other.ID != row.ID {
+			return errTaken
+		} else {
+			row.Identifier = result.Identifier
+		}
 	}
-	return nil
+	return c.db.Do(ctx, func(ctx context.Context) error {
+		if err := c.db.Accounts().Put(ctx, row); err != nil || row.Identifier == asked {
+			return err
+		}
+		return c.db.Accounts().PutAlias(ctx, row, asked)
+	})
 }
 
 // signedPreKey is the newest signed prekey of an account that can be read, made now if it has none.
@@ -339,20 +437,24 @@ func (c *Connector) signedPreKey(ctx context.Context, row *database.Account, dev
 }
 
 // enlistmentWords says to a person why the gatekeeper did not take them.
-func enlistmentWords(err error, gatekeeper string) error {
+func (l *loginProcess) enlistmentWords(err error) error {
+	w, gatekeeper := l.words, l.agreed.profile.DisplayName
+	if errors.Is(err, errTaken) {
+		return w.Error("login.taken", "contact", l.connector.contact(w))
+	}
 	var refused *interop.EnlistError
 	if !errors.As(err, &refused) {
-		return errSomethingWrong
+		return w.Error("error.wrong")
 	}
 	switch refused.Reason {
 	case interop.EnlistBlocked:
-		return fmt.Errorf("%s has blocked you, or this bridge", gatekeeper)
+		return w.Error("enlist.blocked", "gatekeeper", gatekeeper)
 	case interop.EnlistNotAllowed:
-		return fmt.Errorf("%s does not offer third-party chats in your region", gatekeeper)
+		return w.Error("enlist.not-allowed", "gatekeeper", gatekeeper)
 	case interop.EnlistBadIntegrator, interop.EnlistBadToken, interop.EnlistBadParam, interop.EnlistMissingParam, interop.EnlistOldVersion:
-		return fmt.Errorf("%s refused this bridge (%s); please tell whoever runs it", gatekeeper, refused.Reason)
+		return w.Error("enlist.our-fault", "gatekeeper", gatekeeper, "reason", string(refused.Reason))
 	case interop.EnlistUnavailable, interop.EnlistNoAnswer, interop.EnlistHTTP, interop.EnlistNotJSON:
-		return fmt.Errorf("%s does not answer properly at the moment (%s); please try again later", gatekeeper, refused.Reason)
+		return w.Error("enlist.away", "gatekeeper", gatekeeper, "reason", string(refused.Reason))
 	}
-	return fmt.Errorf("%s refused (%s)", gatekeeper, refused.Reason)
+	return w.Error("enlist.refused", "gatekeeper", gatekeeper, "reason", string(refused.Reason))
 }

@@ -71,6 +71,13 @@ func (s *connected) find(gatekeeper, identifier string) *client {
 	return s.known[identified{gatekeeper, identifier}]
 }
 
+// all are the clients that there are now.
+func (s *connected) all() []*client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.clients))
+}
+
 // wellAgain tells all accounts that the homeserver answers again, so that what waits for it does not wait for the rest of its pause.
 func (s *connected) wellAgain() {
 	s.mu.Lock()

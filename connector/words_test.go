@@ -46,22 +46,22 @@ func TestIDsAreOpaqueAndNeverMeetEachOther(t *testing.T) {
 
 func TestOnlyTheWordItselfIsAnAgreement(t *testing.T) {
 	for answer, want := range map[string]bool{
-		"agree": true, " agree\n": true, "agree without read receipts": true, "agree without": false, "Agree": false, "yes": false, "": false, "I agree": false, "agree not": false,
+		"agree": true, " agree\n": true, "agree without read receipts": true, "agree without": false, "Agree": false, "yes": false, "": false, "einverstanden": true, "einverstanden ohne Lesebestätigungen": true, "Einverstanden": false, "I agree": false, "agree not": false,
 	} {
-		if _, err := validAnswer(answer); (err == nil) != want {
+		if _, err := validAnswer(words.For("de"), answer); (err == nil) != want {
 			t.Errorf("%q: %v", answer, err)
 		}
 	}
 }
 
 func TestTheExplanationSaysWhatAPersonHasToKnow(t *testing.T) {
-	text := explanation(profile.WhatsApp(), "alice")
-	for _, part := range []string{"encrypted", "not end-to-end", "Whoever runs the bridge could read", "WhatsApp and its owner learn", "**alice**", "logout"} {
+	text := New().consentText(words.For("en"), profile.WhatsApp(), "alice")
+	for _, part := range []string{"encrypted", "not end-to-end", "Whoever runs the bridge could read", "WhatsApp and its owner learn", "**alice**", "What does not work", "logout"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in it", part)
 		}
 	}
-	if strings.Contains(text, "GATEKEEPER") || strings.Contains(text, "IDENTIFIER") {
+	if strings.Contains(text, "{") {
 		t.Error("a placeholder was left")
 	}
 	notice := boundary(words.For("en"), profile.WhatsApp())
@@ -73,7 +73,7 @@ func TestTheExplanationSaysWhatAPersonHasToKnow(t *testing.T) {
 func TestAServiceWhoseMessagesCannotBeCarriedSaysSoEverywhere(t *testing.T) {
 	for _, p := range profile.All() {
 		warned := p.Message.Payload != profile.PayloadE2E
-		for what, text := range map[string]string{"the explanation": explanation(p, "alice"), "the notice": boundary(words.For("en"), p)} {
+		for what, text := range map[string]string{"the explanation": New().consentText(words.For("en"), p, "alice"), "the notice": boundary(words.For("en"), p)} {
 			if strings.Contains(text, "cannot read or write "+p.DisplayName+"'s messages") != warned {
 				t.Errorf("%s for %s: %q", what, p.Name, text)
 			}
@@ -230,16 +230,17 @@ func TestEveryKindThatIsRefusedAndEveryAttachmentHasWordsOfItsOwn(t *testing.T) 
 }
 
 func TestAnEnlistmentThatFailsIsExplained(t *testing.T) {
+	l := &loginProcess{connector: New(), agreed: &agreement{profile: profile.WhatsApp()}, words: words.For("en")}
 	for reason, part := range map[string]string{
 		interop.EnlistBlocked: "blocked", interop.EnlistNotAllowed: "region", interop.EnlistBadIntegrator: "whoever runs it",
 		interop.EnlistUnavailable: "try again later", interop.EnlistNoAnswer: "try again later", interop.EnlistUnknown: "refused",
 	} {
-		err := enlistmentWords(fmt.Errorf("x: %w", &interop.EnlistError{Reason: reason}), "WhatsApp")
+		err := l.enlistmentWords(fmt.Errorf("x: %w", &interop.EnlistError{Reason: reason}))
 		if !strings.Contains(err.Error(), part) || !strings.Contains(err.Error(), "WhatsApp") {
 			t.Errorf("%s: %v", reason, err)
 		}
 	}
-	if err := enlistmentWords(errors.New("disk /secret/path full"), "WhatsApp"); strings.Contains(err.Error(), "secret") {
+	if err := l.enlistmentWords(errors.New("disk /secret/path full")); strings.Contains(err.Error(), "secret") {
 		t.Errorf("a person reads %v", err)
 	}
 }
@@ -366,10 +367,10 @@ func TestTheNameThatGoesWithMessagesIsTheBestThatIsKnown(t *testing.T) {
 	if got := c.displayname("@alice:example.org", "Alice A."); got != "Alice A." {
 		t.Errorf("known: %q", got)
 	}
-	if got, err := c.identifierFor("@Alice.B:example.org"); err != nil || got != "alice.b" {
+	if got, err := c.identifierFor(t.Context(), "@Alice.B:example.org"); err != nil || got != "alice.b" {
 		t.Errorf("identifier: %q %v", got, err)
 	}
-	if _, err := c.identifierFor("not a user"); err == nil {
+	if _, err := c.identifierFor(t.Context(), "not a user"); err == nil {
 		t.Error("no user, but an identifier")
 	}
 }

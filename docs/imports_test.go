@@ -83,7 +83,7 @@ var table = []row{
 			"connector/jid", "connector/binxml", "connector/noise", "connector/issuer", "connector/push", "connector/stanza",
 			"connector/e2ee", "connector/profile", "connector/gatekeeper", "connector/interop",
 			"connector/convert", "connector/media", "connector/transcode", "connector/mediastore", "connector/matrixdurable",
-			"connector/killpoint", "connector/words", "connector/admin", "database",
+			"connector/killpoint", "connector/words", "connector/email", "connector/admin", "database",
 		},
 		[]string{mautrix, payloads, yaml},
 	},

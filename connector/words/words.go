@@ -31,6 +31,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -128,6 +129,17 @@ func (w Words) Text(key string, pairs ...any) string {
 		return key
 	}
 	return Fill(text, pairs...)
+}
+
+// All are all texts whose keys begin with that, by key, with their placeholders: to notice when one of them changes.
+func (w Words) All(beginning string) string {
+	var all strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(w.table)) {
+		if strings.HasPrefix(key, beginning) {
+			all.WriteString(key + "=" + w.table[key] + "\n")
+		}
+	}
+	return all.String()
 }
 
 // Error is Text as an error, for where the framework shows errors to people.
