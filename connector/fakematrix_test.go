@@ -311,6 +311,7 @@ func (w *world) start() {
 	check(err)
 	c := New()
 	c.Config.Public.Base, c.Config.Public.Address = "https://postern.test", "127.0.0.1:0"
+	c.Config.EpochFile = "epoch"
 	c.Config.Gatekeepers = map[string]GatekeeperConfig{"whatsapp": {
 		Enabled: true, Integrator: 7, Chat: "tcp://127.0.0.1:1", EnlistURL: "http://127.0.0.1:1/enlist", MediaURL: w.host.url, JWKSURL: "http://127.0.0.1:1/jwks",
 		NoiseRootKey: strings.Repeat("11", 32),
