@@ -159,8 +159,10 @@ func TestWhatIsAskedForAgainIsFetchedThoughManyAre(t *testing.T) {
 	w.wants(n)
 	w.stop()
 	release()
+	w.host.mu.Lock()
 	kept := w.host.files["/v/t/a"]
 	delete(w.host.files, "/v/t/a")
+	w.host.mu.Unlock()
 	w.start()
 	w.until("all to be missing", func() bool { return w.inState(database.IncomingMediaMissing) == n })
 	w.host.mu.Lock()

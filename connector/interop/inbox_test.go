@@ -47,10 +47,12 @@ func TestWhenThereIsRoomAgainTheStreamIsEndedOnce(t *testing.T) {
 				a.inbox.eased("", true, false)
 				time.Sleep(time.Millisecond)
 			}
+			a.link.mu.Lock()
 			if ended != turn {
 				t.Errorf("ended %d times in %d turns", ended, turn)
 			}
 			a.link.turn++
+			a.link.mu.Unlock()
 			a.inbox.turned()
 		}
 	})
