@@ -49,6 +49,14 @@ func (k *talk) hears(text string) string {
 	return must(k.s.BotSays(k.s.ctx, k.who, k.room, k.since, text))(k.s.t).Message().Body
 }
 
+// asked is hears for what ends in a question: whatever is typed before that is taken for a command.
+func (k *talk) asked(text string) string {
+	k.s.t.Helper()
+	body := k.hears(text)
+	k.hears("please enter your")
+	return body
+}
+
 // nobodyIsKnown: the gatekeeper has never heard of any user of ours.
 func (s *scene) nobodyIsKnown() {
 	s.t.Helper()
@@ -62,13 +70,12 @@ func TestSomebodyReadsWhatItMeansAgreesAndSeesItAgain(t *testing.T) {
 	s := open(t, setting{noLogin: true, config: map[string]any{"network.operator.name": "The Example Society", "network.operator.contact": "bridge@example.org"}})
 	k := s.talkTo()
 	k.says("login " + s.Gatekeeper.Info.Profile)
-	text := k.hears("read this before you agree")
+	text := k.asked("read this before you agree")
 	for _, part := range []string{"The Example Society (bridge@example.org)", "could read", "end to end", "learn", "alice", "does not work", "logout"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in what is read before: %s", part, text)
 		}
 	}
-	k.hears("please enter")
 	s.nobodyIsKnown()
 	k.says("agree without read receipts")
 	k.hears("you are on")
@@ -106,7 +113,7 @@ func TestSomebodyJoinsInGerman(t *testing.T) {
 	k.says("language de")
 	k.hears("spricht die bridge deutsch")
 	k.says("login " + s.Gatekeeper.Info.Profile)
-	if text := k.hears("bitte lies das"); !strings.Contains(text, "keine Ende-zu-Ende-Verschlüsselung") {
+	if text := k.asked("bitte lies das"); !strings.Contains(text, "keine Ende-zu-Ende-Verschlüsselung") {
 		t.Errorf("the German words are %s", text)
 	}
 	k.hears("einverstanden ohne lesebestätigungen")
@@ -140,23 +147,23 @@ func TestAnEmailAddressIsProvenWithACodeAndBelongsToOneUser(t *testing.T) {
 	}))
 	k := s.talkTo()
 	k.says("login " + s.Gatekeeper.Info.Profile)
-	k.hears("by your e-mail address")
+	k.asked("by your e-mail address")
 	k.says("alice at example.org")
 	k.hears("not an e-mail address")
 	k.says("nobody@example.org")
-	k.hears("does not know this address")
+	k.asked("does not know this address")
 	k.says("Alice@Example.ORG")
-	k.hears("on its way")
+	k.asked("on its way")
 	letter := mail.Wait(s.ctx, t, 1)
 	if !slices.Equal(letter.To, []string{"alice@example.org"}) || !strings.Contains(letter.Text, s.person.UserID) {
 		t.Errorf("the letter is %+v", letter)
 	}
 	code := codeInLetter.FindString(letter.Text)
 	k.says("00000000")
-	k.hears("4 more times")
+	k.asked("4 more times")
 	s.nobodyIsKnown()
 	k.says(code)
-	if text := k.hears("read this before you agree"); !strings.Contains(text, "alice@example.org") {
+	if text := k.asked("read this before you agree"); !strings.Contains(text, "alice@example.org") {
 		t.Errorf("the address is not in %s", text)
 	}
 	k.says("agree")
@@ -169,9 +176,9 @@ func TestAnEmailAddressIsProvenWithACodeAndBelongsToOneUser(t *testing.T) {
 	t.Cleanup(bob.Close)
 	b := s.talkOf(bob)
 	b.says("login " + s.Gatekeeper.Info.Profile)
-	b.hears("by your e-mail address")
+	b.asked("by your e-mail address")
 	b.says("alice@example.org")
-	b.hears("on its way")
+	b.asked("on its way")
 	b.says(codeInLetter.FindString(mail.Wait(s.ctx, t, 2).Text))
 	b.hears("has your name there already")
 }
@@ -196,7 +203,7 @@ func TestTheAdminAssignsTheNames(t *testing.T) {
 	a.says("assign-identifier " + s.person.UserID + " Wonder.Alice")
 	a.hears("is to be known as")
 	k.says("login " + s.Gatekeeper.Info.Profile)
-	if text := k.hears("read this before you agree"); !strings.Contains(text, "wonder.alice") {
+	if text := k.asked("read this before you agree"); !strings.Contains(text, "wonder.alice") {
 		t.Errorf("the name is not in %s", text)
 	}
 	k.says("agree")
@@ -211,7 +218,7 @@ func TestWhoIsElsewhereIsRefusedWithAnExplanationAndNothingIsSent(t *testing.T) 
 	s := open(t, setting{noLogin: true, config: map[string]any{"network.region.gate": "declaration", "network.operator.contact": "bridge@example.org"}})
 	k := s.talkTo()
 	k.says("login " + s.Gatekeeper.Info.Profile)
-	k.hears("in which country are you")
+	k.asked("in which country are you")
 	k.says("Atlantis")
 	k.hears("none of the countries")
 	k.says("other")
@@ -220,9 +227,9 @@ func TestWhoIsElsewhereIsRefusedWithAnExplanationAndNothingIsSent(t *testing.T) 
 	}
 	s.nobodyIsKnown()
 	k.says("login " + s.Gatekeeper.Info.Profile)
-	k.hears("in which country are you")
+	k.asked("in which country are you")
 	k.says("no")
-	k.hears("read this before you agree")
+	k.asked("read this before you agree")
 	k.says("agree")
 	k.hears("you are on")
 	must(s.IdentifierOf(s.ctx))(t)
@@ -251,7 +258,7 @@ func TestWhoMayNotStayIsLetGoWithAnExplanation(t *testing.T) {
 	k.hears("you cannot join")
 	allow.Store(true)
 	k.says("login " + s.Gatekeeper.Info.Profile)
-	k.hears("read this before you agree")
+	k.asked("read this before you agree")
 	k.says("agree")
 	k.hears("you are on")
 	s.identifier = must(s.IdentifierOf(s.ctx))(t)
