@@ -24,6 +24,13 @@ func (b *backoff) next() time.Duration {
 	return b.jitter(bound)
 }
 
+// forgive forgets so many failures that the next bound is no more than most.
+func (b *backoff) forgive(most time.Duration) {
+	for b.failures > 0 && (b.failures >= 32 || b.min<<b.failures > most) {
+		b.failures--
+	}
+}
+
 // reset starts over, after a stream that was good for long enough.
 func (b *backoff) reset() { b.failures = 0 }
 

@@ -479,3 +479,44 @@ func TestClockThatDiffersIsLogged(t *testing.T) {
 		})
 	}
 }
+
+// TestShortStreamsThatBreakOffCostSecondsAndThoseThatTheGatekeeperEndsMore: a network that lets no connection live for a minute does not
+// keep the account away for most of the time; a gatekeeper that ends its streams is spared.
+func TestShortStreamsThatBreakOffCostSecondsAndThoseThatTheGatekeeperEndsMore(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		end  func(s *session)
+		want []time.Duration
+	}{
+		{"broken off", func(s *session) { s.goLive() }, []time.Duration{1, 2, 4, 8, 8, 8, 8}},
+		{"broken off before its queue was through", func(s *session) { s.logIn() }, []time.Duration{1, 2, 4, 8, 16, 32, 64}},
+		{"ended with 503", func(s *session) {
+			s.goLive()
+			s.send(&stanza.StreamError{Code: 503})
+			s.toEnd()
+		}, []time.Duration{1, 2, 4, 8, 16, 32, 64}},
+		{"not answering", func(s *session) {
+			s.goLive()
+			s.toEnd()
+		}, []time.Duration{1, 2, 4, 8, 16, 32, 64}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var plays []script
+				for range test.want {
+					plays = append(plays, test.end)
+				}
+				w := newWorld(t, plays...)
+				r := w.run()
+				var got []time.Duration
+				for n := range test.want {
+					got = append(got, w.handler.waitForNth(Waiting, n+1).Wait/time.Second)
+				}
+				r.end()
+				if !equal(got, test.want) {
+					t.Errorf("waits of %v seconds, want %v", got, test.want)
+				}
+			})
+		})
+	}
+}

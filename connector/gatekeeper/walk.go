@@ -32,6 +32,8 @@ type walker struct {
 	tokenRefused bool
 	// restarted: the last stream ended with 515.
 	restarted bool
+	// live: this connection's queue is through.
+	live bool
 }
 
 // walk follows the table to its end.
@@ -121,10 +123,22 @@ func (w *walker) publish(st State) {
 // enough, what went before is forgotten.
 func (w *walker) note(code int, remedy stanza.Remedy, cause error) {
 	w.code, w.remedy, w.cause = code, remedy, cause
-	if w.link != nil && w.link.goodFor() >= w.s.cfg.Profile.Timing.GoodStream {
+	timing := w.s.cfg.Profile.Timing
+	switch {
+	case w.link == nil:
+	case w.link.goodFor() >= timing.GoodStream:
 		w.backoff.reset()
 		w.restarted = false
+	case w.live && isLost(cause):
+		// The network has failed, not the gatekeeper: it took us, and gave us what it had. A bridge whose
+		// connections are short would else be away for most of the time.
+		w.backoff.forgive(timing.BackoffLost)
 	}
+}
+
+// isLost says whether a connection ended without anybody's having ended it for a reason.
+func isLost(cause error) bool {
+	return !errors.Is(cause, ErrFailure) && !errors.Is(cause, ErrPanic) && !errors.Is(cause, ErrMalformed) && !errors.Is(cause, ErrUnanswered)
 }
 
 // drop gives the connection up, if there is one, and waits for its minder.
@@ -162,7 +176,7 @@ func (w *walker) connect() event {
 		w.note(0, stanza.Remedy{}, err)
 		return evUnreachable
 	}
-	w.link = l
+	w.link, w.live = l, false
 	go l.mind(w.ctx)
 	return evLinked
 }
@@ -233,6 +247,7 @@ func (w *walker) serve(phase Phase) event {
 		case *stanza.IB:
 			w.hand(st)
 			if st.Offline != nil && phase == Draining {
+				w.live = true
 				return evDrained
 			}
 			continue

@@ -195,8 +195,9 @@ type Timing struct {
 	// take before the stream counts as dead (PROTOCOL.md 4.6).
 	KeepAlive, Answer time.Duration
 	// BackoffMin doubles up to BackoffMax; a stream that was good for GoodStream
-	// starts it over (PROTOCOL.md 4.5).
-	BackoffMin, BackoffMax, GoodStream time.Duration
+	// starts it over. After one that was live and is lost without a word of the
+	// gatekeeper's the wait is at most BackoffLost (PROTOCOL.md 4.5).
+	BackoffMin, BackoffMax, GoodStream, BackoffLost time.Duration
 	// RateLimited is the least wait after code 429.
 	RateLimited time.Duration
 	// Reenlist is how long after one un-enlistment a second one stops the account

@@ -72,6 +72,7 @@ func TestWhatsAppIsWhatTheProtocolSays(t *testing.T) {
 		"least backoff (4.5)":  {p.Timing.BackoffMin, time.Second},
 		"most backoff (4.5)":   {p.Timing.BackoffMax, 5 * time.Minute},
 		"good stream (4.5)":    {p.Timing.GoodStream, time.Minute},
+		"lost backoff (4.5)":   {p.Timing.BackoffLost, 8 * time.Second},
 		"rate limit (4.5)":     {p.Timing.RateLimited, 5 * time.Minute},
 		"prekeys (5.1)":        {p.PreKeys, PreKeys{Initial: 200, RefillBelow: 100, RefillTo: 200}},
 		"text (6.4)":           {p.Message.MaxTextUnits, 65536},

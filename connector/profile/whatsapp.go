@@ -99,6 +99,7 @@ func timing() Timing {
 		BackoffMin:         time.Second,         // assumed
 		BackoffMax:         5 * time.Minute,     // assumed
 		GoodStream:         time.Minute,         // assumed
+		BackoffLost:        8 * time.Second,     // assumed
 		RateLimited:        5 * time.Minute,     // assumed
 		Reenlist:           24 * time.Hour,      // assumed
 		TypingRepeat:       10 * time.Second,    // assumed
