@@ -1,12 +1,18 @@
 package faults_test
 
 import (
+	"context"
+	"fmt"
+	"os"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
+
+	"postern/bridge/parts"
 )
 
-// The row F-45: few descriptors.
+// The row F-45: few descriptors, and nothing that leaks.
 
 // limitDescriptors lets the bridge open no file or socket with a higher number than that, and returns how to take that back.
 func (r *rig) limitDescriptors(n int) (restore func()) {
@@ -45,5 +51,86 @@ func TestF45WithoutADescriptorLeftNothingIsLostAndWorkGoesOn(t *testing.T) {
 		if r.Bridge.PID() != pid {
 			r.t.Error("the bridge was restarted")
 		}
+	})
+}
+
+// footprint is what a process has of what may leak.
+type footprint struct {
+	goroutines, descriptors int
+	memory                  int64
+	stacks                  string // where the goroutines stand, and how many
+}
+
+// footprint asks the bridge, which is built to tell.
+func (r *rig) footprint() (f footprint) {
+	r.t.Helper()
+	name := r.orders + ".goroutines"
+	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+		r.t.Fatal(err)
+	}
+	r.ok(syscall.Kill(r.Bridge.PID(), syscall.SIGUSR2))
+	r.soon("the bridge to count its goroutines", func() bool {
+		raw, err := os.ReadFile(name)
+		f.stacks = string(raw)
+		return err == nil
+	})
+	_, err := fmt.Sscanf(f.stacks, "goroutine profile: total %d", &f.goroutines)
+	r.ok(err)
+	f.descriptors = len(must(os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.Bridge.PID())))(r.t))
+	f.memory = r.memory()
+	return f
+}
+
+// TestF45NothingGrowsWithConnectionsAndMessages: the stream is cut again and again, and each time both sides write. In the end the bridge has
+// as many goroutines and descriptors as after the first few times.
+func TestF45NothingGrowsWithConnectionsAndMessages(t *testing.T) {
+	each(t, func(r *rig) {
+		const slack = 4 // connections to the homeserver and the database come and go
+		rounds, memory := 6, int64(16<<20)
+		if all() {
+			rounds, memory = 200, 32<<20
+			ctx, cancel := context.WithTimeout(r.t.Context(), time.Hour)
+			defer cancel()
+			r.ctx = ctx
+		}
+		c := r.newChat()
+		play := func(n int) {
+			for range n {
+				logins, from := r.partner().Logins, r.logSize()
+				must(r.Gatekeeper.AddFault(r.ctx, parts.Fault{Kind: "cut", Identifier: r.identifier}))(r.t)
+				c.fromMatrix(1)
+				if !all() { // a push ends the bridge's pause
+					r.soon("both to notice", func() bool { return !r.partner().Connected && r.logged(from, `"state":"waiting"`) > 0 })
+				}
+				c.fromPhone(1)
+				c.settled()
+				r.soon("another login", func() bool { p := r.partner(); return p.Connected && p.Logins > logins })
+			}
+		}
+		play(2)
+		before := r.footprint()
+		begun := time.Now()
+		play(rounds)
+		var now footprint
+		grown := func() bool {
+			now = r.footprint()
+			return now.goroutines > before.goroutines+slack || now.descriptors > before.descriptors+slack
+		}
+		for patience := time.Now().Add(30 * time.Second); grown() && time.Now().Before(patience); { // what has just been used is closed by and by
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-r.ctx.Done():
+				r.t.Fatal(r.ctx.Err())
+			}
+		}
+		r.t.Logf("%d streams in %s: goroutines %d to %d, descriptors %d to %d, memory %d to %d KiB", rounds, time.Since(begun).Round(time.Millisecond),
+			before.goroutines, now.goroutines, before.descriptors, now.descriptors, before.memory>>10, now.memory>>10)
+		if grown() {
+			r.t.Errorf("they have grown; goroutines before:\n%s\nand now:\n%s", before.stacks, now.stacks)
+		}
+		if now.memory > before.memory+memory {
+			r.t.Errorf("its memory has grown by %d KiB", (now.memory-before.memory)>>10)
+		}
+		c.check()
 	})
 }
