@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"syscall"
 
 	"github.com/lib/pq"
 	"github.com/mattn/go-sqlite3"
@@ -85,7 +86,10 @@ func temporary(err error) bool {
 	}
 	var network net.Error
 	if errors.As(err, &network) {
-		return true
+		if _, bare := network.(syscall.Errno); !bare { //nolint:errorlint // one inside an error of the network is not found first
+			return true
+		}
+		// It has the same methods, and is about a file: nobody's connection is lost.
 	}
 	var server *pq.Error
 	if errors.As(err, &server) {
