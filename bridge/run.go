@@ -81,7 +81,11 @@ func runBridge(ctx context.Context, f *runFlags) error {
 		default: // one is enough
 		}
 	}
-	if err := p.start(tell); err != nil {
+	if err := p.start(ctx, tell); err != nil {
+		if ctx.Err() != nil {
+			p.log.Info().Msg("Stopping before the start was through")
+			err = nil
+		}
 		return errors.Join(err, p.stop())
 	}
 	p.log.Info().Msg("Bridge is running")
@@ -169,9 +173,12 @@ func (p *program) assemble(ctx context.Context) error {
 }
 
 // start opens the listeners first, since the framework's start makes the
-// homeserver call us.
-func (p *program) start(failed func(error)) error {
-	ctx := p.log.WithContext(context.Background())
+// homeserver call us. It waits for the homeserver, until ended is over.
+func (p *program) start(ended context.Context, failed func(error)) error {
+	ctx, cancel := context.WithCancel(p.log.WithContext(context.Background()))
+	// Only what waits in here ends with the signal: what was started is stopped in order, by stop.
+	started := context.AfterFunc(ended, cancel)
+	defer started()
 	if err := p.connector.Listen(ctx, failed); err != nil {
 		return &exitError{exitListener, err}
 	}
