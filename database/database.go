@@ -32,7 +32,8 @@ type Config struct {
 	// upgrade or use one database together; it is the text that a refused process shows. Close gives
 	// the lease back.
 	Holder string
-	// Existing refuses to make a new SQLite file: Open fails with an error that wraps fs.ErrNotExist.
+	// Existing refuses to make a new database, be it a SQLite file or tables in a database that has none of ours: Open fails with an error
+	// that wraps fs.ErrNotExist.
 	Existing bool
 	// Upgrading, if set, is called within the transaction of each step of the schema, when all of it is written.
 	Upgrading func()

@@ -2,6 +2,7 @@ package database_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -203,4 +204,28 @@ func TestAnExistingDatabaseIsNotMade(t *testing.T) {
 	if _, err := os.Stat(cfg.URI); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file: %v", err)
 	}
+}
+
+func TestADatabaseOfSomebodyElsesIsLeftAsItIs(t *testing.T) {
+	databasetest.EachConfig(t, func(t *testing.T, cfg database.Config) {
+		driver := "sqlite3"
+		if cfg.Dialect == "postgres" {
+			driver = cfg.Dialect
+		}
+		raw, err := sql.Open(driver, cfg.URI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		if _, err = raw.ExecContext(t.Context(), "CREATE TABLE theirs (id INTEGER)"); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Existing, cfg.Holder = true, "a command"
+		if db, err := database.Open(t.Context(), cfg); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("opened: %v (%v)", db, err)
+		}
+		if _, err = raw.ExecContext(t.Context(), "SELECT 1 FROM postern_key_check"); err == nil {
+			t.Error("tables were made")
+		}
+	})
 }

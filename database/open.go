@@ -50,6 +50,13 @@ func (db *DB) start(ctx context.Context, cfg *Config) error {
 	if err := db.raw.RawDB.PingContext(ctx); err != nil {
 		return fmt.Errorf("database: connect: %w", err)
 	}
+	if cfg.Existing {
+		if exists, err := db.raw.TableExists(ctx, versionTable); err != nil {
+			return fmt.Errorf("database: look for tables: %w", err)
+		} else if !exists {
+			return fmt.Errorf("database: no tables of a bridge's: %w", fs.ErrNotExist)
+		}
+	}
 	var lock leaseLock
 	var err error
 	if holder != "" {
