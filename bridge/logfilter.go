@@ -25,7 +25,7 @@ var allowedFields = map[string]bool{
 	"section": true, "holder": true, "method": true, "carrier": true, "driver": true,
 	// how much
 	"count": true, "seq": true, "attempt": true, "duration": true, "delay": true, "bytes": true, "size": true, "left": true, "uploaded": true, "total": true, "status": true, "status_code": true, "age": true, "pending": true,
-	"signal": true, "exit_code": true, "port": true, "wait": true, "until": true, "after": true, "parts": true, "rows_affected": true, "dialect": true,
+	"signal": true, "exit_code": true, "port": true, "wait": true, "until": true, "after": true, "apart": true, "behind": true, "parts": true, "rows_affected": true, "dialect": true,
 }
 
 // secrets are what no string in a log line may hold, whatever field it is in.

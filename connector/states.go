@@ -24,6 +24,7 @@ const (
 	stateFault       status.BridgeStateErrorCode = "postern-fault"
 	stateMatrixSlow  status.BridgeStateErrorCode = "postern-matrix-slow"
 	stateNoAddress   status.BridgeStateErrorCode = "postern-no-address"
+	stateClock       status.BridgeStateErrorCode = "postern-clock"
 )
 
 // sayState sends a state with the words that the person of the login reads. The framework's own table of words has one language, so
@@ -68,6 +69,8 @@ func bridgeState(s interop.ConnState) (state status.BridgeState, tell bool) {
 		state.Error = stateMatrixSlow
 	case interop.ConnNoAddress:
 		state.Error = stateNoAddress
+	case interop.ConnClock:
+		state.StateEvent, state.Error = status.StateUnknownError, stateClock
 	case interop.ConnStorage:
 		state.Error = stateStorage
 	case interop.ConnFault:

@@ -324,7 +324,7 @@ func TestEveryStateOfTheStreamIsToldInWords(t *testing.T) {
 		interop.ConnConnecting: status.StateConnecting, interop.ConnLive: status.StateConnected,
 		interop.ConnWaiting: status.StateTransientDisconnect, interop.ConnBanned: status.StateTransientDisconnect,
 		interop.ConnBackPressure: status.StateTransientDisconnect, interop.ConnStorage: status.StateTransientDisconnect,
-		interop.ConnFault: status.StateUnknownError, interop.ConnReplaced: status.StateBadCredentials,
+		interop.ConnFault: status.StateUnknownError, interop.ConnClock: status.StateUnknownError, interop.ConnReplaced: status.StateBadCredentials,
 		interop.ConnNotEnlisted: status.StateBadCredentials, interop.ConnRefused: status.StateBadCredentials,
 		interop.ConnDeleted: status.StateLoggedOut, interop.ConnIdle: status.StateConnected, interop.ConnNoAddress: status.StateTransientDisconnect,
 	} {

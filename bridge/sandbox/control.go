@@ -52,6 +52,7 @@ func (s *Server) controlHandler() http.Handler {
 		"GET /v1/faults":                   (*call).faults,
 		"DELETE /v1/faults":                (*call).deleteFaults,
 		"DELETE /v1/faults/{id}":           (*call).deleteFaults,
+		"POST /v1/clock":                   (*call).setClock,
 		"GET /v1/complaints":               (*call).complaints,
 		"GET /v1/pushes":                   (*call).pushes,
 	} {

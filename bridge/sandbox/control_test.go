@@ -45,6 +45,7 @@ func TestControlCallsRefuseInWords(t *testing.T) {
 		{"a message to somebody not enlisted", "POST", user + "/messages", body{"to": "x@y.example", "text": "x"}, 404, "enlisted"},
 		{"a message to another integrator", "POST", user + "/messages", body{"to": matilda, "integrator": 9, "text": "x"}, 404, "integrator 9"},
 		{"an empty text", "POST", user + "/messages", body{"to": matilda}, 400, "text"},
+		{"a clock years ahead", "POST", "/v1/clock", body{"ahead_seconds": 400 * 86400}, 400, "366 days"},
 		{"a kind nobody knows", "POST", user + "/messages", body{"to": matilda, "kind": "smell"}, 400, "smell"},
 		{"an image of nothing", "POST", user + "/messages", body{"to": matilda, "kind": "image", "mimetype": "image/png"}, 400, "data"},
 		{"an image that is no base64", "POST", user + "/messages", body{"to": matilda, "kind": "image", "data": "?"}, 400, "not the JSON"},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -77,7 +78,7 @@ type Server struct {
 	uploads  uploads
 	fetch    fetchRules
 	keys     serverKeys
-	now      func() time.Time
+	ahead    atomic.Int64 // of cfg.Now, in nanoseconds
 	log      zerolog.Logger
 
 	ctx    context.Context
@@ -118,17 +119,16 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	s := &Server{
-		cfg:      cfg,
-		prof:     p,
-		codec:    binxml.Codec{Read: p.WriteDialect, Write: p.ReadDialect},
-		state:    newState(),
-		verifier: newVerifier(p.Token.Audience, p.Token.IdentifierClaim, cfg.Now),
-		now:      cfg.Now,
-		log:      cfg.Log,
-		conns:    map[*carrier]struct{}{},
-		failed:   make(chan struct{}),
-		unlock:   func() {},
+		cfg:    cfg,
+		prof:   p,
+		codec:  binxml.Codec{Read: p.WriteDialect, Write: p.ReadDialect},
+		state:  newState(),
+		log:    cfg.Log,
+		conns:  map[*carrier]struct{}{},
+		failed: make(chan struct{}),
+		unlock: func() {},
 	}
+	s.verifier = newVerifier(p.Token.Audience, p.Token.IdentifierClaim, s.now)
 	s.pusher = newPusher(s)
 	s.depot, s.mediaClient = &depot{state: cfg.Dir}, newMediaClient()
 	s.fetch = defaultFetchRules()
@@ -186,7 +186,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.run("chat", func() { s.acceptTCP(s.chat) })
 	s.serve("chat websocket", s.chatWS, http.HandlerFunc(s.handleWebsocket))
-	s.serve("http", s.http, s.publicHandler())
+	s.serve("http", s.http, s.dated(s.publicHandler()))
 	s.serve("control", s.control, s.controlHandler())
 	s.run("sweep", s.sweepLoop)
 	s.state.update(func(c change) {

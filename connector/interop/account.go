@@ -70,6 +70,9 @@ type Config struct {
 	// Reenlisted is when Reenlist last succeeded, zero if never: a second time
 	// within Profile.Timing.Reenlist stops the account (PROTOCOL.md 4.4, 401).
 	Reenlisted time.Time
+	// ClockAhead says how far the gatekeeper's clock is ahead of ours, for a login whose
+	// token was refused; nil if nobody knows (the function ClockAhead asks).
+	ClockAhead func(ctx context.Context) (time.Duration, error)
 	// Attendance says when the stream is open; the zero value says always.
 	Attendance Attendance
 	// Pace, if not nil, holds each attempt to connect back until it is its turn; hurry is closed

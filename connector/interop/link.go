@@ -119,6 +119,10 @@ func (l *link) run(ctx context.Context) error {
 				attempt = 0
 				continue
 			}
+			if l.clockMended(ctx, stop) {
+				attempt = 0
+				continue
+			}
 			if ctx.Err() == nil {
 				return l.stopped(stop)
 			}

@@ -231,6 +231,7 @@ const (
 	ConnBackPressure ConnKind = "back_pressure"  // Matrix takes nothing; the gatekeeper keeps the rest
 	ConnEnded        ConnKind = "ended"          // Run was cancelled
 	ConnIdle         ConnKind = "idle"           // not connected, because nobody needs it now (Attendance)
+	ConnClock        ConnKind = "clock"          // 413, 414 because our clock and the gatekeeper's differ; looked at again
 	ConnNoAddress    ConnKind = "no_address"     // the address of the person's client has to be told, and is not known; tried again
 )
 
