@@ -214,27 +214,11 @@ func (c *client) Disconnect() {
 // it waits.
 func (c *client) IsLoggedIn() bool { return !c.stopped.Load() }
 
-// goodbye bounds how long the gatekeeper is waited for when somebody leaves.
-const goodbye = 20 * time.Second
-
-// LogoutRemote implements bridgev2.NetworkAPI: the account is deleted at the gatekeeper and here. If the gatekeeper does not
-// answer, it forgets the account by itself after 30 days without a connection (PROTOCOL.md 3.4).
+// LogoutRemote implements bridgev2.NetworkAPI: the account is deleted, at the gatekeeper and here, whatever happens (leavings).
 func (c *client) LogoutRemote(ctx context.Context) {
-	asking, cancel := context.WithTimeout(ctx, goodbye)
-	if err := c.account.Delete(asking); err != nil {
-		c.log.Warn().Err(err).Msg("Gatekeeper was not told that the account is deleted")
-	}
-	cancel()
+	c.connector.leaveFor(ctx, c.login)
 	c.Disconnect()
-	if err := c.connector.media.DeleteOwner(context.WithoutCancel(ctx), string(c.login.ID)); err != nil {
-		c.log.Err(err).Msg("Could not delete all attachments of an account at once; they cannot be fetched any more, and the next sweep deletes them")
-	}
-	if err := c.connector.db.Accounts().Delete(context.WithoutCancel(ctx), string(c.login.ID)); err != nil && !errors.Is(err, database.ErrNotFound) {
-		c.log.Err(err).Msg("Could not delete an account")
-	}
-	if err := c.connector.forgetRegion(context.WithoutCancel(ctx), c.login.UserMXID); err != nil {
-		c.log.Err(err).Msg("Could not forget where somebody is")
-	}
+	c.connector.leavings.wake()
 }
 
 // IsThisUser implements bridgev2.NetworkAPI.
@@ -248,18 +232,27 @@ type brokenClient struct {
 	connector *Connector
 	login     *bridgev2.UserLogin
 	off       bool // its gatekeeper is switched off
+	leaving   bool // it is being deleted
 }
 
 func (b *brokenClient) Connect(context.Context) {
 	state := status.BridgeState{StateEvent: status.StateBadCredentials, Error: stateNoAccount, UserAction: status.UserActionRelogin}
-	if b.off {
+	switch {
+	case b.leaving:
+		state = status.BridgeState{StateEvent: status.StateLoggedOut, Error: stateLeaving}
+	case b.off:
 		state = status.BridgeState{StateEvent: status.StateUnknownError, Error: stateSwitchedOff}
 	}
 	b.connector.sayState(b.login, state)
 }
+
+// LogoutRemote implements bridgev2.NetworkAPI: what there is of the account is deleted.
+func (b *brokenClient) LogoutRemote(ctx context.Context) {
+	b.connector.leaveFor(ctx, b.login)
+	b.connector.leavings.wake()
+}
 func (b *brokenClient) Disconnect()                                       {}
 func (b *brokenClient) IsLoggedIn() bool                                  { return false }
-func (b *brokenClient) LogoutRemote(context.Context)                      {}
 func (b *brokenClient) IsThisUser(context.Context, networkid.UserID) bool { return false }
 func (b *brokenClient) GetChatInfo(context.Context, *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
 	return nil, bridgev2.ErrNotLoggedIn

@@ -92,6 +92,9 @@ type Connector struct {
 	// connected are the clients between Connect and Disconnect.
 	connected connected
 
+	// leavings deletes the accounts of those who leave.
+	leavings *leavings
+
 	// enlisting is held while an account is made or enlisted, so that one
 	// identifier never belongs to two.
 	enlisting sync.Mutex
@@ -111,6 +114,7 @@ func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.bridge = bridge
 	c.log = bridge.Log.With().Str("component", "connector").Logger()
 	c.began, c.uploadPause = time.Now(), uploadPause
+	c.leavings = newLeavings(c)
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
 }
 
@@ -176,7 +180,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	}
 	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
 		help := c.standardWords()
-		processor.AddHandlers(startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help),
+		processor.AddHandlers(logoutCommand(help), startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help),
 			consentCommand(help), assignIdentifierCommand(help), regionCommand(help))
 	}
 	if err := c.serveAdmin(cfg); err != nil {
@@ -278,6 +282,7 @@ func (c *Connector) publicHandler() http.Handler {
 func (c *Connector) Run() {
 	c.stack.Run()
 	c.taking.Store(true)
+	c.work.Go(func() { c.leavings.run(c.ctx) })
 	c.work.Go(c.watchRegions)
 }
 
@@ -415,6 +420,13 @@ func (c *Connector) LoadUserLogin(ctx context.Context, login *bridgev2.UserLogin
 	}
 	if err != nil || account == nil || account.EnlistedAt == 0 {
 		login.Client = &brokenClient{connector: c, login: login}
+		return nil
+	}
+	if leaving, err := c.db.Leavings().Get(ctx, account.ID); err != nil || leaving != nil {
+		if err != nil {
+			c.log.Err(err).Str("account", account.ID).Msg("Could not load an account")
+		}
+		login.Client = &brokenClient{connector: c, login: login, leaving: leaving != nil}
 		return nil
 	}
 	agreed := c.Config.byName(account.Gatekeeper)

@@ -210,7 +210,7 @@ func (l *loginProcess) free(ctx context.Context) error {
 	if row != nil && row.MXID != l.user.MXID.String() {
 		return l.words.Error("login.taken", "contact", l.connector.contact(l.words))
 	}
-	return nil
+	return l.connector.notLeaving(ctx, l.words, row)
 }
 
 // Cancel implements bridgev2.LoginProcess. Nothing is kept of a log-in that was not agreed to.

@@ -14,6 +14,7 @@ import (
 // Error codes of bridge states, and what people read for them.
 const (
 	stateNoAccount   status.BridgeStateErrorCode = "postern-no-account"
+	stateLeaving     status.BridgeStateErrorCode = "postern-leaving"
 	stateSwitchedOff status.BridgeStateErrorCode = "postern-gatekeeper-off"
 	stateWaiting     status.BridgeStateErrorCode = "postern-gatekeeper-away"
 	stateBanned      status.BridgeStateErrorCode = "postern-banned"

@@ -54,7 +54,10 @@ func statusOf(ctx context.Context, w words.Words, login *bridgev2.UserLogin) (st
 		lines = append(lines, statusLines(w, c.profile.DisplayName, c.now(), c.account.Report(), sum, &c.connector.Config, time.Now())...)
 	case *brokenClient:
 		key := "state.no-account"
-		if c.off {
+		switch {
+		case c.leaving:
+			key = "state.leaving"
+		case c.off:
 			key = "state.gatekeeper-off"
 		}
 		lines = []string{w.Text("status.login-broken", "login", format.EscapeMarkdown(string(login.ID))), w.Text(key)}
