@@ -16,6 +16,11 @@ import (
 // go out without a one-time prekey, so that garbage makes no keys without end.
 const maxWaitKeys = 200
 
+// waitKeysEvery is how long each further one-time prekey waits for which one person's messages have
+// us make more than maxWaitKeys: whoever repeats one message without end, which is no new one and
+// is asked for each time, gets the others.
+const waitKeysEvery = 3 * time.Second
+
 // retryVersion is the v of retry (PROTOCOL.md 6.8).
 const retryVersion = 1
 
@@ -28,6 +33,7 @@ type waits struct {
 	mu    sync.Mutex
 	items map[waitKey]waitItem
 	timer *time.Timer
+	made  pace // one-time prekeys, for each chat
 }
 
 type waitKey struct{ chat, id string }
@@ -38,7 +44,7 @@ type waitItem struct {
 }
 
 func newWaits(a *Account) *waits {
-	w := &waits{a: a, items: make(map[waitKey]waitItem)}
+	w := &waits{a: a, items: make(map[waitKey]waitItem), made: newPace(maxWaitKeys, waitKeysEvery)}
 	w.lanes = a.lanes("waits", w.work)
 	return w
 }
@@ -195,7 +201,7 @@ func (w *waits) unreadable(ctx context.Context, turn int, in *incoming, reason i
 	if in.row == nil {
 		put = a.store.InsertInbound
 	}
-	keys, err := w.freshKeys(ctx, func(ctx context.Context) error { return put(ctx, row) })
+	keys, err := w.freshKeys(ctx, row.Chat, func(ctx context.Context) error { return put(ctx, row) })
 	if err != nil {
 		return 0, err
 	}
@@ -210,7 +216,7 @@ func (w *waits) unreadable(ctx context.Context, turn int, in *incoming, reason i
 // again repeats the retry receipt for a message that came again as it was: the
 // receipt, or the ack behind it, was lost.
 func (w *waits) again(ctx context.Context, turn int, m *stanza.Message, row *InRow) error {
-	keys, err := w.freshKeys(ctx, nil)
+	keys, err := w.freshKeys(ctx, row.Chat, nil)
 	if err != nil {
 		return err
 	}
@@ -219,12 +225,12 @@ func (w *waits) again(ctx context.Context, turn int, m *stanza.Message, row *InR
 	return nil
 }
 
-// freshKeys makes a bundle with a one-time prekey of its own, which is on disk, as
+// freshKeys makes a bundle for a chat with a one-time prekey of its own, which is on disk, as
 // is what also writes, when it returns.
-func (w *waits) freshKeys(ctx context.Context, also func(ctx context.Context) error) (*stanza.Bundle, error) {
+func (w *waits) freshKeys(ctx context.Context, chat string, also func(ctx context.Context) error) (*stanza.Bundle, error) {
 	a := w.a
 	w.mu.Lock()
-	many := len(w.items) >= maxWaitKeys
+	many := len(w.items) >= maxWaitKeys || w.made.take(chat, time.Now()) > 0
 	w.mu.Unlock()
 	var keys []e2ee.PreKey
 	if !many {
