@@ -149,6 +149,9 @@ func (e *StopError) Error() string {
 	return fmt.Sprintf("gatekeeper: stream stopped: %v (code %d)", e.Action, e.Code)
 }
 
+// ClockSkew is how far the two clocks may be apart for tokens and certificates (PROTOCOL.md 2.4, 4.2).
+const ClockSkew = noise.CertificateSkew
+
 // Errors of a stream.
 var (
 	// ErrConfig: the configuration cannot work; the wrapping error says where.

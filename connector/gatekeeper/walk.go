@@ -9,7 +9,6 @@ import (
 
 	"go.mau.fi/whatsmeow/proto/waWa6"
 
-	"postern/connector/noise"
 	"postern/connector/stanza"
 )
 
@@ -209,7 +208,7 @@ func (w *walker) awaitLogin() event {
 func (w *walker) loggedIn(st *stanza.Success) {
 	w.code, w.remedy, w.cause = 0, stanza.Remedy{}, nil
 	w.tokenRefused = false
-	if apart := time.Since(time.Unix(st.T, 0)).Abs(); st.T != 0 && apart > noise.CertificateSkew {
+	if apart := time.Since(time.Unix(st.T, 0)).Abs(); st.T != 0 && apart > ClockSkew {
 		// Tokens and certificates are dated; who reads this knows why they will fail.
 		w.s.cfg.Log.Warn().Dur("apart", apart.Round(time.Second)).Msg("clock differs from the gatekeeper's")
 	}

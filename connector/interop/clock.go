@@ -7,13 +7,12 @@ import (
 	"time"
 
 	"postern/connector/gatekeeper"
-	"postern/connector/noise"
 	"postern/connector/profile"
 )
 
 // clockLeeway is how far the gatekeeper's clock may be from ours before a refused token is put down to that: what
 // tokens are checked with, less what an answer's whole seconds and its way can make of it.
-const clockLeeway = noise.CertificateSkew - 5*time.Second
+const clockLeeway = gatekeeper.ClockSkew - 5*time.Second
 
 // The failures of a login that a wrong clock brings about: the token has expired, or is not valid yet (PROTOCOL.md 2.4, 4.4).
 const (

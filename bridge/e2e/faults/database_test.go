@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/bridge/e2e/faults/homeserver"
 	"postern/database"
 	"postern/database/databasetest"
 )
@@ -125,6 +126,33 @@ func TestF42TheConnectionIsCutInACommit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestF42WhatACommitOfUnknownOutcomeHasStoredIsHandled: a transaction of the homeserver is stored, and the bridge does not hear that. When it is
+// repeated, all of it is known; and the homeserver, asked what the bridge has missed, shows nothing.
+func TestF42WhatACommitOfUnknownOutcomeHasStoredIsHandled(t *testing.T) {
+	t.Run(postgres, func(t *testing.T) {
+		r := use(t, behindProxy)
+		c := r.newChat()
+		defer r.hs.AddFault(homeserver.Fault{
+			Method: "GET", Path: "/sync", Status: 200, Kind: "application/json", Body: `{"next_batch":"s0_0","rooms":{}}`,
+			Users: func(id string) bool { return id != r.alice.UserID },
+		})()
+		for n := 1; n <= 4; n++ { // the first is the journal's, unless something of the message before is still to be stored
+			hit := r.proxy.next(cutAfter, n)
+			for reached := false; !reached; {
+				c.fromMatrix(1)
+				c.settled()
+				select {
+				case <-hit:
+					reached = true
+				default:
+				}
+			}
+		}
+		r.readyAgain()
+		c.check()
+	})
 }
 
 // ownServer gives the world a Postgres server of its own behind a proxy.

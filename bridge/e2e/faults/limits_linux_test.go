@@ -87,12 +87,13 @@ func TestF45NothingGrowsWithConnectionsAndMessages(t *testing.T) {
 	each(t, func(r *rig) {
 		const slack = 4 // connections to the homeserver and the database come and go
 		rounds, memory := 6, int64(16<<20)
+		patience := 3 * time.Minute // the bridge pauses for seconds, also where other tests have less time
 		if all() {
-			rounds, memory = 200, 32<<20
-			ctx, cancel := context.WithTimeout(r.t.Context(), time.Hour)
-			defer cancel()
-			r.ctx = ctx
+			rounds, memory, patience = 200, 32<<20, time.Hour
 		}
+		ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+		defer cancel()
+		r.ctx = ctx
 		c := r.newChat()
 		play := func(n int) {
 			for range n {

@@ -114,7 +114,7 @@ var mutants = []mutant{
 		{"database/health.go", "	case sqlite3.ErrIoErrFsync, sqlite3.ErrIoErrDirFsync:\n		return true\n", ""},
 		{"database/outcome.go", "	case err.Code == sqlite3.ErrIoErr:\n		return outcomeFatal\n", "	case err.Code == sqlite3.ErrIoErr:\n		return outcomeRolledBack\n"},
 	}},
-	{"known_event_not_queued", "what a commit of unknown outcome has stored is handled", "F42", []replacement{{
+	{"known_event_not_queued", "what a commit of unknown outcome has stored is handled", "F42WhatACommit", []replacement{{
 		listener, "		l.cfg.Sink.Doubt() // when it comes again, it may be known\n", "",
 	}}},
 	{"old_copy_not_noticed", "an old copy of the database is noticed", "F27", []replacement{{
