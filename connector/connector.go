@@ -94,6 +94,8 @@ type Connector struct {
 
 	// leavings deletes the accounts of those who leave.
 	leavings *leavings
+	// exporting is held while somebody's export is made: one at a time.
+	exporting sync.Mutex
 
 	// enlisting is held while an account is made or enlisted, so that one
 	// identifier never belongs to two.
@@ -180,7 +182,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	}
 	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
 		help := c.standardWords()
-		processor.AddHandlers(logoutCommand(help), startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help),
+		processor.AddHandlers(logoutCommand(help), exportCommand(help), startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help),
 			consentCommand(help), assignIdentifierCommand(help), regionCommand(help))
 	}
 	if err := c.serveAdmin(cfg); err != nil {

@@ -146,3 +146,25 @@ func (db *DB) CheckFile(ctx context.Context, patience time.Duration) error {
 	db.checkFor = patience
 	return db.checkFile(ctx)
 }
+
+// ExportDecisions are the columns of each table that exports decide upon, nil for a table that is left out.
+func ExportDecisions() map[string][]string {
+	decided := map[string][]string{}
+	for _, t := range exportTables {
+		if decided[t.name] = nil; t.where == "" {
+			continue
+		}
+		columns := append([]string{}, t.columns...)
+		for column := range t.sealed {
+			columns = append(columns, column)
+		}
+		for column := range t.left {
+			columns = append(columns, column)
+		}
+		if len(t.sealed) > 0 && t.version != "" {
+			columns = append(columns, t.version)
+		}
+		decided[t.name] = columns
+	}
+	return decided
+}

@@ -1,8 +1,12 @@
 package faults_test
 
 import (
+	"archive/zip"
+	"bytes"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -224,6 +228,48 @@ func TestLeavingDoesNotNeedTheHomeserver(t *testing.T) {
 		r.Bridge.Kill()
 		remove()
 		r.run()
+		d.checkGone()
+	})
+}
+
+// TestLeavingWithEverything: before somebody goes they get all that the bridge has about them, and nothing of anybody else. Their chat with the
+// bridge is not encrypted, so they are told that first.
+func TestLeavingWithEverything(t *testing.T) {
+	each(t, func(r *rig) {
+		r.newChat() // of somebody else's
+		d := r.resident()
+		must(d.SendText(r.ctx, d.room, "export"))(r.t)
+		r.until("the bot to say that the chat is not encrypted", func() bool { return len(d.said("is not encrypted")) > 0 })
+		must(d.SendText(r.ctx, d.room, "export confirm"))(r.t)
+		sent := must(d.Expect(r.ctx, "the file", func(e *parts.Event) bool {
+			return e.RoomID == d.room && e.Sender == r.Bot && e.Message().MsgType == "m.file"
+		}))(r.t)
+		var content struct{ URL string }
+		r.ok(json.Unmarshal(sent.Content, &content))
+		raw := must(d.Download(r.ctx, content.URL))(r.t)
+		archive := must(zip.NewReader(bytes.NewReader(raw), int64(len(raw))))(r.t)
+		files := map[string]string{}
+		for _, f := range archive.File {
+			opened := must(f.Open())(r.t)
+			files[f.Name] = string(must(io.ReadAll(opened))(r.t))
+			r.ok(opened.Close())
+		}
+		for name, part := range map[string]string{
+			"about.json": "postern_signal_session", "postern_account.jsonl": `"` + d.name + `"`, "postern_consent.jsonl": "could read",
+			"postern_contact.jsonl": d.ben.Phone, "postern_chat.jsonl": d.ids[1], "postern_in.jsonl": `"message"`, "postern_out.jsonl": "kanarienvogel out",
+			"postern_media.jsonl": d.account, "portal.jsonl": d.chat, "message.jsonl": "in/" + d.ids[1], "user_login.jsonl": d.account,
+		} {
+			if !strings.Contains(files[name], part) {
+				r.t.Errorf("%q is not in %s: %q", part, name, files[name])
+			}
+		}
+		for name, text := range files {
+			if strings.Contains(text, r.identifier+`"`) || strings.Contains(text, `"mediaKey"`) {
+				r.t.Errorf("%s has something of somebody else's, or a key: %s", name, text)
+			}
+		}
+		r.tidy()
+		must(d.SendText(r.ctx, d.room, "logout"))(r.t)
 		d.checkGone()
 	})
 }
