@@ -46,6 +46,8 @@ type keys struct {
 	// drained counts the prekeys that went without a message, in this run.
 	drained int
 	told    map[uint32]bool // damaged signed prekeys that the log has
+	// renewing is the occasion for which this run has made a signed prekey (see renew); work's alone.
+	renewing string
 }
 
 func newKeys(a *Account) *keys {

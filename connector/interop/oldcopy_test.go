@@ -79,3 +79,38 @@ func TestAnOldCopyOfTheStoreUsesNoMessageKeyTwiceAndReplacesItsPrekeys(t *testin
 		})
 	})
 }
+
+func TestWhatTheGatekeeperDoesNotTakeAfterAnOldCopyIsNotMadeAnewAtEachAttempt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		store := b.store.(*interoptest.MemStore)
+		before := len(must(store.SignedPreKeys(t.Context())))
+		b.sees(func() {
+			b.g.iqCode = func(r stanza.Request) int {
+				if _, upload := r.(*stanza.Upload); upload {
+					return 503
+				}
+				return 0
+			}
+		})
+		store.Copied("the occasion")
+		for range 20 {
+			b.g.breaks(errors.New("cut"))
+			pass(time.Minute)
+		}
+		if made := len(must(store.SignedPreKeys(t.Context()))) - before; made != 1 {
+			t.Errorf("%d signed prekeys were made, want 1", made)
+		}
+		b.sees(func() { b.g.iqCode = nil })
+		b.g.breaks(errors.New("cut"))
+		pass(time.Hour)
+		newest := must(store.SignedPreKeys(t.Context()))[0].ID
+		b.sees(func() {
+			if b.g.skey.ID != newest {
+				t.Errorf("the gatekeeper has signed prekey %d, want %d", b.g.skey.ID, newest)
+			}
+		})
+		if occasion, err := store.Renewal(t.Context()); occasion != "" || err != nil {
+			t.Errorf("not done in the end: %q (%v)", occasion, err)
+		}
+	})
+}

@@ -16,12 +16,15 @@ func (k *keys) renew(ctx context.Context) error {
 	if err != nil || occasion == "" {
 		return err
 	}
-	records, err := store.SignedPreKeys(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err = k.newSigned(ctx, records); err != nil {
-		return err
+	if k.renewing != occasion { // or each attempt would leave one behind
+		records, err := store.SignedPreKeys(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err = k.newSigned(ctx, records); err != nil {
+			return err
+		}
+		k.renewing = occasion
 	}
 	killpoint.Hit(killpoint.KeysRenewing)
 	n := k.a.prof.PreKeys.Initial
