@@ -104,10 +104,9 @@ func (a *arrivals) takeUp(ctx context.Context) {
 	for pause := a.pause; ; {
 		err := a.sweep(ctx)
 		var wait <-chan time.Time
-		switch {
-		case err == nil:
+		if err == nil {
 			pause = a.pause
-		default:
+		} else {
 			a.client.log.Err(err).Msg("Could not look for attachments to fetch")
 			wait = time.After(pause)
 			pause = min(pause*2, showMax)

@@ -87,6 +87,8 @@ func upgradeJoiningConfig(helper up.Helper) {
 }
 
 // prepareIdentifier checks the section on identifiers, and that its mode and the type agree.
+//
+//nolint:gocyclo // one refusal for each rule
 func (c *Config) prepareIdentifier() error {
 	s := &c.Identifier.SMTP
 	switch c.Identifier.Mode {

@@ -47,15 +47,3 @@ func (c *client) now() interop.ConnState {
 	defer c.connection.mu.Unlock()
 	return c.connection.state
 }
-
-// lastConnected is when the account was connected last, zero for never. An account that is connected was so just now.
-func (c *client) lastConnected(ctx context.Context) (time.Time, error) {
-	if last := c.account.Report().LastLive; !last.IsZero() {
-		return last, nil
-	}
-	sum, err := c.connector.db.Accounts().Summary(ctx, string(c.login.ID))
-	if err != nil || sum.LastConnected == 0 {
-		return time.Time{}, err
-	}
-	return time.UnixMilli(sum.LastConnected), nil
-}

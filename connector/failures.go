@@ -14,6 +14,8 @@ import (
 )
 
 // failureWords says to a person why an event failed.
+//
+//nolint:gocyclo // one case for each reason
 func failureWords(w words.Words, reason interop.Reason, gatekeeper string) string {
 	switch reason {
 	case interop.ReasonBlocked:

@@ -452,9 +452,9 @@ func (l *loginProcess) enlistmentWords(err error) error {
 	case interop.EnlistNotAllowed:
 		return w.Error("enlist.not-allowed", "gatekeeper", gatekeeper)
 	case interop.EnlistBadIntegrator, interop.EnlistBadToken, interop.EnlistBadParam, interop.EnlistMissingParam, interop.EnlistOldVersion:
-		return w.Error("enlist.our-fault", "gatekeeper", gatekeeper, "reason", string(refused.Reason))
+		return w.Error("enlist.our-fault", "gatekeeper", gatekeeper, "reason", refused.Reason)
 	case interop.EnlistUnavailable, interop.EnlistNoAnswer, interop.EnlistHTTP, interop.EnlistNotJSON:
-		return w.Error("enlist.away", "gatekeeper", gatekeeper, "reason", string(refused.Reason))
+		return w.Error("enlist.away", "gatekeeper", gatekeeper, "reason", refused.Reason)
 	}
-	return w.Error("enlist.refused", "gatekeeper", gatekeeper, "reason", string(refused.Reason))
+	return w.Error("enlist.refused", "gatekeeper", gatekeeper, "reason", refused.Reason)
 }

@@ -68,15 +68,8 @@ func parseEpoch(raw []byte) (*epochState, error) {
 	if !whole || checksum(line) != sum {
 		return nil, errEpochDamaged
 	}
-	f := strings.Split(line, " ")
-	if len(f) != 6 || f[0] != epochPrefix || f[1] == "" || f[2] == "" || (f[3] != epochOpen && f[3] != epochClosed) {
-		return nil, errEpochDamaged
-	}
-	s := &epochState{database: f[1], branch: f[2], closed: f[3] == epochClosed}
-	var err, err2 error
-	s.low, err = strconv.ParseInt(f[4], 10, 64)
-	s.high, err2 = strconv.ParseInt(f[5], 10, 64)
-	if err != nil || err2 != nil || s.low < 0 || s.high < s.low {
+	s := parseReserved(strings.Split(line, " "))
+	if s == nil {
 		return nil, errEpochDamaged
 	}
 	s.mark = s.low
@@ -86,6 +79,19 @@ func parseEpoch(raw []byte) (*epochState, error) {
 		}
 	}
 	return s, nil
+}
+
+// parseReserved reads the fields of the first line, nil for what is none.
+func parseReserved(f []string) *epochState {
+	if len(f) != 6 || f[0] != epochPrefix || f[1] == "" || f[2] == "" || (f[3] != epochOpen && f[3] != epochClosed) {
+		return nil
+	}
+	low, err := strconv.ParseInt(f[4], 10, 64)
+	high, err2 := strconv.ParseInt(f[5], 10, 64)
+	if err != nil || err2 != nil || low < 0 || high < low {
+		return nil
+	}
+	return &epochState{database: f[1], branch: f[2], closed: f[3] == epochClosed, low: low, high: high}
 }
 
 func cutLast(s string) (before, after string, ok bool) {

@@ -86,7 +86,7 @@ func temporary(err error) bool {
 	}
 	var network net.Error
 	if errors.As(err, &network) {
-		if _, bare := network.(syscall.Errno); !bare { //nolint:errorlint // one inside an error of the network is not found first
+		if _, bare := network.(syscall.Errno); !bare { // one inside an error of the network is not found first
 			return true
 		}
 		// It has the same methods, and is about a file: nobody's connection is lost.

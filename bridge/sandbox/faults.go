@@ -101,6 +101,8 @@ func (c change) addFault(s *Server, f *fault) error {
 }
 
 // checkFault says what is wrong with a fault that is asked for.
+//
+//nolint:gocyclo // one case for each rule
 func (c change) checkFault(f *fault) error {
 	kind, ok := faultKinds[f.Kind]
 	switch {

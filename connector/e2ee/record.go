@@ -32,6 +32,8 @@ type sessionRow struct {
 
 // unmarshalRow reads a stored row; nil is the row without states. The error is ErrCorruptSession. The result shares memory
 // with stored.
+//
+//nolint:gocyclo // one refusal for each way in which a row can be wrong
 func unmarshalRow(stored []byte) (*sessionRow, error) {
 	row := &sessionRow{}
 	if stored == nil {

@@ -330,6 +330,8 @@ func (m *mail) turn(ctx context.Context) (done func(), err error) {
 }
 
 // deliver hands one row to Matrix and stores the outcome. An error means: again.
+//
+//nolint:gocyclo // one case for each answer, whose order is what counts
 func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, error) {
 	a := m.a
 	in, err := a.inbound(ctx, row)

@@ -94,6 +94,8 @@ func waitFor(ctx context.Context, done <-chan struct{}) error {
 
 // look returns the key, or a fetch to wait for (own: begun by this call), or an error. Who gets a fetch is counted in
 // waiting. Where too many wait already, what is known has to do.
+//
+//nolint:gocyclo // one case for each state, whose order is what counts
 func (r *remoteKeys) look(id string, mayFetch bool) (key *rsa.PublicKey, fetch <-chan struct{}, own bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,6 +1,10 @@
 package matrixdurable
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+)
 
 // ephemeral is what is read of a presence, typing or receipt event for signs of life.
 type ephemeral struct {
@@ -41,30 +45,34 @@ func (t *transaction) alive(own func(user string) bool) []string {
 		list = t.UnstableEphemeral
 	}
 	for _, raw := range list {
-		var e ephemeral
-		if json.Unmarshal(raw, &e) != nil {
-			continue
+		for _, user := range shownBy(raw) {
+			add(user)
 		}
-		switch e.Type {
-		case "m.presence":
-			if e.Content.Presence == "online" {
-				add(e.Sender)
-			}
-		case "m.typing":
-			for _, user := range e.Content.Typing {
-				add(user)
-			}
-		case "m.receipt":
-			var r receipts
-			if json.Unmarshal(raw, &r) != nil {
-				continue
-			}
-			for _, kinds := range r.Content {
-				for _, readers := range kinds {
-					for user := range readers {
-						add(user)
-					}
-				}
+	}
+	return users
+}
+
+// shownBy are the users of whom an ephemeral event shows signs of life.
+func shownBy(raw json.RawMessage) (users []string) {
+	var e ephemeral
+	if json.Unmarshal(raw, &e) != nil {
+		return nil
+	}
+	switch e.Type {
+	case "m.presence":
+		if e.Content.Presence == "online" {
+			users = append(users, e.Sender)
+		}
+	case "m.typing":
+		users = e.Content.Typing
+	case "m.receipt":
+		var r receipts
+		if json.Unmarshal(raw, &r) != nil {
+			return nil
+		}
+		for _, kinds := range r.Content {
+			for _, readers := range kinds {
+				users = slices.AppendSeq(users, maps.Keys(readers))
 			}
 		}
 	}

@@ -133,7 +133,7 @@ func (l *Listener) contained(next http.Handler) http.Handler {
 				return
 			}
 			if p == http.ErrAbortHandler { //nolint:errorlint // it is compared so by net/http
-				panic(p)
+				panic(p) //nolint:forbidigo // and this is how it ends a connection
 			}
 			l.failed.Store(true)
 			l.cfg.Log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes(zerolog.ErrorStackFieldName, debug.Stack()).Msg("Panic in a request of the homeserver")

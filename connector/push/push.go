@@ -200,6 +200,8 @@ var errBody = errors.New("body is not one JSON object with the member to")
 
 // parse reads the body: one JSON object in UTF-8, no member twice, nothing behind it, and in it `to`, a string of 1 to 100
 // characters. Names count as they are written. Other members are passed over.
+//
+//nolint:gocyclo // one refusal for each rule
 func parse(body []byte) (identifier string, err error) {
 	if len(body) > MaxBody || !utf8.Valid(body) {
 		return "", errBody

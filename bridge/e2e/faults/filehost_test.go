@@ -57,7 +57,7 @@ func (h *fileHost) serve(w http.ResponseWriter, r *http.Request) {
 	origin, fault := h.next()
 	switch fault {
 	case "away":
-		panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http ends a connection without a word
+		panic(http.ErrAbortHandler) // how net/http ends a connection without a word
 	case "404", "503":
 		status, _ := strconv.Atoi(fault) // a number, see above
 		http.Error(w, "no", status)
@@ -94,7 +94,7 @@ func (h *fileHost) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if fault == "cut" {
-		panic(http.ErrAbortHandler) //nolint:forbidigo // as above
+		panic(http.ErrAbortHandler) // as above
 	}
 }
 

@@ -353,7 +353,7 @@ func TestTheAddressOfAUsersClientIsToldOrTheUserIsNotConnected(t *testing.T) {
 			r.t.Error("a user whose address is not known is connected")
 		}
 		end()
-		end = whois("192.0.2.78")
+		defer whois("192.0.2.78")()
 		c.fromMatrix(1) // by which the homeserver sees her
 		c.settled()
 		if address := told(); address != "192.0.2.78" {
