@@ -12,7 +12,7 @@ import (
 )
 
 // capabilitiesID names the version of what roomFeatures makes; clients and the framework compare it. What is configured stands behind it.
-const capabilitiesID = "eu.postern.capabilities.2026_12"
+const capabilitiesID = "eu.postern.capabilities.2026_13"
 
 // formatting is what becomes of the formats of a text.
 var formatting = event.FormattingFeatureMap{
@@ -56,6 +56,11 @@ func roomFeatures(p *profile.Profile, maxUpload int64) *event.RoomFeatures {
 		Reaction:            event.CapLevelRejected,
 		ReadReceipts:        p.Features.ReadReceipts,
 		TypingNotifications: p.Features.Typing,
+		// Here alone: the phone keeps its own.
+		DeleteChat: true,
+		MessageRequest: &event.MessageRequestFeatures{
+			AcceptWithMessage: event.CapLevelFullySupported, AcceptWithButton: event.CapLevelFullySupported,
+		},
 	}
 	if p.Features.Replies {
 		f.Reply = event.CapLevelFullySupported

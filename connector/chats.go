@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -36,6 +37,8 @@ type chats struct {
 // whoever comes.
 type chat struct {
 	id string
+	// accepted: the person lets the other side write, as is on disk.
+	accepted atomic.Bool
 
 	mu sync.Mutex
 	// begun is the room that begins with the notice on encryption.
@@ -176,6 +179,9 @@ func (c *chats) open(ctx context.Context, chatID, contactID string) (*bridgev2.P
 			return nil, err
 		}
 	}
+	if portal.MessageRequest && ch.accepted.Load() {
+		cl.unflag(ctx, portal) // accepting was cut off
+	}
 	if ch.begun == portal.MXID {
 		return portal, nil
 	}
@@ -232,6 +238,9 @@ func (c *chats) begin(ctx context.Context, portal *bridgev2.Portal, chatID strin
 	// The room is new, so looking whether an earlier attempt has sent it costs next to nothing.
 	err = c.client.say(ctx, portal.MXID, content, matrixdurable.Identity("boundary", portal.MXID.String()), true)
 	if err != nil {
+		return fmt.Errorf("connector: begin room: %w", err)
+	}
+	if err = c.client.requests.explain(ctx, portal, chatID); err != nil {
 		return fmt.Errorf("connector: begin room: %w", err)
 	}
 	row.RoomID = portal.MXID.String()
@@ -298,9 +307,13 @@ func (c *client) chatInfo(ctx context.Context, chatID, contactID string) (*bridg
 	if err != nil {
 		return nil, err
 	}
+	request, err := c.requests.shown(ctx, chatID)
+	if err != nil {
+		return nil, err
+	}
 	other, self := ghostID(c.profile, contactID), selfID(c.profile, string(c.login.ID))
 	info := &bridgev2.ChatInfo{
-		Type: ptr.Ptr(frameworkdb.RoomTypeDM),
+		Type: ptr.Ptr(frameworkdb.RoomTypeDM), MessageRequest: &request,
 		Members: &bridgev2.ChatMemberList{
 			IsFull: true, TotalMemberCount: 2, OtherUserID: other,
 			MemberMap: bridgev2.ChatMemberMap{

@@ -32,6 +32,8 @@ type client struct {
 
 	account *interop.Account
 	chats   *chats
+	// requests decides about first contacts.
+	requests *requests
 	// mediaHost is where the attachments of others are, arrivals are those on their way.
 	mediaHost *mediaHost
 	arrivals  *arrivals
@@ -78,6 +80,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		connector: c, login: login, profile: p, stanzaKey: [32]byte(row.HMACKey), row: row,
 		log: c.log.With().Str("account", row.ID).Logger(),
 	}
+	cl.requests = &requests{client: cl}
 	cl.chats, cl.arrivals = newChats(cl), newArrivals(cl)
 	if cl.mediaHost, err = newMediaHost(p.Endpoints.Media); err != nil {
 		return nil, fmt.Errorf("connector: load account: %w", err)
@@ -161,6 +164,7 @@ func (c *client) Connect(ctx context.Context) {
 	go c.takeName(running)
 	go c.tellRenewal(running)
 	go c.askConsent(running)
+	go c.requests.sweep(running)
 }
 
 // takeName learns what the person is called on Matrix, for the name that goes with messages.

@@ -44,6 +44,7 @@ type Config struct {
 	KeyFile             string                      `yaml:"key_file"`
 	EpochFile           string                      `yaml:"epoch_file"`
 	Backlog             BacklogConfig               `yaml:"backlog"`
+	Requests            RequestsConfig              `yaml:"requests"`
 	Media               MediaConfig                 `yaml:"media"`
 	Gatekeepers         map[string]GatekeeperConfig `yaml:"gatekeepers"`
 
@@ -113,6 +114,7 @@ func upgradeConfig(helper up.Helper) {
 	}
 	helper.Copy(up.Int, "backlog", "account")
 	helper.Copy(up.Int, "backlog", "chat")
+	upgradeRequestsConfig(helper)
 	upgradeConnectConfig(helper)
 	upgradeMediaConfig(helper)
 	upgradeJoiningConfig(helper)
@@ -162,6 +164,9 @@ func (c *Config) prepare() error {
 		return err
 	}
 	if err := c.prepareIdentifier(); err != nil {
+		return err
+	}
+	if err := c.Requests.check(); err != nil {
 		return err
 	}
 	if err := c.Region.prepare(); err != nil {

@@ -184,6 +184,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		help := c.standardWords()
 		processor.AddHandlers(logoutCommand(help), exportCommand(help), startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help),
 			consentCommand(help), assignIdentifierCommand(help), regionCommand(help))
+		processor.AddHandlers(requestsCommand(help), acceptCommand(help), declineCommand(help))
 	}
 	if err := c.serveAdmin(cfg); err != nil {
 		return errors.Join(err, db.Close())
@@ -354,6 +355,8 @@ type LoginMetadata struct {
 	Gatekeeper string `json:"gatekeeper"`
 	// NoReadReceipts: the person wants no read receipts, in either direction.
 	NoReadReceipts bool `json:"no_read_receipts,omitempty"`
+	// Requests is what becomes of people who write for the first time (RequestsConfig.Policy); "" for the installation's choice.
+	Requests string `json:"requests,omitempty"`
 }
 
 // MessageMetadata is what the framework's row of an outgoing message carries.

@@ -316,6 +316,7 @@ func (w *world) start() {
 		Enabled: true, Integrator: 7, Chat: "tcp://127.0.0.1:1", EnlistURL: "http://127.0.0.1:1/enlist", MediaURL: w.host.url, JWKSURL: "http://127.0.0.1:1/jwks",
 		NoiseRootKey: strings.Repeat("11", 32),
 	}}
+	c.Config.Requests.Policy = requestsAccept
 	check(c.Config.prepare())
 	m := matrix.NewConnector(cfg)
 	bridge := bridgev2.NewBridge("", db, zerolog.Nop(), &cfg.Bridge, m, c, commands.NewProcessor)

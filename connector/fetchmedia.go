@@ -41,6 +41,7 @@ const (
 	faultStorage     fault = "storage"      // no place for it here
 	faultAway        fault = "unreachable"  // the media host or the homeserver did not answer
 	faultInternal    fault = "internal"     // a mistake of ours
+	faultAsked       fault = "asked"        // the person has not accepted its sender yet
 )
 
 // mediaFault is why an attachment is missing.

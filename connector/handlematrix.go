@@ -153,6 +153,10 @@ func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkM
 	if _, err := c.connector.bridge.GetGhostByID(ctx, selfID(c.profile, string(c.login.ID))); err != nil {
 		return c.again(err)
 	}
+	// Answering is accepting.
+	if _, err := c.requests.accept(ctx, out.Chat); err != nil && !errors.Is(err, interop.ErrNoChat) {
+		return c.again(err)
+	}
 	_, err := c.account.Send(ctx, out, func(ctx context.Context) error {
 		for _, r := range changed {
 			if err := c.connector.rows.Message.Update(ctx, r); err != nil {

@@ -79,7 +79,10 @@ func newestIncoming(chat string, rows []*frameworkdb.Message) string {
 
 // HandleMatrixTyping implements bridgev2.TypingHandlingNetworkAPI. Matrix does not say what is typed, so a voice message that is being
 // recorded looks like any other.
-func (c *client) HandleMatrixTyping(_ context.Context, msg *bridgev2.MatrixTyping) error {
+func (c *client) HandleMatrixTyping(ctx context.Context, msg *bridgev2.MatrixTyping) error {
+	if waits, err := c.requests.waits(ctx, string(msg.Portal.ID)); err != nil || waits {
+		return err
+	}
 	if c.profile.Features.Typing && carries(c.profile) {
 		c.account.Typing(string(msg.Portal.ID), msg.IsTyping, msg.Type == bridgev2.TypingTypeRecordingMedia)
 	}

@@ -23,16 +23,24 @@ type handing struct {
 	*interop.Inbound
 	// uncertain: an earlier attempt may have reached the room.
 	uncertain bool
+	// asked: the person has not accepted the chat yet.
+	asked bool
 }
 
 // Deliver implements interop.Upcalls.
 func (c *client) Deliver(ctx context.Context, in *interop.Inbound) error {
 	what := c.read(in)
-	ch := c.chats.get(in.Chat)
-	h := &handing{Inbound: in, uncertain: ch.begin(in, what.aside(), c.connector.began)}
-	err := c.deliver(ctx, h, what)
-	ch.end(in, what.aside(), err)
-	return err
+	passage, err := c.requests.gate(ctx, in, what)
+	if err != nil {
+		return err
+	}
+	if passage == letIn || passage == quiet {
+		ch := c.chats.get(in.Chat)
+		h := &handing{Inbound: in, uncertain: ch.begin(in, what.aside(), c.connector.began), asked: passage == quiet}
+		err = c.deliver(ctx, h, what)
+		ch.end(in, what.aside(), err)
+	}
+	return c.requests.outcome(ctx, in, what, passage, err)
 }
 
 // content is what an item says; empty for what is not a message.

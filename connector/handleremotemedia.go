@@ -138,7 +138,12 @@ func (c *client) deliverMedia(ctx context.Context, portal *bridgev2.Portal, h *h
 	}
 	var arrival *arrival
 	if row == nil && len(missing) > 0 {
-		if row, arrival, err = c.await(ctx, d, what); err != nil {
+		if h.asked {
+			row, err = c.unloaded(d, what.Media)
+		} else {
+			row, arrival, err = c.await(ctx, d, what)
+		}
+		if err != nil {
 			return err
 		} else if err = c.connector.db.IncomingMedia().Put(ctx, row); err != nil {
 			return err
@@ -233,6 +238,16 @@ func (c *client) mediaRow(d *delivery, m *convert.IncomingMedia) (*database.Inco
 	}, nil
 }
 
+// unloaded is the row of an attachment that is not loaded before the person has accepted its sender.
+func (c *client) unloaded(d *delivery, m *convert.IncomingMedia) (*database.IncomingMedia, error) {
+	row, err := c.mediaRow(d, m)
+	if err != nil {
+		return nil, err
+	}
+	row.State, row.Reason = database.IncomingMediaMissing, string(faultAsked)
+	return row, nil
+}
+
 // missed notes why an attachment is not there.
 func (c *client) missed(row *database.IncomingMedia, cause error) {
 	row.State, row.Reason = database.IncomingMediaMissing, string(mediaFault(cause))
@@ -248,9 +263,14 @@ func (c *client) placeholder(m *convert.IncomingMedia, row *database.IncomingMed
 		noun += " (" + m.Name + ")"
 	}
 	var text string
-	if row.State == database.IncomingMediaWanted {
+	switch {
+	case row.State == database.IncomingMediaWanted:
 		text = w.Text("attachment.fetching", "noun", noun)
-	} else {
+	case row.Reason == string(faultAsked) && m.Media.Length >= 0:
+		text = w.Text("attachment.asked", "noun", noun, "size", sizeWords(m.Media.Length))
+	case row.Reason == string(faultAsked):
+		text = w.Text("attachment.asked-size", "noun", noun)
+	default:
 		text = w.Text("attachment.missing", "noun", noun, "why", fault(row.Reason).words(w, c.profile.DisplayName))
 		if row.Tries > 1 {
 			text += " " + w.Text("attachment.tries", "n", row.Tries)

@@ -41,6 +41,14 @@ func retryMedia(ce *commands.Event) {
 		reply(ce, "error.login-unusable")
 		return
 	}
+	if waits, err := c.requests.waits(ce.Ctx, string(ce.Portal.ID)); err != nil {
+		c.log.Err(err).Msg("Could not look for a request")
+		reply(ce, "error.bridge")
+		return
+	} else if waits {
+		reply(ce, "retry-media.request")
+		return
+	}
 	n, err := c.retry(ce.Ctx, ce.Portal.Portal, ce.ReplyTo)
 	switch {
 	case err != nil:

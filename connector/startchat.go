@@ -119,6 +119,10 @@ func (c *client) resolved(ctx context.Context, chatID, contactID, title string, 
 			return nil, c.words().Error("error.wrong")
 		}
 	}
+	if _, err := c.requests.accept(ctx, chatID); err != nil {
+		c.log.Err(err).Str("chat", chatID).Msg("Could not accept a chat")
+		return nil, c.words().Error("error.wrong")
+	}
 	portal, err := c.chats.open(ctx, chatID, contactID)
 	if err != nil {
 		c.log.Err(err).Str("chat", chatID).Msg("Could not open a room")
@@ -155,6 +159,10 @@ func (c *client) CreateChatWithGhost(ctx context.Context, ghost *bridgev2.Ghost)
 		return nil, c.words().Error("error.wrong")
 	} else if row == nil {
 		return nil, bridgev2.ErrResolveIdentifierTryNext
+	}
+	if _, err = c.requests.accept(ctx, row.ID); err != nil {
+		c.log.Err(err).Str("chat", row.ID).Msg("Could not accept a chat")
+		return nil, c.words().Error("error.wrong")
 	}
 	portal, err := c.chats.open(ctx, row.ID, contactID)
 	if err != nil {

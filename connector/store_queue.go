@@ -69,6 +69,27 @@ func exists(err error) error {
 	return err
 }
 
+// WithholdInbound implements interop.Undecided, like all methods from here to DiscardInbound.
+func (s accountStore) WithholdInbound(ctx context.Context, row *interop.InRow) error {
+	return s.queue.WithholdIn(ctx, toIn(row))
+}
+
+func (s accountStore) WithheldInbound(ctx context.Context, chat string, limit int) ([]*interop.InRow, error) {
+	return fromIns(s.queue.WithheldIn(ctx, chat, limit))
+}
+
+func (s accountStore) ResumeInbound(ctx context.Context, row *interop.InRow, seq int64) error {
+	return s.queue.ResumeIn(ctx, toIn(row), seq)
+}
+
+func (s accountStore) ReleaseReceipts(ctx context.Context, chat string) ([]*interop.InRow, error) {
+	return fromIns(s.queue.ReleaseReceiptsIn(ctx, chat))
+}
+
+func (s accountStore) DiscardInbound(ctx context.Context, chat string) (int, error) {
+	return s.queue.DiscardIn(ctx, chat)
+}
+
 // Inbound implements interop.InQueue, like all methods from here to PruneInbound.
 func (s accountStore) Inbound(ctx context.Context, chat string, class interop.Class, id string) (*interop.InRow, error) {
 	r, err := s.queue.In(ctx, chat, int(class), id)

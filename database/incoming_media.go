@@ -97,6 +97,16 @@ func (s IncomingMediaStore) Delete(ctx context.Context, chatID, messageID string
 	})
 }
 
+// DeleteMissing removes what is missing of a chat.
+func (s IncomingMediaStore) DeleteMissing(ctx context.Context, chatID string) error {
+	return s.db.Do(ctx, func(ctx context.Context) error {
+		if _, err := s.db.raw.Exec(ctx, "DELETE FROM postern_incoming_media WHERE chat_id=$1 AND state=1", chatID); err != nil {
+			return fmt.Errorf("database: delete missing media: %w", err)
+		}
+		return nil
+	})
+}
+
 // Get returns the row of a message, nil if there is none.
 func (s IncomingMediaStore) Get(ctx context.Context, chatID, messageID string) (*IncomingMedia, error) {
 	m, err := s.scan(s.db.raw.QueryRow(ctx, "SELECT "+incomingMediaColumns+" FROM postern_incoming_media WHERE chat_id=$1 AND message_id=$2", chatID, messageID))

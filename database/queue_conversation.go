@@ -61,10 +61,10 @@ func (s QueueStore) MarkReadIn(ctx context.Context, chat, item string, state, li
 	return n, err
 }
 
-// DueReadsIn returns rows that are done and have a due read receipt, above a sequence number in order, without payload and notify,
+// DueReadsIn returns rows that are done and have a due read receipt, and a delivery receipt that is not held back, above a sequence number in order, without payload and notify,
 // at most limit; of one chat, or of all for "".
 func (s QueueStore) DueReadsIn(ctx context.Context, chat string, after int64, limit int) ([]*QueueIn, error) {
-	const due = "account_id=$1 AND read_receipt=1 AND state=1 AND seq>$2 "
+	const due = "account_id=$1 AND read_receipt=1 AND state=1 AND receipt<>4 AND seq>$2 "
 	if chat == "" {
 		return s.listIn(ctx, false, due+"ORDER BY seq LIMIT $3", s.account, after, limit)
 	}

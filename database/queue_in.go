@@ -101,6 +101,7 @@ func (s QueueStore) LastSeq(ctx context.Context) (int64, error) {
 	var last int64
 	for _, query := range []string{
 		"SELECT MAX(seq) FROM postern_in WHERE account_id=$1 AND (state=0 OR state=3 OR state=4)",
+		"SELECT MAX(seq) FROM postern_in WHERE account_id=$1 AND state=5",
 		"SELECT MAX(seq) FROM postern_in WHERE account_id=$1 AND receipt=1",
 		"SELECT MAX(seq) FROM postern_in WHERE account_id=$1 AND read_receipt=1 AND state=1",
 		"SELECT MAX(seq) FROM postern_out WHERE account_id=$1 AND work<>0",
@@ -248,8 +249,13 @@ func (s QueueStore) listIn(ctx context.Context, complete bool, where string, arg
 
 // CountPendingIn counts the pending rows of each chat that has any.
 func (s QueueStore) CountPendingIn(ctx context.Context) (map[string]int, error) {
+	return s.countIn(ctx, queuePending)
+}
+
+// countIn counts the rows in a state for each chat that has any. The number is in the query, for the partial indexes.
+func (s QueueStore) countIn(ctx context.Context, state int) (map[string]int, error) {
 	rows, err := s.db.raw.Query(ctx, `SELECT chat_id, COUNT(*) FROM postern_in
-		WHERE account_id=$1 AND state=`+strconv.Itoa(queuePending)+` GROUP BY chat_id`, s.account)
+		WHERE account_id=$1 AND state=`+strconv.Itoa(state)+` GROUP BY chat_id`, s.account)
 	if err != nil {
 		return nil, fmt.Errorf("database: count the in-queue: %w", err)
 	}
@@ -290,7 +296,7 @@ func (s QueueStore) PruneIn(ctx context.Context, before int64, limit int) (n int
 			DELETE FROM postern_in WHERE (chat_id, class, item_id) IN (
 				SELECT q.chat_id, q.class, q.item_id FROM postern_chat c JOIN postern_in q ON q.chat_id=c.id
 				WHERE c.account_id=$1 AND q.received<$2 AND (q.state=1 OR q.state=2 AND q.letter='') AND q.receipt<>1
-					AND NOT (q.read_receipt=1 AND q.state=1) LIMIT $3)`,
+					AND NOT (q.read_receipt=1 AND q.state=1 AND q.receipt<>4) LIMIT $3)`,
 			s.account, before, limit)
 		if err != nil {
 			return fmt.Errorf("database: prune the in-queue: %w", err)

@@ -104,6 +104,7 @@ func (w *World) prepareBridge(cfg WorldConfig) (err error) {
 		}
 		settings["double_puppet.secrets"] = map[string]string{"postern.localhost": "as_token:" + token}
 	}
+	settings["network.requests.policy"] = "accept" // where requests are not the subject
 	for path, value := range cfg.Settings {
 		settings[path] = value
 	}

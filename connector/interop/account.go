@@ -188,6 +188,8 @@ type Account struct {
 	letters sync.Mutex
 	loaded  bool
 
+	decisions *decisions
+
 	people   *people
 	link     *link
 	attend   *attendance
@@ -214,6 +216,7 @@ func New(c Config) *Account {
 	a.SetDisplayName(c.DisplayName)
 	a.reads.Store(c.ReadReceipts)
 	a.people = newPeople(c.Store)
+	a.decisions = &decisions{a: a, last: make(map[string]decision)}
 	a.link = newLink(a)
 	a.attend = newAttendance(a, c.Attendance)
 	a.conn = newConnNews(a)

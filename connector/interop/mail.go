@@ -347,6 +347,7 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 	if err != nil {
 		return settled, err
 	}
+	before := a.decisions.of(row.Chat)
 	err = errDeliverPanic
 	a.guard("deliver", func() { err = a.up.Deliver(ctx, in) })
 	done()
@@ -355,9 +356,11 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 	receipt, what := ReceiptNone, settled
 	var rejected *Rejected
 	switch {
-	case damaged && (err == nil || errors.As(err, &rejected)):
+	case damaged && (err == nil || errors.As(err, &rejected) || undecided(err)):
 		a.log.Error().Str("chat", row.Chat).Int64("seq", row.Seq).Msg("an item of the queue cannot be read from disk")
 		return settled, a.bury(stored, row, LetterDamaged)
+	case undecided(err):
+		return a.decisions.settle(stored, row, err, before)
 	case errors.Is(err, ErrNoTarget) && row.Kind == KindMessage && !final:
 		return heldBack, a.store.HoldInbound(stored, row)
 	case errors.Is(err, ErrNoTarget):

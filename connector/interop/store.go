@@ -37,6 +37,7 @@ type Queue interface {
 	LastSeq(ctx context.Context) (int64, error)
 
 	InQueue
+	Undecided
 	OutQueue
 	Letters
 }
@@ -81,8 +82,8 @@ type InQueue interface {
 	// id, in order, at most limit of them, and says how many: those of KindMessage that
 	// are InDone, or that have this id and are InPending, and whose Read is ReceiptNone.
 	MarkReadInbound(ctx context.Context, chat, id string, state ReceiptState, limit int) (int, error)
-	// DueReads returns up to limit rows that are InDone, with Read ReceiptDue and a
-	// sequence number above after, in order, without payload; of all chats if chat is "".
+	// DueReads returns up to limit rows that are InDone, with Read ReceiptDue, Receipt not
+	// ReceiptHeld and a sequence number above after, in order, without payload; of all chats if chat is "".
 	DueReads(ctx context.Context, chat string, after int64, limit int) ([]*InRow, error)
 	// SetReads sets Read to state for the messages with these ids whose Read is
 	// ReceiptDue.
@@ -121,6 +122,8 @@ const (
 	InWaiting InState = 3
 	// InHeld is set aside until what it is about has come (ErrNoTarget).
 	InHeld InState = 4
+	// InWithheld is kept until the person decides about its chat (ErrWithheld).
+	InWithheld InState = 5
 )
 
 // ReceiptState is the state of a row's delivery receipt, or of its read receipt.
@@ -136,6 +139,8 @@ const (
 	// ReceiptUnwanted is never sent: read receipts were off when it would have become
 	// due.
 	ReceiptUnwanted ReceiptState = 3
+	// ReceiptHeld becomes due when the person accepts the chat (ErrQuiet).
+	ReceiptHeld ReceiptState = 4
 )
 
 // InRow is one item of the in-queue. Rows handed out belong to the caller.

@@ -19,7 +19,8 @@ type Upcalls interface {
 	// backoff, for as long as it takes, and holds up this chat alone.
 	// After a crash an item may be handed over again: transaction ids made from
 	// Chat, Kind and MessageID make that harmless.
-	// An error that wraps ErrNoTarget sets a KindMessage aside (see there).
+	// An error that wraps ErrNoTarget sets a KindMessage aside (see there); ErrWithheld,
+	// ErrQuiet and ErrDropped are for chats that the person has not accepted.
 	Deliver(ctx context.Context, in *Inbound) error
 	// Prepare makes the message of an event that Send took as a recipe, for
 	// example by moving its attachment into the media store. It is called when

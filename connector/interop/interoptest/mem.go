@@ -171,7 +171,7 @@ func (s *MemStore) StoreSignedPreKey(ctx context.Context, key e2ee.SignedPreKey)
 func (s *MemStore) LastSeq(ctx context.Context) (last int64, err error) {
 	s.read(ctx, func(d *memData) {
 		for _, r := range d.in {
-			if r.State == interop.InPending || r.State == interop.InWaiting || r.State == interop.InHeld ||
+			if r.State == interop.InPending || r.State == interop.InWaiting || r.State == interop.InHeld || r.State == interop.InWithheld ||
 				r.Receipt == interop.ReceiptDue || dueRead(&r) {
 				last = max(last, r.Seq)
 			}

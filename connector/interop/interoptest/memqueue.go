@@ -139,7 +139,9 @@ func (s *MemStore) DueReads(ctx context.Context, chat string, after int64, limit
 	})
 }
 
-func dueRead(r *interop.InRow) bool { return r.Read == interop.ReceiptDue && r.State == interop.InDone }
+func dueRead(r *interop.InRow) bool {
+	return r.Read == interop.ReceiptDue && r.State == interop.InDone && r.Receipt != interop.ReceiptHeld
+}
 
 // SetReads implements interop.InQueue.
 func (s *MemStore) SetReads(ctx context.Context, chat string, ids []string, state interop.ReceiptState) error {

@@ -1,0 +1,379 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.mau.fi/util/ptr"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"postern/connector/convert"
+	"postern/connector/interop"
+	"postern/connector/matrixdurable"
+	"postern/database"
+)
+
+// The bounds of what is kept of people who are held back: how many messages of one of them, and of all of them together. What comes
+// after that is counted and not kept.
+const (
+	withheldChat  = 50
+	withheldLogin = 1000
+)
+
+var (
+	_ bridgev2.MessageRequestAcceptingNetworkAPI = (*client)(nil)
+	_ bridgev2.DeleteChatHandlingNetworkAPI      = (*client)(nil)
+)
+
+// requests knows whom the person of a login lets write to them, and decides about whoever writes for the first time.
+type requests struct {
+	client *client
+	// mu is held while a state is looked at and changed, never while anything is sent.
+	mu sync.Mutex
+}
+
+// passage is what becomes of an item for Matrix.
+type passage uint8
+
+const (
+	letIn    passage = iota
+	quiet            // shown, and the other side learns nothing of it
+	withhold         // kept, and not shown
+	drop             // neither
+)
+
+func (q *requests) store() database.RequestStore { return q.client.connector.db.Requests() }
+func (q *requests) account() string              { return string(q.client.login.ID) }
+
+// gate decides about an item. What is about a chat and not a message of it (a changed key, an answer to a ping) goes its usual way, which
+// opens no room.
+func (q *requests) gate(ctx context.Context, in *interop.Inbound, what *content) (passage, error) {
+	ch := q.client.chats.get(in.Chat)
+	if in.Kind != interop.KindMessage && in.Kind != interop.KindUndecryptable || ch.accepted.Load() {
+		return letIn, nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	row, err := q.store().Get(ctx, q.account(), in.Chat)
+	if err != nil {
+		return drop, err
+	}
+	nothing := in.Kind == interop.KindMessage && what.Reason != convert.Shown
+	switch row.State {
+	case database.RequestAccepted:
+		ch.accepted.Store(true)
+		return letIn, nil
+	case database.RequestAsked:
+		if nothing {
+			return drop, nil
+		}
+		return quiet, nil
+	case database.RequestDeclined:
+		return q.drop(ctx, in.Chat, nothing)
+	case database.RequestHeld:
+		return q.holdBack(ctx, in.Chat, nothing)
+	}
+	if nothing || what.aside() {
+		return drop, nil // about nothing that was ever here
+	}
+	return q.first(ctx, ch, row)
+}
+
+// drop counts what is not kept.
+func (q *requests) drop(ctx context.Context, chat string, nothing bool) (passage, error) {
+	if nothing {
+		return drop, nil
+	}
+	return drop, q.store().Drop(ctx, chat)
+}
+
+// first decides about a first contact, or about somebody who was refused before.
+func (q *requests) first(ctx context.Context, ch *chat, row *database.Request) (passage, error) {
+	now := time.Now()
+	switch q.policy() {
+	case requestsAccept:
+		row.State, row.Since = database.RequestAccepted, 0
+		if err := q.store().Put(ctx, row); err != nil {
+			return drop, err
+		}
+		ch.accepted.Store(true)
+		return letIn, nil
+	case requestsRefuse:
+		if row.State == database.RequestRefused {
+			return q.drop(ctx, row.ChatID, false)
+		}
+		row.State, row.Since, row.Dropped = database.RequestRefused, 0, row.Dropped+1
+		return drop, q.store().Put(ctx, row)
+	}
+	asked, err := q.store().AskedSince(ctx, q.account(), now.Add(-time.Hour).UnixMilli())
+	if err != nil {
+		return drop, err
+	}
+	if row.Since = 0; asked < q.client.connector.Config.Requests.PerHour {
+		row.State, row.Asked = database.RequestAsked, now.UnixMilli()
+		return quiet, q.store().Put(ctx, row)
+	}
+	row.State = database.RequestHeld
+	if err = q.store().Put(ctx, row); err != nil {
+		return drop, err
+	}
+	if err = q.sayHeldBack(ctx, now); err != nil {
+		return drop, err
+	}
+	return q.holdBack(ctx, row.ChatID, false)
+}
+
+// holdBack keeps a message of somebody who is held back, within the bounds.
+func (q *requests) holdBack(ctx context.Context, chat string, nothing bool) (passage, error) {
+	if nothing {
+		return drop, nil
+	}
+	kept, err := q.client.connector.db.Queue(q.account()).CountWithheldIn(ctx)
+	if err != nil {
+		return drop, err
+	}
+	all := 0
+	for _, n := range kept {
+		all += n
+	}
+	if kept[chat] >= withheldChat || all >= withheldLogin {
+		return q.drop(ctx, chat, false)
+	}
+	return withhold, nil
+}
+
+// sayHeldBack tells the person once in an hour that people are held back.
+func (q *requests) sayHeldBack(ctx context.Context, now time.Time) error {
+	c := q.client
+	text := c.words().Text("request.held-back", "gatekeeper", c.profile.DisplayName, "n", c.connector.Config.Requests.PerHour,
+		"command", c.connector.bridge.Config.CommandPrefix+" requests")
+	return q.tell(ctx, "requests held back "+q.account()+" "+strconv.FormatInt(now.Unix()/3600, 10), text)
+}
+
+// tell says something in the management room, for certain and once. Nobody is told who has none.
+func (q *requests) tell(ctx context.Context, identity, text string) error {
+	c := q.client
+	room, err := c.connector.managementRoom(ctx, c.login.UserMXID)
+	if err != nil || room == "" {
+		return err
+	}
+	notice, err := matrixdurable.ReplyNotice(identity, room, "", c.login.UserMXID, text)
+	if err != nil {
+		return err
+	}
+	return c.connector.stack.Notices.Add(ctx, notice)
+}
+
+// outcome turns what came of delivering into what interop is to do.
+func (q *requests) outcome(ctx context.Context, in *interop.Inbound, what *content, v passage, err error) error {
+	switch {
+	case v == withhold:
+		return interop.ErrWithheld
+	case v == drop:
+		return interop.ErrDropped
+	case v == letIn || err != nil:
+		return err
+	case what.Media == nil:
+		return interop.ErrQuiet
+	}
+	// The person may have accepted since the gate, so that this attachment was not among those that are loaded.
+	row, err := q.store().Get(ctx, q.account(), in.Chat)
+	if err != nil {
+		return err
+	}
+	if row.State == database.RequestAccepted {
+		if _, err = q.client.connector.db.IncomingMedia().Want(ctx, in.Chat, time.Now().UnixMilli()); err != nil {
+			return err
+		}
+		q.client.arrivals.look()
+	}
+	return interop.ErrQuiet
+}
+
+// waits says whether a chat waits for the person's answer, so that nothing of what they do may be told.
+func (q *requests) waits(ctx context.Context, chat string) (bool, error) {
+	if q.client.chats.get(chat).accepted.Load() {
+		return false, nil
+	}
+	row, err := q.store().Get(ctx, q.account(), chat)
+	if err != nil {
+		return true, err
+	}
+	return row.State != database.RequestAccepted && row.State != database.RequestNone, nil
+}
+
+// shown says whether a chat's room is to be a request.
+func (q *requests) shown(ctx context.Context, chat string) (bool, error) {
+	row, err := q.store().Get(ctx, q.account(), chat)
+	return row != nil && row.State == database.RequestAsked, err
+}
+
+// accept lets somebody write: receipts that were held back go out, what was withheld is shown, attachments are loaded. before is what the
+// state was. It does nothing for who is accepted already.
+func (q *requests) accept(ctx context.Context, chat string) (before *database.Request, err error) {
+	c, ch := q.client, q.client.chats.get(chat)
+	if ch.accepted.Load() {
+		return &database.Request{ChatID: chat, AccountID: q.account(), State: database.RequestAccepted}, nil
+	}
+	if before, err = q.decideAccept(ctx, ch); err != nil {
+		return nil, fmt.Errorf("connector: accept: %w", err)
+	}
+	c.arrivals.look()
+	if before.State == database.RequestAsked {
+		portal, err := c.connector.bridge.GetPortalByKey(ctx, portalKey(q.account(), chat))
+		if err != nil {
+			return nil, fmt.Errorf("connector: accept: %w", err)
+		}
+		c.unflag(ctx, portal)
+	}
+	return before, nil
+}
+
+func (q *requests) decideAccept(ctx context.Context, ch *chat) (*database.Request, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	row, err := q.store().Get(ctx, q.account(), ch.id)
+	if err != nil {
+		return nil, err
+	}
+	if row.State != database.RequestAccepted {
+		accepted := &database.Request{ChatID: ch.id, AccountID: q.account(), State: database.RequestAccepted, Asked: row.Asked}
+		err = q.client.account.Release(ctx, ch.id, func(ctx context.Context) error {
+			if err := q.store().Put(ctx, accepted); err != nil {
+				return err
+			}
+			_, err := q.client.connector.db.IncomingMedia().Want(ctx, ch.id, time.Now().UnixMilli())
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	ch.accepted.Store(true)
+	return row, nil
+}
+
+// unflag makes a room an ordinary one for clients that show requests apart.
+func (c *client) unflag(ctx context.Context, portal *bridgev2.Portal) {
+	if portal.MXID != "" && portal.MessageRequest {
+		portal.UpdateInfo(ctx, &bridgev2.ChatInfo{MessageRequest: ptr.Ptr(false)}, c.login, nil, time.Time{})
+	}
+}
+
+// decline keeps somebody out, closes the room, and says that it is closed. framework: it closes the room itself.
+func (q *requests) decline(ctx context.Context, chat string, framework bool) error {
+	if err := q.decideDecline(ctx, chat); err != nil {
+		return fmt.Errorf("connector: decline: %w", err)
+	}
+	if framework {
+		return nil // what it is cut off in is done by sweep
+	}
+	return q.close(ctx, chat)
+}
+
+func (q *requests) decideDecline(ctx context.Context, chat string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	row, err := q.store().Get(ctx, q.account(), chat)
+	if err != nil {
+		return err
+	}
+	declined := &database.Request{
+		ChatID: chat, AccountID: q.account(), State: database.RequestDeclined, Asked: row.Asked, Dropped: row.Dropped, Closing: true,
+	}
+	_, err = q.client.account.Discard(ctx, chat, func(ctx context.Context) error {
+		if err := q.store().Put(ctx, declined); err != nil {
+			return err
+		}
+		return q.client.connector.db.IncomingMedia().DeleteMissing(ctx, chat)
+	})
+	if err == nil {
+		q.client.chats.get(chat).accepted.Store(false)
+	}
+	return err
+}
+
+// close closes the room of a declined chat: with a word, everybody leaves, and it is no chat's room any more.
+func (q *requests) close(ctx context.Context, chat string) error {
+	c := q.client
+	portal, err := c.connector.bridge.GetPortalByKey(ctx, portalKey(q.account(), chat))
+	if err != nil {
+		return fmt.Errorf("connector: close room: %w", err)
+	}
+	if portal.MXID != "" {
+		if err = c.closeRoom(ctx, portal, c.words().Text("request.closed")); err != nil {
+			return err
+		}
+	}
+	return q.store().Closed(ctx, chat)
+}
+
+// closeRoom ends a room. It may be begun anew after it was cut off.
+func (c *client) closeRoom(ctx context.Context, portal *bridgev2.Portal, text string) error {
+	ctx = context.WithoutCancel(ctx) // deleting the portal ends the context of what its handlers do
+	room := portal.MXID
+	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: text, Mentions: &event.Mentions{}}
+	if err := c.say(ctx, room, content, matrixdurable.Identity("closed", room.String()), true); err != nil && !matrixdurable.Permanent(err) {
+		return fmt.Errorf("connector: close room: %w", err)
+	}
+	// The framework's call leaves alone who has not joined yet.
+	if err := c.kick(ctx, room, c.login.UserMXID, text); err != nil && !matrixdurable.Permanent(err) {
+		return fmt.Errorf("connector: close room: %w", err)
+	}
+	if err := c.connector.bridge.Bot.DeleteRoom(ctx, room, false); err != nil && !matrixdurable.Permanent(err) {
+		return fmt.Errorf("connector: close room: %w", err)
+	}
+	if err := portal.Delete(ctx); err != nil {
+		return fmt.Errorf("connector: close room: %w", err)
+	}
+	return nil
+}
+
+func (c *client) kick(ctx context.Context, room id.RoomID, who id.UserID, reason string) error {
+	_, err := c.connector.matrix.Bot.KickUser(ctx, room, &mautrix.ReqKickUser{UserID: who, Reason: reason})
+	return err
+}
+
+// sweep closes the rooms of declined chats that an earlier process has left open.
+func (q *requests) sweep(ctx context.Context) {
+	rows, err := q.store().Open(ctx, q.account())
+	for _, row := range rows {
+		if row.State == database.RequestDeclined && row.Closing && ctx.Err() == nil {
+			err = errors.Join(err, q.close(ctx, row.ChatID))
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		q.client.log.Err(err).Msg("Could not close the rooms of declined requests; the next start tries again")
+	}
+}
+
+// HandleMatrixAcceptMessageRequest implements bridgev2.MessageRequestAcceptingNetworkAPI, for clients with a button.
+func (c *client) HandleMatrixAcceptMessageRequest(ctx context.Context, msg *bridgev2.MatrixAcceptMessageRequest) error {
+	if _, err := c.requests.accept(ctx, string(msg.Portal.ID)); err != nil {
+		return c.again(err)
+	}
+	return nil
+}
+
+// HandleMatrixDeleteChat implements bridgev2.DeleteChatHandlingNetworkAPI: whoever waits for an answer is declined; of others only the room
+// goes, and a message makes a new one. The framework deletes the room if there is an event.
+func (c *client) HandleMatrixDeleteChat(ctx context.Context, msg *bridgev2.MatrixDeleteChat) error {
+	chat := string(msg.Portal.ID)
+	waits, err := c.requests.waits(ctx, chat)
+	if err == nil && waits {
+		err = c.requests.decline(ctx, chat, msg.Event != nil)
+	} else if err == nil && msg.Event == nil {
+		err = c.closeRoom(ctx, msg.Portal, c.words().Text("request.deleted"))
+	}
+	if err != nil && msg.Event != nil {
+		return c.again(err)
+	}
+	return err
+}
