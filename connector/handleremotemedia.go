@@ -267,7 +267,7 @@ func (c *client) placeholder(m *convert.IncomingMedia, row *database.IncomingMed
 	case row.State == database.IncomingMediaWanted:
 		text = w.Text("attachment.fetching", "noun", noun)
 	case row.Reason == string(faultAsked) && m.Media.Length >= 0:
-		text = w.Text("attachment.asked", "noun", noun, "size", sizeWords(m.Media.Length))
+		text = w.Text("attachment.asked", "noun", noun, "size", fileSize(m.Media.Length))
 	case row.Reason == string(faultAsked):
 		text = w.Text("attachment.asked-size", "noun", noun)
 	default:

@@ -80,8 +80,11 @@ func (q *requests) gate(ctx context.Context, in *interop.Inbound, what *content)
 	case database.RequestHeld:
 		return q.holdBack(ctx, in.Chat, nothing)
 	}
-	if nothing || what.aside() {
-		return drop, nil // about nothing that was ever here
+	if nothing || what.aside() { // about nothing that was ever here
+		if q.policy() == requestsAccept {
+			return letIn, nil
+		}
+		return drop, nil
 	}
 	return q.first(ctx, ch, row)
 }
@@ -376,4 +379,15 @@ func (c *client) HandleMatrixDeleteChat(ctx context.Context, msg *bridgev2.Matri
 		return c.again(err)
 	}
 	return err
+}
+
+// fileSize writes the size of a file for people.
+func fileSize(bytes int64) string {
+	switch {
+	case bytes < 1<<10:
+		return strconv.FormatInt(bytes, 10) + " bytes"
+	case bytes < 1<<20:
+		return strconv.FormatInt((bytes+1<<9)>>10, 10) + " KiB"
+	}
+	return sizeWords(bytes)
 }
