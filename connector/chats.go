@@ -345,16 +345,8 @@ func cleanName(name string) string {
 
 // learnName takes over the name that came with a message.
 func (c *client) learnName(ctx context.Context, contactID, notify string) error {
-	name := cleanName(notify)
-	if name == "" {
-		return nil
-	}
-	contact, err := c.connector.db.Contacts().Get(ctx, contactID)
-	if err != nil || contact == nil || contact.Name == name {
-		return err
-	}
-	contact.Name = name
-	if err = c.connector.db.Contacts().Update(ctx, contact); err != nil {
+	name, err := c.noteName(ctx, contactID, notify)
+	if err != nil || name == "" {
 		return err
 	}
 	ghost, err := c.ghost(ctx, contactID)
@@ -364,6 +356,20 @@ func (c *client) learnName(ctx context.Context, contactID, notify string) error 
 	// Renames the rooms too, where the person has not given a name.
 	ghost.UpdateInfo(ctx, &bridgev2.UserInfo{Name: &name})
 	return nil
+}
+
+// noteName stores the name that came with a message, and returns it if it is new.
+func (c *client) noteName(ctx context.Context, contactID, notify string) (string, error) {
+	name := cleanName(notify)
+	if name == "" {
+		return "", nil
+	}
+	contact, err := c.connector.db.Contacts().Get(ctx, contactID)
+	if err != nil || contact == nil || contact.Name == name {
+		return "", err
+	}
+	contact.Name = name
+	return name, c.connector.db.Contacts().Update(ctx, contact)
 }
 
 // CustomizePersonalFilteringSpace implements bridgev2.PersonalFilteringCustomizingNetworkAPI.

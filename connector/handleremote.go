@@ -34,6 +34,11 @@ func (c *client) Deliver(ctx context.Context, in *interop.Inbound) error {
 	if err != nil {
 		return err
 	}
+	if passage == withhold { // for the list of requests
+		if _, err = c.noteName(ctx, in.Contact, in.Notify); err != nil {
+			return err
+		}
+	}
 	if passage == letIn || passage == quiet {
 		ch := c.chats.get(in.Chat)
 		h := &handing{Inbound: in, uncertain: ch.begin(in, what.aside(), c.connector.began), asked: passage == quiet}

@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"maunium.net/go/mautrix/bridgev2"
@@ -297,7 +298,10 @@ func findRequest(ce *commands.Event) (*client, string, bool) {
 		return c, string(ce.Portal.ID), ok
 	}
 	found, err := namedRequests(ce, strings.Join(ce.Args, " "))
+	var inWords *explained
 	switch {
+	case errors.As(err, &inWords):
+		reply(ce, "request.not-looked-up", "why", inWords.Error())
 	case err != nil:
 		ce.Log.Err(err).Msg("Could not look for a request")
 		reply(ce, "error.bridge")
@@ -335,12 +339,35 @@ func namedRequests(ce *commands.Event, named string) (found []request, err error
 		if err != nil {
 			return nil, err
 		}
+		chatOf := map[string]bool{}
+		if number != "" && !slices.ContainsFunc(list, func(r request) bool { return r.number == number }) {
+			if chatOf, err = c.chatsOf(ce.Ctx, "+"+number); err != nil {
+				return nil, err
+			}
+		}
 		for _, r := range list {
-			here := portal != nil && portal.PortalKey == portalKey(string(login.ID), r.ChatID)
+			here := chatOf[r.ChatID] || portal != nil && portal.PortalKey == portalKey(string(login.ID), r.ChatID)
 			if here || number != "" && number == r.number || strings.EqualFold(named, r.handle) || strings.EqualFold(named, r.name) {
 				found = append(found, r)
 			}
 		}
 	}
 	return found, nil
+}
+
+// chatsOf asks the gatekeeper who has a phone number: somebody who has written first is known by an address that does not say it.
+func (c *client) chatsOf(ctx context.Context, phone string) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	results, err := c.account.Lookup(ctx, []string{phone})
+	if err != nil {
+		return nil, &explained{c.lookupWords(err, phone)}
+	}
+	chats := map[string]bool{}
+	for _, found := range results {
+		if found.Err == nil {
+			chats[found.Peer.Chat] = true
+		}
+	}
+	return chats, nil
 }

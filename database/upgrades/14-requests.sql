@@ -1,4 +1,4 @@
--- v12 -> v13: First contacts that the user decides about
+-- v13 -> v14: First contacts that the user decides about
 
 CREATE TABLE postern_request (
 	chat_id    TEXT     PRIMARY KEY REFERENCES postern_chat (id) ON DELETE CASCADE,
