@@ -12,7 +12,7 @@ import (
 	"postern/bridge/parts"
 )
 
-// The row F-45: few descriptors, and nothing that leaks.
+// The row F-45: few descriptors, little memory, and nothing that leaks.
 
 // limitDescriptors lets the bridge open no file or socket with a higher number than that, and returns how to take that back.
 func (r *rig) limitDescriptors(n int) (restore func()) {
@@ -57,7 +57,8 @@ func TestF45WithoutADescriptorLeftNothingIsLostAndWorkGoesOn(t *testing.T) {
 // footprint is what a process has of what may leak.
 type footprint struct {
 	goroutines, descriptors int
-	memory                  int64
+	memory                  int64  // resident
+	managed                 int64  // what GOMEMLIMIT is about
 	stacks                  string // where the goroutines stand, and how many
 }
 
@@ -74,7 +75,7 @@ func (r *rig) footprint() (f footprint) {
 		f.stacks = string(raw)
 		return err == nil
 	})
-	_, err := fmt.Sscanf(f.stacks, "goroutine profile: total %d", &f.goroutines)
+	_, err := fmt.Sscanf(f.stacks, "memory %d\ngoroutine profile: total %d", &f.managed, &f.goroutines)
 	r.ok(err)
 	f.descriptors = len(must(os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.Bridge.PID())))(r.t))
 	f.memory = r.memory()
@@ -89,7 +90,7 @@ func TestF45NothingGrowsWithConnectionsAndMessages(t *testing.T) {
 		rounds, memory := 6, int64(16<<20)
 		patience := 3 * time.Minute // the bridge pauses for seconds, also where other tests have less time
 		if all() {
-			rounds, memory, patience = 200, 32<<20, time.Hour
+			rounds, memory, patience = 60, 16<<20, time.Hour
 		}
 		ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 		defer cancel()
@@ -131,6 +132,55 @@ func TestF45NothingGrowsWithConnectionsAndMessages(t *testing.T) {
 		}
 		if now.memory > before.memory+memory {
 			r.t.Errorf("its memory has grown by %d KiB", (now.memory-before.memory)>>10)
+		}
+		c.check()
+	})
+}
+
+// TestF45WithAFifthMoreMemoryThanItNeedsAnywayItKeepsToThat: what it has after some messages, and a fifth more, is its limit from then on (GOMEMLIMIT,
+// which is about all but SQLite). Everything arrives, and it takes no more.
+func TestF45WithAFifthMoreMemoryThanItNeedsAnywayItKeepsToThat(t *testing.T) {
+	each(t, func(r *rig) {
+		ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Minute)
+		defer cancel()
+		r.ctx = ctx
+		count := 60
+		if all() {
+			count = 1000
+		}
+		c := r.newChat()
+		load := func(n int) {
+			for range n / 20 {
+				c.fromPhone(20)
+				c.fromMatrix(20)
+				c.settled()
+			}
+		}
+		r.again() // what earlier tests have left is no measure
+		load(40)
+		steady := r.footprint()
+		limit := steady.managed + steady.managed/5
+		r.t.Setenv("GOMEMLIMIT", fmt.Sprintf("%dB", limit))
+		r.again()
+		r.t.Cleanup(func() { // the next test's bridge has no limit
+			if err := r.Bridge.Stop(); err != nil {
+				t.Logf("stopping the bridge: %v", err)
+			}
+		})
+		pid := r.Bridge.PID()
+		watch, begun := r.watchMemory(), time.Now()
+		load(count)
+		peak, now := watch.peak(), r.footprint()
+		r.t.Logf("%d messages each way in %s: resident %d KiB at first, %d at most; of its own %d at first, limit %d, %d now", count,
+			time.Since(begun).Round(time.Millisecond), steady.memory>>10, peak>>10, steady.managed>>10, limit>>10, now.managed>>10)
+		if now.managed > limit {
+			r.t.Errorf("it has %d KiB, and may have %d", now.managed>>10, limit>>10)
+		}
+		if most := steady.memory + steady.memory/5; peak > most {
+			r.t.Errorf("it took %d KiB, want %d at most", peak>>10, most>>10)
+		}
+		if r.Bridge.PID() != pid {
+			r.t.Error("the bridge was restarted")
 		}
 		c.check()
 	})
