@@ -195,6 +195,24 @@ func TestWhatOnlyAPersonCanMendEndsRun(t *testing.T) {
 	}
 }
 
+// TestAForgottenAccountEnlistsAgainThoughTheClockWasSetBack: the last time lies ahead, which says nothing of how long ago it was.
+func TestAForgottenAccountEnlistsAgainThoughTheClockWasSetBack(t *testing.T) {
+	other, enlisted := must(jid.NewInterop(1, "99")), 0
+	inBubbleWith(t, func(b *bench) {
+		b.edit = func(c *interop.Config) {
+			c.Reenlisted = time.Now().Add(20 * time.Hour)
+			c.Reenlist = func(context.Context) (jid.JID, error) { enlisted++; return other, nil }
+		}
+	}, func(t *testing.T, b *bench) {
+		if stop := b.stopped(stanza.ActionReenlist, 401); stop != nil || enlisted != 1 {
+			t.Fatalf("stopped: %v, enlisted %d times", stop, enlisted)
+		}
+		if stop := b.stopped(stanza.ActionReenlist, 401); stop == nil || enlisted != 1 {
+			t.Errorf("a second time within a day: stopped %v, enlisted %d times", stop, enlisted)
+		}
+	})
+}
+
 func TestAForgottenAccountEnlistsAgainOnceADay(t *testing.T) {
 	other := must(jid.NewInterop(1, "99"))
 	enlisted := 0

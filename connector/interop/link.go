@@ -202,7 +202,8 @@ func (l *link) reenlist(ctx context.Context) bool {
 	l.mu.Lock()
 	last := l.relogin
 	l.mu.Unlock()
-	if l.a.cfg.Reenlist == nil || !last.IsZero() && time.Since(last) < l.a.prof.Timing.Reenlist {
+	ago := time.Since(last) // negative if the clock was set back, which says nothing
+	if l.a.cfg.Reenlist == nil || !last.IsZero() && ago >= 0 && ago < l.a.prof.Timing.Reenlist {
 		return false
 	}
 	for attempt := 1; ; attempt++ {
