@@ -143,6 +143,7 @@ func (c *client) reenlist(ctx context.Context) (jid.JID, error) {
 			c.log.Err(err).Msg("Could not store the new name of a login")
 		}
 	}
+	go c.tellReenlisted(ctx)
 	return jid.Parse(row.Login)
 }
 
@@ -163,6 +164,7 @@ func (c *client) Connect(ctx context.Context) {
 	go c.run(running, c.done)
 	go c.takeName(running)
 	go c.tellRenewal(running)
+	go c.tellReenlisted(running)
 	go c.askConsent(running)
 	go c.requests.sweep(running)
 }

@@ -40,6 +40,10 @@ func (c *Connector) sayState(login *bridgev2.UserLogin, state status.BridgeState
 // Connection implements interop.Upcalls: it puts the state of the stream into the framework's words.
 func (c *client) Connection(ctx context.Context, s interop.ConnState) {
 	c.seen(ctx, s)
+	switch s.Kind {
+	case interop.ConnWaiting, interop.ConnBanned, interop.ConnNoAddress, interop.ConnReplaced, interop.ConnRefused:
+		c.failing(ctx)
+	}
 	if s.Kind == interop.ConnNoAddress {
 		c.log.Warn().Msg("Not connected: the gatekeeper is to be told the address of the user's client, and the homeserver does not say it")
 	}
