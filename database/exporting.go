@@ -85,6 +85,10 @@ var exportTables = []exportTable{
 	},
 	{name: "postern_chat", where: "account_id IN " + exportAccounts, columns: []string{"id", "account_id", "contact_id", "created_at"}},
 	{
+		name: "postern_request", where: "account_id IN " + exportAccounts,
+		columns: []string{"chat_id", "account_id", "state", "since", "asked", "dropped", "closing"},
+	},
+	{
 		name: "postern_chat_room", where: "chat_id IN " + exportChats, columns: []string{"chat_id", "room_id"},
 		sealed: map[string]string{"title": chatRoomTitle}, version: "version", key: exportKey("chat_id"),
 	},
