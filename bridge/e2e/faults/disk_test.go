@@ -267,12 +267,12 @@ func TestF44ADamagedPageIsFoundAtTheStart(t *testing.T) {
 	})
 }
 
-// TestF44DamageThatIsFoundWhileTheBridgeRunsEndsIt: a page reads as damaged, once. Nothing is acknowledged from what cannot be trusted.
+// TestF44DamageThatIsFoundWhileTheBridgeRunsEndsIt: pages read as damaged. Nothing is acknowledged from what cannot be trusted.
 func TestF44DamageThatIsFoundWhileTheBridgeRunsEndsIt(t *testing.T) {
 	const corrupt = 11
 	onSQLite(t, func(r *rig) {
 		c := r.newChat()
-		r.diskFails("read", 1, 1, corrupt)
+		r.diskFails("read", 1, 0, corrupt)
 		for !r.diskHasFailed() {
 			c.fromPhone(1)
 			c.fromMatrix(1)

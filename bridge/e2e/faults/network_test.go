@@ -38,7 +38,7 @@ func TestF23AHomeserverThatIsWrongLosesAndMovesNothing(t *testing.T) {
 	for name, fault := range kinds {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(r *rig) {
-				c := r.newChat()
+				c, fault := r.newChat(), fault
 				fault.Method, fault.Path, fault.Count = "PUT", "/send/m.room.message/", 1
 				if all() {
 					fault.Count = 3 // the pauses between attempts grow

@@ -52,11 +52,19 @@ var rigs = struct {
 	open map[string]*rig
 }{open: map[string]*rig{}}
 
-// each runs a test on both databases, each time with a bridge that runs and has nothing to do.
+// each runs a test on both databases, each time with a bridge that runs and has nothing to do. They are played side by side, since
+// most of a row is waiting; in the campaign one after the other, as there are figures in it.
 func each(t *testing.T, play func(r *rig)) {
+	var databases sync.WaitGroup
 	for _, database := range []string{sqlite, postgres} {
-		t.Run(database, func(t *testing.T) { play(use(t, database)) })
+		run := func() { t.Run(database, func(t *testing.T) { play(use(t, database)) }) }
+		if all() {
+			run()
+		} else {
+			databases.Go(run)
+		}
 	}
+	databases.Wait()
 }
 
 // use gives a test the world on a database, made now if there is none yet.
@@ -173,6 +181,15 @@ func (r *rig) abandon() {
 			r.t.Logf("closing the world: %v", err)
 		}
 	}
+}
+
+// retire gives the world up for a new one.
+func (r *rig) retire() {
+	r.t.Helper()
+	rigs.Lock()
+	defer rigs.Unlock()
+	delete(rigs.open, r.database)
+	r.ok(r.close())
 }
 
 // showLog shows the end of the bridge's log.
