@@ -185,6 +185,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		processor.AddHandlers(logoutCommand(help), exportCommand(help), startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help),
 			consentCommand(help), assignIdentifierCommand(help), regionCommand(help))
 		processor.AddHandlers(requestsCommand(help), acceptCommand(help), declineCommand(help))
+		processor.AddHandlers(blockCommands(help)...)
 	}
 	if err := c.serveAdmin(cfg); err != nil {
 		return errors.Join(err, db.Close())

@@ -149,6 +149,9 @@ func (c *client) outgoingRow(portal *bridgev2.Portal, evt *event.Event, out inte
 
 // take stores what is queued, the framework's row of it, if there is one, and rows that change with it, in one transaction.
 func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkMessage, changed ...*frameworkMessage) error {
+	if err := c.mayWrite(ctx, out.Chat); err != nil {
+		return err
+	}
 	// The framework's row names its sender, and that row has to be there.
 	if _, err := c.connector.bridge.GetGhostByID(ctx, selfID(c.profile, string(c.login.ID))); err != nil {
 		return c.again(err)

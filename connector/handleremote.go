@@ -203,6 +203,13 @@ func newsWords(w words.Words, in *interop.Inbound, gatekeeper string) (text stri
 		case "off":
 			return w.Text("chat.off"), false
 		}
+	case interop.KindBlock:
+		switch in.Reason {
+		case interop.ReasonIsBlocked:
+			return w.Text("chat.blocked", "gatekeeper", gatekeeper), false
+		case interop.ReasonNotBlocked:
+			return w.Text("chat.unblocked", "gatekeeper", gatekeeper), false
+		}
 	}
 	return "", false
 }

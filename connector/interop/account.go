@@ -203,6 +203,7 @@ type Account struct {
 	news     *news
 	keys     *keys
 	chores   *chores
+	blocks   *blocks
 }
 
 // New makes an account. It does nothing until Run, but takes Send.
@@ -229,6 +230,7 @@ func New(c Config) *Account {
 	a.news = newNews(a)
 	a.keys = newKeys(a)
 	a.chores = newChores(a)
+	a.blocks = newBlocks(a)
 	return a
 }
 
@@ -251,7 +253,7 @@ func (a *Account) Run(ctx context.Context) error {
 	parts := []interface {
 		start(ctx context.Context)
 		stop()
-	}{a.conn, a.news, a.mail, a.receipts, a.typing, a.outbox, a.waits, a.keys, a.inbox, a.chores}
+	}{a.conn, a.news, a.mail, a.receipts, a.typing, a.outbox, a.waits, a.keys, a.blocks, a.inbox, a.chores}
 	if err := a.load(ctx); err != nil {
 		return nil // ctx ended
 	}
@@ -287,7 +289,7 @@ func (a *Account) loadOnce(ctx context.Context) error {
 	if err := a.seq.load(ctx, a.store); err != nil {
 		return err
 	}
-	for _, load := range []func(context.Context) error{a.mail.load, a.waits.load, a.outbox.load, a.loadReplyForm} {
+	for _, load := range []func(context.Context) error{a.blocks.load, a.mail.load, a.waits.load, a.outbox.load, a.loadReplyForm} {
 		if err := load(ctx); err != nil {
 			return err
 		}

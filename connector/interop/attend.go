@@ -298,7 +298,7 @@ func (a *Account) busy() bool {
 	a.receipts.mu.Lock()
 	receipts := len(a.receipts.fresh) + len(a.receipts.reads) + len(a.receipts.sent) + len(a.receipts.acks)
 	a.receipts.mu.Unlock()
-	return out+in+receipts > 0 || a.receipts.lanes.busy() || a.keys.lanes.busy() || a.mail.lanes.busy()
+	return out+in+receipts > 0 || a.receipts.lanes.busy() || a.keys.lanes.busy() || a.blocks.lanes.busy() || a.mail.lanes.busy()
 }
 
 // Report is how an account's connection is doing.

@@ -63,6 +63,10 @@ type fakeGate struct {
 	pushed  int           // logins whose stream was told of a push before it began
 	// parting is what comes while a stream is being ended by us, if anything.
 	parting stanza.Stanza
+	// blocked is the partner's block list, blockTold what changes of it came, blockAsked how often it was asked for.
+	blocked    []jid.JID
+	blockTold  []bool
+	blockAsked int
 }
 
 type queued struct {
@@ -390,6 +394,15 @@ func (g *fakeGate) iq(q *stanza.IQ) *stanza.IQ {
 			}
 		}
 		return must(stanza.KeyAnswer(q, results))
+	case stanza.BlockRequest:
+		g.blockTold = append(g.blockTold, r.Block)
+		if g.blocked = slices.DeleteFunc(g.blocked, func(j jid.JID) bool { return j == r.JID }); r.Block {
+			g.blocked = append(g.blocked, r.JID)
+		}
+		return stanza.BlocklistAnswer(q, g.blocked)
+	case stanza.BlocklistRequest:
+		g.blockAsked++
+		return stanza.BlocklistAnswer(q, g.blocked)
 	case *stanza.DeleteRequest, stanza.DeleteRequest:
 		g.deleted = true
 	}

@@ -332,6 +332,7 @@ func (h *handler) State(s gatekeeper.State) {
 		a.waits.live()
 		a.outbox.live()
 		a.keys.live()
+		a.blocks.live()
 	case gatekeeper.Waiting:
 		a.link.down()
 		kind := ConnWaiting

@@ -334,6 +334,11 @@ func (m *mail) turn(ctx context.Context) (done func(), err error) {
 //nolint:gocyclo // one case for each answer, whose order is what counts
 func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, error) {
 	a := m.a
+	if row.Kind == KindMessage && a.blocks.has(row.Chat) {
+		quiet := *row
+		a.silence(&quiet)
+		return settled, a.store.UpdateInbound(ctx, &quiet)
+	}
 	in, err := a.inbound(ctx, row)
 	damaged := row.Damaged || errors.Is(err, errContent)
 	if damaged {

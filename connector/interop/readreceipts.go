@@ -34,7 +34,10 @@ func (a *Account) MarkRead(ctx context.Context, chat, messageID string) error {
 		a.receipts.expect(chat)
 	}
 	state := ReceiptDue
-	if !a.sendsReads() {
+	if err = a.blocks.load(ctx); err != nil {
+		return fmt.Errorf("mark read: %w", err)
+	}
+	if !a.sendsReads() || a.blocks.has(chat) {
 		state = ReceiptUnwanted
 	}
 	for marked := false; ; {

@@ -68,6 +68,9 @@ func (b *inbox) message(ctx context.Context, turn int, m *stanza.Message) (code 
 	if in.known() {
 		return row.Nack, nil // another ciphertext of what we have
 	}
+	if a.blocks.has(peer.Chat) {
+		return 0, nil // nobody is to see it, and nobody there that we try
+	}
 	killpoint.Hit(killpoint.InRefused)
 	return a.waits.unreadable(ctx, turn, in, why.RetryReason())
 }
@@ -145,7 +148,11 @@ func (in *incoming) open(ctx context.Context) error {
 	if mayChange {
 		a.mail.settle(chat, notice, change)
 	}
-	a.mail.settle(chat, seq, row)
+	if row != nil && row.State != InPending {
+		a.mail.settle(chat, seq, nil)
+	} else {
+		a.mail.settle(chat, seq, row)
+	}
 	a.waits.forget(chat, in.m.ID)
 	if usedPreKey {
 		a.keys.used()
@@ -172,6 +179,10 @@ func (in *incoming) content(plaintext []byte, seq int64) *InRow {
 	body, err := in.a.unwrap(m.Enc.V, plaintext)
 	if err != nil {
 		row.Kind, row.Payload, row.Nack = KindUndecryptable, []byte(ReasonNoContent), stanza.NackUnreadable
+		return row
+	}
+	if in.a.blocks.has(row.Chat) {
+		in.a.silence(row)
 		return row
 	}
 	row.Payload = bytes.Clone(body)
@@ -218,6 +229,9 @@ func (b *inbox) notification(ctx context.Context, n *stanza.Notification) error 
 	}
 	if n.IdentityChanged() && slices.Contains(a.prof.UserServers, n.From.Server) {
 		return b.newIdentity(ctx, n.From)
+	}
+	if changes := n.BlockChanges(); len(changes) > 0 {
+		return a.blocks.changed(ctx, changes)
 	}
 	if reach, ok := n.Reachability(); ok {
 		return b.reachability(ctx, n, reach)

@@ -24,6 +24,7 @@ type Store interface {
 	Queue
 	Directory
 	PreKeys
+	Blocks
 }
 
 // Queue is the in-queue and the out-queue of one account.

@@ -64,6 +64,10 @@ const (
 	// KindReachability is the outcome of a ping, or a later change of it
 	// (PROTOCOL.md 5.3); Inbound.Reason is accepted, declined or off.
 	KindReachability Kind = "reachability"
+	// KindBlock tells that the gatekeeper's block list has the other person now, or
+	// not any more, though the person of this account has not said so here
+	// (PROTOCOL.md 6.10); Inbound.Reason is ReasonIsBlocked or ReasonNotBlocked.
+	KindBlock Kind = "block"
 )
 
 // Inbound is one item for Matrix, in the order of its chat.

@@ -153,6 +153,9 @@ func (t *typing) tell(ctx context.Context, key string) {
 			}
 			continue
 		}
+		if t.a.blocks.has(peer.Chat) {
+			continue
+		}
 		t.a.up.Typing(ctx, Typing{Chat: peer.Chat, Contact: peer.Contact, Composing: now.composing, Voice: now.composing && now.voice})
 	}
 }
@@ -162,7 +165,7 @@ func (t *typing) tell(ctx context.Context, key string) {
 // each Timing.TypingRepeat, until composing is false, a message is sent, or a minute has
 // passed without a new call. It is never queued and does not block.
 func (a *Account) Typing(chat string, composing, voice bool) {
-	if a.deleted.Load() || !a.prof.Features.Typing {
+	if a.deleted.Load() || !a.prof.Features.Typing || a.blocks.has(chat) {
 		return
 	}
 	if composing {
