@@ -30,9 +30,9 @@ func (r *rig) blocking(point string) {
 	r.botSays(c.room, blockedNotice)
 	r.soon("the gatekeeper to know of the block", func() bool { return r.count("SELECT COUNT(*) FROM postern_block WHERE blocked AND NOT pending") == 1 })
 	must(r.alice.SendText(r.ctx, r.management, "blocked"))(r.t)
-	r.botSays(r.management, "- "+c.ben.Name+" (")
+	r.botSays(r.management, c.ben.Name+" (")
 
-	swallowed := "verschluckt " + c.mark
+	swallowed := "verschluckt " + c.ben.Name
 	must(r.Gatekeeper.Say(r.ctx, c.ben.Phone, r.identifier, swallowed+" von Ben"))(r.t)
 	must(r.alice.SendText(r.ctx, c.room, swallowed+" von Alice"))(r.t)
 	r.botSays(c.room, "you have blocked this person")
