@@ -79,6 +79,10 @@ var exportTables = []exportTable{
 		columns: []string{"account_id", "room_id", "reason", "asked", "outcome", "emptied", "counts"},
 	},
 	{
+		name: "postern_block", where: "account_id IN " + exportAccounts,
+		columns: []string{"chat_id", "account_id", "blocked", "pending", "at"},
+	},
+	{
 		name: "postern_contact", where: "id IN (SELECT contact_id FROM postern_chat WHERE account_id IN " + exportAccounts + ")",
 		columns: []string{"id", "gatekeeper", "jid", "name", "created_at"},
 		sealed:  map[string]string{"phone": contactPhone}, version: "version", key: exportKey("id"),
