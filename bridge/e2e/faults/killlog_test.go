@@ -2,9 +2,11 @@ package faults_test
 
 import (
 	"bufio"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -41,9 +43,15 @@ func readKillLog(path string) ([]killLine, error) {
 		return nil, err
 	}
 	defer f.Close()
+	var text io.Reader = f
+	if strings.HasSuffix(path, ".gz") {
+		if text, err = gzip.NewReader(f); err != nil {
+			return nil, err
+		}
+	}
 	var lines []killLine
 	var broken error
-	for scan := bufio.NewScanner(f); scan.Scan(); {
+	for scan := bufio.NewScanner(text); scan.Scan(); {
 		if broken != nil {
 			return nil, broken
 		}
@@ -170,4 +178,36 @@ func TestTheLogOfKillsAddsUp(t *testing.T) {
 	if _, err := recount(lines[1:]); err == nil {
 		t.Error("a log with a kill missing adds up")
 	}
+}
+
+// TestTheKeptLogOfTheCampaignSaysWhatTheDocumentSays recounts the log of the campaign that docs/RELIABILITY.md reports.
+func TestTheKeptLogOfTheCampaignSaysWhatTheDocumentSays(t *testing.T) {
+	sum := must(recount(must(readKillLog("testdata/kills.jsonl.gz"))(t)))(t)
+	if sum.total < 1_000 || sum.messages() < 100_000 || sum.cut != 0 {
+		t.Errorf("%d kills, %d messages, %d kills in rounds without an end", sum.total, sum.messages(), sum.cut)
+	}
+	for _, database := range []string{sqlite, postgres} {
+		for _, by := range []map[string]int{sum.fromMatrix, sum.fromPhone} {
+			if by[database]*5 < sum.messages() {
+				t.Errorf("%d of %d messages are on %s in one direction, want a fifth at least", by[database], sum.messages(), database)
+			}
+		}
+	}
+	page := string(must(os.ReadFile("../../../docs/RELIABILITY.md"))(t))
+	for _, said := range []string{
+		thousands(sum.total) + " kills", thousands(sum.messages()) + " messages", fmt.Sprintf("%d rounds", len(sum.seeds)),
+		spans(slices.Sorted(maps.Keys(sum.seeds))),
+	} {
+		if !strings.Contains(page, said) {
+			t.Errorf("docs/RELIABILITY.md does not say %q", said)
+		}
+	}
+}
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	if n < 1_000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", thousands(n/1_000), n%1_000)
 }
