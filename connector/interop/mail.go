@@ -378,17 +378,21 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 		return settled, err
 	case row.Kind == KindMessage:
 		receipt, what = ReceiptDue, delivered
-		killpoint.Hit(killpoint.InDelivered)
+		atDelivered()
 	}
 	if err = a.store.FinishInbound(stored, row, InDone, receipt); err != nil {
 		return settled, err
 	}
 	if receipt == ReceiptDue {
-		killpoint.Hit(killpoint.InFinished)
+		atFinished()
 		a.receipts.due(row)
 	}
 	return what, nil
 }
+
+// atDelivered and atFinished are the points of whatever is shown, quietly or not.
+func atDelivered() { killpoint.Hit(killpoint.InDelivered) }
+func atFinished()  { killpoint.Hit(killpoint.InFinished) }
 
 var errDeliverPanic = errors.New("deliver: panic")
 

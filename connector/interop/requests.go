@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-
-	"postern/connector/killpoint"
 )
 
 // What Upcalls.Deliver returns for items of a chat that the person has not accepted. The
@@ -81,7 +79,7 @@ func (d *decisions) settle(ctx context.Context, row *InRow, why error, before de
 	a, now := d.a, d.last[row.Chat]
 	switch {
 	case errors.Is(why, ErrQuiet):
-		killpoint.Hit(killpoint.InDelivered)
+		atDelivered()
 		receipt := ReceiptNone
 		if row.Kind == KindMessage {
 			if receipt = ReceiptHeld; now != before && now.accepted {
@@ -93,7 +91,7 @@ func (d *decisions) settle(ctx context.Context, row *InRow, why error, before de
 		if err := a.store.FinishInbound(ctx, row, InDone, receipt); err != nil {
 			return settled, err
 		}
-		killpoint.Hit(killpoint.InFinished)
+		atFinished()
 		if receipt == ReceiptDue {
 			a.receipts.due(row)
 		}
