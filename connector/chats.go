@@ -166,14 +166,13 @@ func (c *chats) get(chatID string) *chat {
 
 // open returns a chat's portal with its room made and begun.
 func (c *chats) open(ctx context.Context, chatID, contactID string) (*bridgev2.Portal, error) {
-	cl := c.client
+	cl, ch := c.client, c.get(chatID)
+	ch.mu.Lock() // whoever closes the room holds it too
+	defer ch.mu.Unlock()
 	portal, err := cl.connector.bridge.GetPortalByKey(ctx, portalKey(string(cl.login.ID), chatID))
 	if err != nil {
 		return nil, fmt.Errorf("connector: open room: %w", err)
 	}
-	ch := c.get(chatID)
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
 	if portal.MXID == "" {
 		if err := c.create(ctx, portal, chatID, contactID); err != nil {
 			return nil, err

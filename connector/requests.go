@@ -183,15 +183,19 @@ func (q *requests) outcome(ctx context.Context, in *interop.Inbound, what *conte
 		return interop.ErrDropped
 	case v == letIn || err != nil:
 		return err
-	case what.Media == nil:
-		return interop.ErrQuiet
 	}
-	// The person may have accepted since the gate, so that this attachment was not among those that are loaded.
 	row, err := q.store().Get(ctx, q.account(), in.Chat)
 	if err != nil {
 		return err
 	}
-	if row.State == database.RequestAccepted {
+	// The person may have decided since the gate: this attachment was not among those that are loaded then, or this message has opened the
+	// room again.
+	switch {
+	case row.State == database.RequestDeclined:
+		if err = q.close(ctx, in.Chat); err != nil {
+			return err
+		}
+	case row.State == database.RequestAccepted && what.Media != nil:
 		if _, err = q.client.connector.db.IncomingMedia().Want(ctx, in.Chat, time.Now().UnixMilli()); err != nil {
 			return err
 		}
@@ -229,7 +233,7 @@ func (q *requests) accept(ctx context.Context, chat string) (before *database.Re
 		return nil, fmt.Errorf("connector: accept: %w", err)
 	}
 	c.arrivals.look()
-	if before.State == database.RequestAsked {
+	if before.State == database.RequestAsked || before.State == database.RequestDeclined {
 		portal, err := c.connector.bridge.GetPortalByKey(ctx, portalKey(q.account(), chat))
 		if err != nil {
 			return nil, fmt.Errorf("connector: accept: %w", err)
@@ -305,7 +309,13 @@ func (q *requests) decideDecline(ctx context.Context, chat string) error {
 
 // close closes the room of a declined chat: with a word, everybody leaves, and it is no chat's room any more.
 func (q *requests) close(ctx context.Context, chat string) error {
-	c := q.client
+	c, ch := q.client, q.client.chats.get(chat)
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	row, err := q.store().Get(ctx, q.account(), chat)
+	if err != nil || row.State != database.RequestDeclined {
+		return err // accepted after all
+	}
 	portal, err := c.connector.bridge.GetPortalByKey(ctx, portalKey(q.account(), chat))
 	if err != nil {
 		return fmt.Errorf("connector: close room: %w", err)

@@ -261,12 +261,13 @@ func declineRequest(ce *commands.Event) {
 		return
 	}
 	here := ce.Portal != nil
-	if err == nil && here {
-		// Where this was said is gone then.
-		err = c.requests.tell(ce.Ctx, "declined "+chat+" "+ce.EventID.String(), c.words().Text("request.declined"))
-	}
+	ctx := context.WithoutCancel(ce.Ctx)
 	if err == nil {
-		err = c.requests.decline(ce.Ctx, chat, false)
+		err = c.requests.decline(ctx, chat, false)
+	}
+	if err == nil && here {
+		// Where this was said is gone.
+		err = c.requests.tell(ctx, "declined "+chat+" "+ce.EventID.String(), c.words().Text("request.declined"))
 	}
 	switch {
 	case err != nil:

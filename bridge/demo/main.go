@@ -88,7 +88,7 @@ func run(ctx context.Context, o options) (err error) {
 	t := newTranscript(os.Stdout)
 	world, err := parts.StartWorld(ctx, parts.WorldConfig{
 		Dir: dir, Postern: o.postern, Homeserver: o.homeserver, Gatekeeper: o.gatekeeper, Progress: t.step,
-		Settings: map[string]any{"logging.min_level": "info"},
+		Settings: map[string]any{"logging.min_level": "info", "network.requests.policy": "ask"},
 	})
 	if err != nil && ctx.Err() != nil {
 		return errInterrupted

@@ -218,6 +218,30 @@ func (s *story) firstContact(ctx context.Context) error {
 		return err
 	}
 	s.t.said(carla.Name, "alice", "WhatsApp → Matrix, new room and invitation", text, time.Since(start))
+	return s.acceptRequest(ctx, carla, room)
+}
+
+// acceptRequest shows that somebody who writes first learns nothing before alice accepts, and then that it has arrived.
+func (s *story) acceptRequest(ctx context.Context, p phoneInfo, room string) error {
+	isReceipt := func(e *parts.PhoneEvent) bool { return e.Kind == "receipt" && e.Type == "delivery" }
+	events, err := s.world.Gatekeeper.Events(ctx, p.Phone, 0, 0)
+	if err != nil {
+		return err
+	}
+	for i := range events {
+		if isReceipt(&events[i]) {
+			return fmt.Errorf("%s's phone was told that the text has arrived, before alice has accepted", p.Name)
+		}
+	}
+	s.t.held("it is a request: " + p.Name + "'s phone is told nothing yet")
+	start := time.Now()
+	if _, err = s.alice.SendText(ctx, room, "!postern accept"); err != nil {
+		return err
+	}
+	if _, err = s.world.Gatekeeper.Expect(ctx, p.Phone, "the receipt of "+p.Name+"'s text", isReceipt); err != nil {
+		return err
+	}
+	s.t.held(fmt.Sprintf("alice accepts, and %s's phone shows that the text was delivered (%d ms)", p.Name, time.Since(start).Milliseconds()))
 	return nil
 }
 
