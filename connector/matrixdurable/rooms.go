@@ -137,7 +137,11 @@ func (t *Transport) existing(req *http.Request, local string, create *createBody
 	kind, key := create.last()
 	status, err = t.get(req, roomPath+"/state/"+kind+"/"+url.PathEscape(key), user, nil)
 	left := false
-	if err == nil && create.management() {
+	// The state of a room that was left is still given to whoever was in it.
+	if sender := user.Get("user_id"); err == nil && sender != "" {
+		left, err = t.left(req, roomPath, user, sender)
+	}
+	if err == nil && !left && create.management() {
 		left, err = t.left(req, roomPath, user, create.Invite[0])
 	}
 	switch {

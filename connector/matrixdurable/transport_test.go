@@ -335,6 +335,7 @@ func TestARoomIsMadeOnce(t *testing.T) {
 	}{
 		"a repetition finds the room":           {func(*fakeHomeserver) {}, "!room1"},
 		"a room half made is made anew":         {func(f *fakeHomeserver) { f.rooms["!room1"] = false }, "!room2"},
+		"a room that was left is made anew":     {func(f *fakeHomeserver) { f.membership = "leave" }, "!room2"},
 		"an alias taken away is nobody's fault": {func(f *fakeHomeserver) { clear(f.aliases) }, "!room2"},
 	} {
 		t.Run(name, func(t *testing.T) {
