@@ -241,6 +241,10 @@ func TestF44ADamagedPageIsFoundAtTheStart(t *testing.T) {
 		r.ok(r.Bridge.Stop())
 		path := r.Bridge.DatabasePath()
 		whole := must(os.ReadFile(path))(r.t)
+		log, err := os.ReadFile(path + "-wal") // there may be something in it still
+		if !errors.Is(err, os.ErrNotExist) {
+			r.ok(err)
+		}
 		broken := append([]byte(nil), whole...)
 		for page := 3; page < len(broken)/4096; page += 5 {
 			broken[page*4096+3] ^= 0x40 // how many cells the page has
@@ -260,6 +264,8 @@ func TestF44ADamagedPageIsFoundAtTheStart(t *testing.T) {
 			r.t.Error("the bridge does not say what is to be done")
 		}
 		r.ok(os.WriteFile(path, whole, 0o600))
+		r.ok(os.WriteFile(path+"-wal", log, 0o600))
+		r.ok(os.RemoveAll(path + "-shm"))
 		r.run()
 		c.fromPhone(1)
 		c.fromMatrix(1)
