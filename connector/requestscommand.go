@@ -58,7 +58,7 @@ func (q *requests) explain(ctx context.Context, portal *bridgev2.Portal, chat st
 	c, prefix := q.client, q.client.connector.bridge.Config.CommandPrefix
 	content := &event.MessageEventContent{
 		MsgType:  event.MsgNotice,
-		Body:     c.words().Text("request.room", "gatekeeper", c.profile.DisplayName, "accept", prefix+" accept", "decline", prefix+" decline"),
+		Body:     c.words().Text("request.room", "gatekeeper", c.profile.DisplayName, "accept", prefix+" accept", "decline", prefix+" decline", "block", prefix+" block"),
 		Mentions: &event.Mentions{UserIDs: []id.UserID{c.login.UserMXID}},
 	}
 	return c.say(ctx, portal.MXID, content, matrixdurable.Identity("request", portal.MXID.String()), true)
