@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -64,12 +65,19 @@ func CommitOutcome(err error) string { return commitOutcome(err).String() }
 // LeaseFile is where the lock of a SQLite database lies.
 func (db *DB) LeaseFile() string { return db.place.file }
 
-// OpenVersion opens a database with the tables of an earlier version.
-func OpenVersion(ctx context.Context, cfg Config, version int) (*DB, error) {
-	whole := upgradeTable
-	defer func() { upgradeTable = whole }()
-	upgradeTable = upgradeTable[:version]
-	return Open(ctx, cfg)
+// MakeVersion makes a database with the tables of an earlier version, and with what statements put into it.
+func MakeVersion(ctx context.Context, cfg Config, version int, statements ...string) error {
+	raw, _, err := openPool(cfg)
+	if err != nil {
+		return err
+	}
+	err = raw.Child(versionTable, upgradeTable[:version], nil).Upgrade(ctx)
+	for _, statement := range statements {
+		if err == nil {
+			_, err = raw.Exec(ctx, statement)
+		}
+	}
+	return errors.Join(err, raw.Close())
 }
 
 // Impatient has the database try again at once while it cannot commit, and look at SQLite's log after each commit, moving it into the
