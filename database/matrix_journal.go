@@ -81,7 +81,7 @@ func (s JournalStore) Accept(ctx context.Context, txnID string, events []Journal
 	return stored, known, nil
 }
 
-// Merge stores unknown events and a sync token, in one commit. Known events that are unfinished and that
+// Merge stores unknown events and a sync token, unless that is "", in one commit. Known events that are unfinished and that
 // waiting accepts get a new place, so that the order of all these is that of events. It returns the stored and the moved ones,
 // with Seq and Body set.
 func (s JournalStore) Merge(ctx context.Context, name, token string, events []JournalEvent, waiting func(eventID string) bool) ([]JournalEvent, error) {
@@ -96,6 +96,9 @@ func (s JournalStore) Merge(ctx context.Context, name, token string, events []Jo
 			if out, err = s.place(ctx, events, waiting); err != nil {
 				return err
 			}
+		}
+		if token == "" {
+			return nil
 		}
 		return s.setToken(ctx, name, token)
 	})

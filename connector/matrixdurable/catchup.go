@@ -4,9 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
-	"slices"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,9 @@ type CatchUpConfig struct {
 	// Every is how often it looks without a reason; default 30 s. After a Check it looks again after a second, and then
 	// less and less often: what the homeserver leaves behind, it leaves behind after a restart.
 	Every time.Duration
+	// Passed, if set, is told of a room in which so much was missed that the older part is not read. since is where
+	// that began; it comes again if the look has to be repeated.
+	Passed func(ctx context.Context, room, since string) error
 	// Well, if set, is called when the homeserver has answered again after it had not.
 	Well func()
 	Log  zerolog.Logger
@@ -45,9 +49,15 @@ type CatchUpConfig struct {
 type CatchUp struct {
 	cfg  CatchUpConfig
 	wake chan struct{}
-	soon atomic.Bool // there was a Check since Run last waited
-	away atomic.Bool // the last look failed
-	mu   sync.Mutex  // one look at a time
+	soon atomic.Bool   // there was a Check since Run last waited
+	away atomic.Bool   // the last look failed
+	turn chan struct{} // has something in it during a look: one at a time
+	late sync.WaitGroup
+
+	// The rest belongs to whose turn it is.
+	holding  map[string]bool // the rooms that wait for what they missed, also from one attempt to the next
+	patience time.Time       // until when they wait if nothing succeeds; zero without a failure
+	pages    int             // maxOlderPages
 }
 
 // NewCatchUp makes a CatchUp.
@@ -58,7 +68,7 @@ func NewCatchUp(cfg CatchUpConfig) *CatchUp {
 	if cfg.Order == nil {
 		cfg.Order = new(sync.Mutex)
 	}
-	return &CatchUp{cfg: cfg, wake: make(chan struct{}, 1)}
+	return &CatchUp{cfg: cfg, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), holding: map[string]bool{}, pages: maxOlderPages}
 }
 
 // Soon makes Run look as soon as the homeserver answers again.
@@ -71,6 +81,7 @@ func (c *CatchUp) Soon() {
 
 // Run looks now and then until ctx ends.
 func (c *CatchUp) Run(ctx context.Context) {
+	defer c.late.Wait()
 	wait, failed := c.cfg.Every, time.Duration(0)
 	for {
 		if err := c.Look(ctx); err != nil && ctx.Err() == nil {
@@ -103,13 +114,14 @@ func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 }
 
 // Check is Look for the dispatcher, which holds the rooms meanwhile: it does not give up before ctx
-// ends, since whatever is handled before it has succeeded may be out of order. A failure is made up for by Run.
+// ends, since whatever is handled before it has succeeded may be out of order. A failure is made up for by Run. Where the
+// homeserver has answered and there is more to read than ctx has time for, Check returns, and the rooms concerned wait on.
 func (c *CatchUp) Check(ctx context.Context) {
 	if !c.soon.Swap(true) {
 		defer c.Soon() // so that Run waits less
 	}
 	for pause := 50 * time.Millisecond; ; pause = min(pause*2, time.Second) {
-		err := c.Look(ctx)
+		err := c.lookFor(ctx)
 		if err == nil {
 			return
 		}
@@ -121,6 +133,30 @@ func (c *CatchUp) Check(ctx context.Context) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// lookFor is Look that is waited for until ctx ends. It goes on after that if it knows its rooms.
+func (c *CatchUp) lookFor(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	work, cancel := context.WithCancel(c.cfg.Dispatcher.ctx)
+	var answered atomic.Bool
+	done := make(chan error, 1)
+	c.late.Go(func() {
+		defer cancel()
+		done <- c.lookThen(work, func() { answered.Store(true) })
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if answered.Load() {
+		return nil
+	}
+	cancel()
+	return <-done
 }
 
 // missedTypes are the events worth asking for: all that the framework handles.
@@ -149,22 +185,63 @@ type syncPage struct {
 }
 
 // Look asks once. The very first look only notes where the homeserver stands.
-func (c *CatchUp) Look(ctx context.Context) error {
-	err := c.look(ctx)
+func (c *CatchUp) Look(ctx context.Context) error { return c.lookThen(ctx, func() {}) }
+
+// errPanicked is a look in which something has panicked.
+var errPanicked = errors.New("matrixdurable: catch up: panic")
+
+// lookThen is Look; answered is called when the rooms concerned are known and held. A panic is a look that failed.
+func (c *CatchUp) lookThen(ctx context.Context, answered func()) (err error) {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.turn }()
+	defer func() {
+		if p := recover(); p != nil {
+			c.cfg.Log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes(zerolog.ErrorStackFieldName, debug.Stack()).
+				Msg("Panic while the homeserver was asked for missed events")
+			c.cfg.Dispatcher.Doubt() // a commit may have happened
+			err = errPanicked
+			c.failed()
+		}
+	}()
+	if err = c.look(ctx, answered); err != nil {
+		c.failed()
+	} else {
+		c.letGo()
+		c.patience = time.Time{}
+	}
 	if c.away.Swap(err != nil) && err == nil && c.cfg.Well != nil {
 		c.cfg.Well()
 	}
 	return err
 }
 
-func (c *CatchUp) look(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *CatchUp) look(ctx context.Context, answered func()) error {
 	newest := c.cfg.Dispatcher.Newest()
 	since, err := c.cfg.Journal.Token(ctx, catchUpToken)
 	if err != nil {
 		return fmt.Errorf("matrixdurable: catch up: %w", err)
 	}
+	page, err := c.changes(ctx, since)
+	if err != nil {
+		return fmt.Errorf("matrixdurable: catch up: %w", err)
+	}
+	if since == "" {
+		return c.cfg.Journal.SetToken(ctx, catchUpToken, page.Next)
+	}
+	c.hold(page.Rooms.Join)
+	answered()
+	if err = c.journal(ctx, page, since, newest); err != nil {
+		return fmt.Errorf("matrixdurable: catch up: %w", err)
+	}
+	return nil
+}
+
+// changes asks what is new in all rooms.
+func (c *CatchUp) changes(ctx context.Context, since string) (*syncPage, error) {
 	limit := catchUpLimit
 	if since == "" {
 		limit = 1
@@ -181,7 +258,7 @@ func (c *CatchUp) look(ctx context.Context) error {
 		},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	query := url.Values{"timeout": {"0"}, "filter": {string(filter)}, "set_presence": {"offline"}}
 	if since != "" {
@@ -189,94 +266,7 @@ func (c *CatchUp) look(ctx context.Context) error {
 	}
 	var page syncPage
 	if err := c.cfg.Ask(ctx, "/_matrix/client/v3/sync", query, &page); err != nil {
-		return fmt.Errorf("matrixdurable: catch up: %w", err)
-	}
-	if since == "" {
-		return c.cfg.Journal.SetToken(ctx, catchUpToken, page.Next)
-	}
-	var entries []Entry
-	for room, news := range page.Rooms.Join {
-		events := news.Timeline.Events
-		if news.Timeline.Limited {
-			if events, err = c.older(ctx, room, since, news.Timeline.Prev, events); err != nil {
-				return fmt.Errorf("matrixdurable: catch up: %w", err)
-			}
-		}
-		for _, raw := range events {
-			if e, wanted, ok := roomEntry(raw, room, c.cfg.Own); ok && wanted {
-				entries = append(entries, e)
-			}
-		}
-	}
-	return c.merge(ctx, page.Next, entries, newest)
-}
-
-// merge journals what was missed and puts it into the rooms' queues, before later events that still wait there.
-func (c *CatchUp) merge(ctx context.Context, next string, entries []Entry, newest int64) error {
-	c.cfg.Order.Lock()
-	defer c.cfg.Order.Unlock()
-	c.cfg.Dispatcher.Hold()
-	defer c.cfg.Dispatcher.Release()
-	if err := c.cfg.Dispatcher.Resolve(ctx); err != nil {
-		return fmt.Errorf("matrixdurable: catch up: %w", err)
-	}
-	entries = c.withLater(entries, newest)
-	added, err := c.cfg.Journal.Merge(ctx, catchUpToken, next, entries, c.cfg.Dispatcher.Waiting)
-	if err != nil {
-		c.cfg.Dispatcher.Doubt()
-		return fmt.Errorf("matrixdurable: catch up: %w", err)
-	}
-	if len(added) > 0 {
-		c.cfg.Log.Debug().Int("count", len(added)).Msg("Homeserver had events that it had not pushed")
-		c.cfg.Dispatcher.Merge(added)
-	}
-	return nil
-}
-
-// withLater adds, room by room, what waits, is not in the answer, and was journalled since the homeserver was asked: it came after
-// everything in the answer. What was there before and is not in the answer is older than it, and stays in front.
-func (c *CatchUp) withLater(entries []Entry, newest int64) []Entry {
-	known := make(map[string]bool, len(entries))
-	rooms := map[string]bool{}
-	for _, e := range entries {
-		known[e.EventID] = true
-		rooms[e.Room] = true
-	}
-	for room := range rooms {
-		for _, e := range c.cfg.Dispatcher.Queued(room) {
-			if e.Seq > newest && !known[e.EventID] && !e.Handed {
-				entries = append(entries, e)
-			}
-		}
-	}
-	return entries
-}
-
-// maxOlderPages bounds how far back one room is read after a long gap: 50,000 events.
-const maxOlderPages = 500
-
-// older reads what lies between since and the timeline of a limited sync, and returns it with the timeline, in order.
-func (c *CatchUp) older(ctx context.Context, room, since, from string, timeline []json.RawMessage) ([]json.RawMessage, error) {
-	filter, err := json.Marshal(map[string]any{"types": missedTypes})
-	if err != nil {
 		return nil, err
 	}
-	var back []json.RawMessage
-	for range maxOlderPages {
-		query := url.Values{"dir": {"b"}, "from": {from}, "to": {since}, "limit": {fmt.Sprint(catchUpLimit)}, "filter": {string(filter)}}
-		var page struct {
-			Chunk []json.RawMessage `json:"chunk"`
-			End   string            `json:"end"`
-		}
-		if err := c.cfg.Ask(ctx, "/_matrix/client/v3/rooms/"+url.PathEscape(room)+"/messages", query, &page); err != nil {
-			return nil, err
-		}
-		back = append(back, page.Chunk...)
-		if page.End == "" || page.End == from || len(page.Chunk) == 0 {
-			break
-		}
-		from = page.End
-	}
-	slices.Reverse(back)
-	return append(back, timeline...), nil
+	return &page, nil
 }

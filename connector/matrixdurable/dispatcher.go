@@ -64,6 +64,7 @@ type Dispatcher struct {
 	started  bool
 	stopping bool
 	holds    int
+	apart    map[string]int // holds of single rooms
 	rooms    map[string]*roomQueue
 	waiting  map[string]bool // event ids of queued room events that no worker has taken
 	inMemory int             // bytes of queued bodies
@@ -90,7 +91,7 @@ func NewDispatcher(cfg DispatcherConfig) *Dispatcher {
 	if cfg.MemoryLimit == 0 {
 		cfg.MemoryLimit = 64 << 20
 	}
-	d := &Dispatcher{cfg: cfg, rooms: map[string]*roomQueue{}, waiting: map[string]bool{}, held: map[int64]bool{}, passing: map[string]*Entry{}, finish: make(chan int64, 1024)}
+	d := &Dispatcher{cfg: cfg, rooms: map[string]*roomQueue{}, apart: map[string]int{}, waiting: map[string]bool{}, held: map[int64]bool{}, passing: map[string]*Entry{}, finish: make(chan int64, 1024)}
 	d.ctx, d.cancel = context.WithCancel(cfg.Log.WithContext(context.Background()))
 	return d
 }
@@ -173,7 +174,7 @@ func (d *Dispatcher) check() {
 	ctx, cancel := context.WithTimeout(d.ctx, d.cfg.CheckPatience)
 	defer cancel()
 	for more := true; more; {
-		d.cfg.Check(ctx)
+		d.askHomeserver(ctx)
 		d.mu.Lock()
 		done := d.checking.done
 		d.checking = d.checking.next
@@ -181,6 +182,17 @@ func (d *Dispatcher) check() {
 		d.mu.Unlock()
 		close(done)
 	}
+}
+
+// askHomeserver calls Check. After a panic in it the rooms go on; CatchUp.Run looks again.
+func (d *Dispatcher) askHomeserver(ctx context.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.cfg.Log.Error().Str("panic", fmt.Sprintf("%T", p)).
+				Bytes(zerolog.ErrorStackFieldName, debug.Stack()).Msg("Panic in a check for missed events")
+		}
+	}()
+	d.cfg.Check(ctx)
 }
 
 // Pass implements Sink: typing is handed on at once, without a place among the room's events. Each entry says all of who is typing,
@@ -215,21 +227,6 @@ func (d *Dispatcher) pass(room string) {
 		panics := maxPanics - 1 // typing is not worth a second attempt
 		d.handle(*e, &panics)
 	}
-}
-
-// Hold keeps workers from taking further events until Release. Holds add up.
-func (d *Dispatcher) Hold() {
-	d.mu.Lock()
-	d.holds++
-	d.mu.Unlock()
-}
-
-// Release takes back one Hold.
-func (d *Dispatcher) Release() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.holds--
-	d.spawn()
 }
 
 // Waiting says whether a room event is queued and not yet taken. The answer holds as long as the caller
@@ -356,7 +353,7 @@ func (d *Dispatcher) spawn() {
 		return
 	}
 	for room, q := range d.rooms {
-		if !q.active && len(q.entries) > 0 {
+		if !q.active && len(q.entries) > 0 && d.apart[room] == 0 {
 			q.active = true
 			d.work.Go(func() { d.serve(room, q) })
 		}
@@ -367,7 +364,7 @@ func (d *Dispatcher) spawn() {
 func (d *Dispatcher) take(room string, q *roomQueue) (Entry, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.stopping || d.holds > 0 || len(q.entries) == 0 {
+	if d.stopping || d.holds > 0 || d.apart[room] > 0 || len(q.entries) == 0 {
 		q.active = false
 		if len(q.entries) == 0 {
 			delete(d.rooms, room)

@@ -75,6 +75,9 @@ func (j *memJournal) Merge(_ context.Context, name, token string, entries []Entr
 		return nil, j.fail
 	}
 	var out []Entry
+	if !j.needPlaces(entries, waiting) {
+		entries = nil
+	}
 	for _, e := range entries {
 		known := j.find(e.EventID)
 		switch {
@@ -86,8 +89,25 @@ func (j *memJournal) Merge(_ context.Context, name, token string, entries []Entr
 			out = append(out, *known)
 		}
 	}
-	j.tokens[name] = token
+	if token != "" {
+		j.tokens[name] = token
+	}
 	return out, nil
+}
+
+// needPlaces is false if all entries are known, and those that wait in their order: then a Merge moves nothing.
+func (j *memJournal) needPlaces(entries []Entry, waiting func(string) bool) bool {
+	last := map[string]int64{}
+	for _, e := range entries {
+		known := j.find(e.EventID)
+		switch {
+		case known == nil || waiting(e.EventID) && known.Seq < last[e.Room]:
+			return true
+		case waiting(e.EventID):
+			last[e.Room] = known.Seq
+		}
+	}
+	return false
 }
 
 func (j *memJournal) Hand(_ context.Context, seq int64) error {

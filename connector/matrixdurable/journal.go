@@ -40,7 +40,7 @@ type Journal interface {
 	// already; nothing is stored then.
 	Accept(ctx context.Context, txn string, entries []Entry) (stored []Entry, known bool, err error)
 	// Merge stores what a look into the room has brought, in the order of the homeserver: unknown
-	// entries, and the token named name, in one commit. Entries that are known, unfinished and
+	// entries, and the token named name, unless it is "", in one commit. Entries that are known, unfinished and
 	// in waiting get a new place, so that the order of all is that of entries. It returns those
 	// stored or moved, with Seq set.
 	Merge(ctx context.Context, name, token string, entries []Entry, waiting func(eventID string) bool) ([]Entry, error)

@@ -87,7 +87,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 	order := new(sync.Mutex)
 	s.catchUp = NewCatchUp(CatchUpConfig{
 		Journal: cfg.Journal, Dispatcher: s.dispatcher, Ask: s.ask, Own: s.framework.Own, Order: order, Well: cfg.Well,
-		Log: cfg.Log,
+		Passed: s.framework.tellPassed, Log: cfg.Log,
 	})
 	WrapCrypto(m, cfg.Journal, cfg.Log)
 	s.listener = NewListener(ListenerConfig{
