@@ -154,6 +154,32 @@ func TestAMergePutsWaitingEventsInOrderEvenIfNoneWasMissed(t *testing.T) {
 	})
 }
 
+// A piece begins with the last event of the one before, so that it goes behind that also if all of it was there.
+func TestAMergeInPiecesKeepsTheOrderAndTheTokenUntilTheLastOne(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx, j := context.Background(), db.Journal()
+		all := func(string) bool { return true }
+		if err := j.SetToken(ctx, "look", "before"); err != nil {
+			t.Fatal(err)
+		}
+		mustAccept(t, j, "1", roomEvents("$3", "$4")) // $1 and $2 were never pushed
+		for i, piece := range [][]database.JournalEvent{roomEvents("$1", "$2"), roomEvents("$2", "$3", "$4")} {
+			for again := range 2 {
+				if out, err := j.Merge(ctx, "look", "", piece, all); err != nil || again == 1 && len(out) != 0 {
+					t.Fatalf("piece %d moved %v %v", i, eventIDs(out), err)
+				}
+			}
+		}
+		list, err := j.Unfinished(ctx)
+		if err != nil || !slices.Equal(eventIDs(list), []string{"$1", "$2", "$3", "$4"}) {
+			t.Errorf("unfinished: %v %v", eventIDs(list), err)
+		}
+		if token, err := j.Token(ctx, "look"); err != nil || token != "before" {
+			t.Errorf("token %q %v", token, err)
+		}
+	})
+}
+
 func TestANoticeIsKeptOnceUntilItIsSent(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		ctx, s := context.Background(), db.Notices()
