@@ -73,11 +73,13 @@ func use(t *testing.T, database string) *rig {
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	t.Cleanup(cancel)
 	rigs.Lock()
-	defer rigs.Unlock()
 	r := rigs.open[database]
-	if r == nil {
+	rigs.Unlock()
+	if r == nil { // nobody else makes it: the tests of one database come one after the other
 		r = must(newRig(ctx, t, database))(t)
+		rigs.Lock()
 		rigs.open[database] = r
+		rigs.Unlock()
 	}
 	r.t, r.ctx = t, ctx
 	t.Cleanup(func() {
@@ -85,7 +87,10 @@ func use(t *testing.T, database string) *rig {
 			r.abandon()
 		}
 	})
-	r.run()
+	if closed(r.Bridge.Done()) {
+		r.run()
+		r.connected(true) // or what is typed first is refused
+	}
 	return r
 }
 
@@ -275,14 +280,28 @@ func (r *rig) newChat() *chat {
 	c := &chat{r: r, mark: fmt.Sprintf("kanarienvogel-%d-%d", time.Now().UnixNano()%1_000_000, n), ledger: &ledger{}}
 	number := fmt.Sprintf("+4915229%06d", 100_000+n) // nobody else uses this gatekeeper
 	c.ben = must(r.Gatekeeper.AddUser(r.ctx, parts.Phone{Phone: number, Name: "Ben " + fmt.Sprint(n), OptedIn: true}))(r.t)
-	must(r.alice.SendText(r.ctx, r.management, "start-chat "+number))(r.t)
-	invite := must(r.alice.ExpectInvite(r.ctx, "the chat", func(i parts.Invite) bool { return !i.Space && i.Shows(c.ben.Name, number) }))(r.t)
-	r.ok(r.alice.Join(r.ctx, invite.Room))
-	c.room = invite.Room
+	c.room = r.startChat(c.ben.Name, number)
+	r.ok(r.alice.Join(r.ctx, c.room))
 	c.fromMatrix(1)
 	c.fromPhone(1)
 	c.settled()
 	return c
+}
+
+// startChat types the command until there is an invitation: it is refused while the stream is not up, as it may be right after a start.
+func (r *rig) startChat(name, number string) (room string) {
+	r.t.Helper()
+	for {
+		must(r.alice.SendText(r.ctx, r.management, "start-chat "+number))(r.t)
+		ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
+		invite, err := r.alice.ExpectInvite(ctx, "the chat", func(i parts.Invite) bool { return !i.Space && i.Shows(name, number) })
+		cancel()
+		if err == nil {
+			return invite.Room
+		} else if r.ctx.Err() != nil {
+			r.t.Fatal(err)
+		}
+	}
 }
 
 // fromMatrix lets alice write n texts. Her client repeats what the homeserver did not take.

@@ -57,7 +57,7 @@ var mutants = []mutant{
 		mail, "	err = errDeliverPanic\n", "	if err = a.store.FinishInbound(ctx, row, InDone, ReceiptDue); err != nil {\n		return settled, err\n	}\n	err = errDeliverPanic\n",
 	}}},
 	{"receipt_before_delivered", "a delivery receipt goes out when Matrix has the message", "F05", []replacement{{
-		receive, "	a.mail.settle(chat, seq, row)\n	a.waits", "	a.mail.settle(chat, seq, row)\n	if row != nil {\n		a.receipts.due(row)\n	}\n	a.waits",
+		receive, "	a.waits.forget(chat, in.m.ID)\n	if used", "	if row != nil {\n		a.receipts.due(row)\n	}\n	a.waits.forget(chat, in.m.ID)\n	if used",
 	}}},
 	{"given_up_after_a_failure", "what Matrix did not take is tried again, and nothing overtakes it", "F23|F06", []replacement{{
 		mail, "			m.failed(chat)\n			return\n", "			m.done(chat, row)\n			continue\n",
