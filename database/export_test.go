@@ -83,7 +83,7 @@ func MakeVersion(ctx context.Context, cfg Config, version int, statements ...str
 // Impatient has the database try again at once while it cannot commit, and look at SQLite's log after each commit, moving it into the
 // file when it has so many pages. It is called before the first Do.
 func (db *DB) Impatient(pages int) {
-	db.health.pause = time.Millisecond
+	db.health.pause, db.health.last = time.Millisecond, 4*time.Millisecond
 	db.writer.pages, db.writer.look = pages, 1
 }
 

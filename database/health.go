@@ -26,6 +26,9 @@ const (
 	// probeFirst and probeLast bound the pauses between two attempts to commit while nothing can be committed.
 	probeFirst = 250 * time.Millisecond
 	probeLast  = 5 * time.Second
+	// relapse is how long after the end of a trouble another one counts as the same: the pauses go on growing. What one function
+	// meets and the attempts do not would otherwise be found and forgotten several times a second.
+	relapse = 30 * time.Second
 	// probePatience is how long one attempt may take.
 	probePatience = 20 * time.Second
 )
@@ -45,6 +48,7 @@ type health struct {
 	probe func(ctx context.Context) error
 	fail  *failure
 	pause time.Duration // the first one
+	last  time.Duration // the longest one
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -52,12 +56,13 @@ type health struct {
 
 	mu      sync.Mutex
 	now     Health
+	next    time.Duration // before the next attempt, 0 for the first pause
 	closed  bool
 	watcher func(Health)
 }
 
 func newHealth(log zerolog.Logger, fail *failure) *health {
-	h := &health{log: log, fail: fail, pause: probeFirst, now: Health{Since: time.Now()}}
+	h := &health{log: log, fail: fail, pause: probeFirst, last: probeLast, now: Health{Since: time.Now()}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
 }
@@ -120,6 +125,9 @@ func (h *health) change(reason string) {
 		return
 	}
 	h.now = Health{Reason: reason, Since: time.Now()}
+	if old.Reason == "" && h.now.Since.Sub(old.Since) >= relapse {
+		h.next = 0
+	}
 	if old.Reason == "" && reason != ReasonFailed && h.probe != nil {
 		h.work.Go(h.try)
 	}
@@ -133,9 +141,9 @@ func (h *health) change(reason string) {
 
 // try commits something until that works.
 func (h *health) try() {
-	for pause := h.pause; ; pause = min(2*pause, probeLast) {
+	for {
 		select {
-		case <-time.After(pause):
+		case <-time.After(h.grow()):
 		case <-h.ctx.Done():
 			return
 		case <-h.fail.ch:
@@ -161,6 +169,18 @@ func (h *health) try() {
 	if watcher != nil {
 		watcher(now)
 	}
+}
+
+// grow is the pause before the next attempt, each twice as long as the one before it, up to the longest.
+func (h *health) grow() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pause := h.next
+	if pause == 0 {
+		pause = h.pause
+	}
+	h.next = min(2*pause, h.last)
+	return pause
 }
 
 // begin says how to try; before, nothing is tried by itself.

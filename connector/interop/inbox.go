@@ -27,7 +27,11 @@ type inbox struct {
 	refuse    map[string]bool
 	refuseAll bool
 	faults    int // commits that failed in a row, for backoff
-	panics    map[panicKey]int
+	// grown is what faults has come to, which holds if a commit fails again before until: that something else was
+	// stored meanwhile, or was found to work, does not mean that this is over.
+	grown  int
+	until  time.Time
+	panics map[panicKey]int
 	// acks are the last ones given, for the gatekeeper that asks for one again.
 	acks   [64]*stanza.Ack
 	ackAt  int
@@ -170,15 +174,23 @@ func (b *inbox) fault(err error) {
 			return j.refusable()
 		})
 	}
+	now := time.Now()
 	if first {
+		if now.Before(b.until) {
+			b.faults = max(b.faults, b.grown)
+		}
 		b.faults++
+		b.grown = b.faults
 	}
 	wait := backoff(b.faults, b.a.limits.RetryMin, b.a.limits.RetryMax)
+	if first {
+		b.until = now.Add(wait + relapse)
+	}
 	b.mu.Unlock()
 	if first {
 		// Whoever keeps the database tells the operator, once.
 		b.a.log.Debug().Err(err).Msg("storing failed: stanzas are left to the gatekeeper")
-		b.a.conn.set(ConnState{Kind: ConnStorage, Until: time.Now().Add(wait)})
+		b.a.conn.set(ConnState{Kind: ConnStorage, Until: now.Add(wait)})
 	}
 	b.a.link.recycle(wait)
 }
@@ -190,9 +202,12 @@ func (b *inbox) wellAgain() {
 	b.faults = 0
 	b.mu.Unlock()
 	if faulty {
-		b.a.link.anew()
+		b.a.link.sooner()
 	}
 }
+
+// relapse is how long after the end of a fault another one counts as the same.
+const relapse = 30 * time.Second
 
 // work handles the stanzas of one sender.
 func (b *inbox) work(ctx context.Context, key string) {

@@ -28,6 +28,7 @@ type link struct {
 	liveFor   time.Duration
 	again     *time.Timer // a recycle that is due, of the turn againOf
 	againOf   int
+	hurried   time.Time // when sooner last ended a stream
 	recycled  bool
 	relogin   time.Time // when Reenlist last succeeded
 }
@@ -264,6 +265,21 @@ func (l *link) anew() {
 	if l.end != nil {
 		l.recycled = true
 		l.end()
+	}
+}
+
+// sooner ends the stream at once instead of when its recycle is due, once in a relapse at most: somebody may believe time and again
+// that a fault is over.
+func (l *link) sooner() {
+	l.mu.Lock()
+	now := time.Now()
+	early := !l.hurried.IsZero() && now.Sub(l.hurried) < relapse
+	if !early {
+		l.hurried = now
+	}
+	l.mu.Unlock()
+	if !early {
+		l.anew()
 	}
 }
 
