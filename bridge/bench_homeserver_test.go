@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,13 +39,16 @@ type quickHomeserver struct {
 	ids, txns                 atomic.Int64
 	fromPhones, statuses, all atomic.Int64 // messages of ghosts, statuses "delivered", requests
 
+	delay atomic.Int64 // nanoseconds that each request takes
+
 	mu      sync.Mutex
-	texts   map[string]string // room of each text
+	texts   map[string]string   // room of each text
+	order   map[string][]string // the texts of each room, in order
 	changed chan struct{}
 }
 
 func newQuickHomeserver(b *testing.B) *quickHomeserver {
-	h := &quickHomeserver{texts: map[string]string{}, changed: make(chan struct{})}
+	h := &quickHomeserver{texts: map[string]string{}, order: map[string][]string{}, changed: make(chan struct{})}
 	h.server = httptest.NewServer(http.HandlerFunc(h.serve))
 	b.Cleanup(h.server.Close)
 	return h
@@ -69,6 +73,12 @@ func (h *quickHomeserver) knows(b *testing.B, bridge *parts.Bridge) {
 func (h *quickHomeserver) serve(w http.ResponseWriter, r *http.Request) {
 	h.all.Add(1)
 	body, _ := io.ReadAll(r.Body) // what is missing of it is missed by whoever waits for it
+	if delay := h.delay.Load(); delay > 0 {
+		select {
+		case <-time.After(time.Duration(delay)):
+		case <-r.Context().Done():
+		}
+	}
 	path := strings.TrimPrefix(r.URL.Path, "/_matrix/client/v3")
 	steps := strings.Split(strings.Trim(path, "/"), "/")
 	answer, status := h.answer(r, path, steps, body)
@@ -135,7 +145,10 @@ func (h *quickHomeserver) took(sender, room, kind string, body []byte) {
 	}
 	switch {
 	case kind == "com.beeper.message_send_status" && len(content.DeliveredTo) > 0:
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		h.statuses.Add(1)
+		h.change()
 		return
 	case kind != "m.room.message":
 		return
@@ -145,8 +158,31 @@ func (h *quickHomeserver) took(sender, room, kind string, body []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.texts[content.Body] = room
+	h.order[room] = append(h.order[room], content.Body)
+	h.change()
+}
+
+// change wakes up whoever waits. The caller holds the lock.
+func (h *quickHomeserver) change() {
 	close(h.changed)
 	h.changed = make(chan struct{})
+}
+
+// delivered waits until so many statuses say that a message was delivered.
+func (h *quickHomeserver) delivered(ctx context.Context, count int64) error {
+	for {
+		h.mu.Lock()
+		enough, changed := h.statuses.Load() >= count, h.changed
+		h.mu.Unlock()
+		if enough {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // await waits for a text of which match is true and returns its room.
@@ -185,6 +221,13 @@ func (h *quickHomeserver) exactly(ctx context.Context, text string) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// textsOf returns the texts of a room, in order.
+func (h *quickHomeserver) textsOf(room string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.order[room])
 }
 
 // message is an event of alice.

@@ -106,6 +106,7 @@ func newBenchWorld(b *testing.B, more map[string]any) *benchWorld {
 	}
 	b.Cleanup(func() { w.gatekeeper.Kill() })
 	settings := w.gatekeeper.Settings()
+	settings["network.requests.policy"] = "accept" // the phones write first
 	for key, value := range more {
 		settings[key] = value
 	}
