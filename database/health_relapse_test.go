@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,10 +18,10 @@ func TestATroubleThatTheAttemptsDoNotMeetIsNotSaidTimeAndAgain(t *testing.T) {
 		h := newHealth(zerolog.Nop(), &failure{ch: make(chan struct{})})
 		defer h.close()
 		h.begin(func(context.Context) error { return nil })
-		well := 0
+		var well atomic.Int32
 		h.watcher = func(state Health) {
 			if state.Reason == "" {
-				well++
+				well.Add(1)
 			}
 		}
 		full := sqlite3.Error{Code: sqlite3.ErrFull}
@@ -28,15 +29,17 @@ func TestATroubleThatTheAttemptsDoNotMeetIsNotSaidTimeAndAgain(t *testing.T) {
 			h.note(full)
 			time.Sleep(10 * time.Millisecond)
 		}
-		if well < 5 || well > 20 {
-			t.Errorf("found well again %d times in a minute", well)
+		synctest.Wait()
+		if n := well.Load(); n < 5 || n > 20 {
+			t.Errorf("found well again %d times in a minute", n)
 		}
 		time.Sleep(probeLast + relapse)
-		well = 0
+		well.Store(0)
 		h.note(full)
 		time.Sleep(2 * probeFirst)
-		if well != 1 {
-			t.Errorf("half a minute later a trouble is still paused for: found well %d times", well)
+		synctest.Wait()
+		if n := well.Load(); n != 1 {
+			t.Errorf("half a minute later a trouble is still paused for: found well %d times", n)
 		}
 	})
 }
