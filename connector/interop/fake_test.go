@@ -441,8 +441,11 @@ func (s *fakeStream) hand(q *queued) {
 
 // Run is one login, and the same again after each cut.
 func (s *fakeStream) Run(ctx context.Context) error {
+	s.mu.Lock()
+	pushed := s.pushed
+	s.mu.Unlock()
 	s.g.mu.Lock()
-	if s.pushed {
+	if pushed {
 		s.g.pushed++
 	}
 	s.g.mu.Unlock()

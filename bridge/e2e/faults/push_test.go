@@ -347,8 +347,13 @@ func TestTheAddressOfAUsersClientIsToldOrTheUserIsNotConnected(t *testing.T) {
 		r.restartWith(r.ctx, nil)
 		r.soon("an attempt without an address", func() bool { return r.logged(from, "the homeserver does not say it") > 0 })
 		since := time.Now().Add(-time.Second)
-		must(r.alice.SendText(r.ctx, r.management, "status"))(r.t)
-		must(r.BotSays(r.ctx, r.alice, r.management, since, "from where you are connected"))(r.t)
+		for said := false; !said && r.ctx.Err() == nil; { // the attempt may have been another account's
+			must(r.alice.SendText(r.ctx, r.management, "status"))(r.t)
+			ctx, cancel := context.WithTimeout(r.ctx, 2*time.Second)
+			_, err := r.BotSays(ctx, r.alice, r.management, since, "from where you are connected")
+			cancel()
+			said = err == nil
+		}
 		if address := told(); address != "none" {
 			r.t.Error("a user whose address is not known is connected")
 		}
