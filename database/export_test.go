@@ -11,6 +11,7 @@ import (
 // DoTogether runs the functions in one group, in order, while nobody else uses the writer, and
 // returns their answers: what happens when they arrive together, made certain.
 func (db *DB) DoTogether(ctx context.Context, fns ...func(ctx context.Context) error) []error {
+	db.writer.idle()
 	jobs := make([]*job, len(fns))
 	for i, fn := range fns {
 		jobs[i] = &job{ctx: ctx, fn: fn, done: make(chan struct{})}
@@ -41,6 +42,12 @@ func (db *DB) DoTogether(ctx context.Context, fns ...func(ctx context.Context) e
 		}
 	}
 	return answers
+}
+
+// idle waits until the writer has done with the group that was answered last.
+func (w *writer) idle() {
+	w.busy.Lock()
+	defer w.busy.Unlock()
 }
 
 // Beat makes the lease look after its lock now.
@@ -83,6 +90,7 @@ func MakeVersion(ctx context.Context, cfg Config, version int, statements ...str
 // Impatient has the database try again at once while it cannot commit, and look at SQLite's log after each commit, moving it into the
 // file when it has so many pages. It is called before the first Do.
 func (db *DB) Impatient(pages int) {
+	db.writer.idle()
 	db.health.pause, db.health.last = time.Millisecond, 4*time.Millisecond
 	db.writer.pages, db.writer.look = pages, 1
 }

@@ -31,6 +31,7 @@ const (
 
 // writer owns the one connection that Do's transactions run on, and the goroutine that runs them.
 type writer struct {
+	busy   sync.Mutex // held while a group is served, which goes on for a moment after its answers
 	raw    *dbutil.Database
 	log    zerolog.Logger
 	fail   *failure
@@ -130,11 +131,13 @@ func (w *writer) run() {
 			// A goroutine of its own for each group, so that a function that ends its
 			// goroutine (runtime.Goexit) does not end this one.
 			finished := make(chan struct{})
+			w.busy.Lock()
 			go func() {
 				defer close(finished)
 				(&group{w: w}).serve(j)
 			}()
 			<-finished
+			w.busy.Unlock()
 		case <-w.quit:
 			w.drop()
 			return
