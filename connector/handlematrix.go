@@ -52,11 +52,9 @@ func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMe
 	if msg.ReplyTo != nil {
 		row.ReplyTo.MessageID, row.ReplyTo.PartID = msg.ReplyTo.ID, &msg.ReplyTo.PartID
 	}
+	c.sayWaiting(ctx, msg.Event)
 	if err := c.take(ctx, out, row); err != nil {
 		return nil, err
-	}
-	if !c.live.Load() {
-		c.sayWaiting(ctx, msg.Event)
 	}
 	return &bridgev2.MatrixMessageResponse{DB: row, Pending: true}, nil
 }
@@ -221,8 +219,24 @@ func (c *client) again(err error) error {
 	return fmt.Errorf("%w: %w", matrixdurable.ErrTryAgain, err)
 }
 
-// sayWaiting tells clients that look for it that an event waits for the stream.
+// waitingPatience bounds how long a person's message waits for the word that it waits.
+const waitingPatience = 10 * time.Second
+
+// sayWaiting tells clients that look for it that an event waits for the stream, if it does. That comes before the event is queued, and under one id
+// for ever: behind it "sent" could be on its way already, and a state is told once.
 func (c *client) sayWaiting(ctx context.Context, evt *event.Event) {
-	c.connector.bridge.Matrix.SendMessageStatus(ctx, &bridgev2.MessageStatus{Status: event.MessageStatusPending},
-		bridgev2.StatusEventInfoFromEvent(evt))
+	if c.live.Load() || !c.connector.matrix.Config.Matrix.MessageStatusEvents {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitingPatience)
+	defer cancel()
+	sending := &matrixdurable.Sending{
+		Parts: []string{matrixdurable.Identity("status", evt.ID.String(), "waiting")}, Settled: after(statusSearch),
+		Uncertain: time.UnixMilli(evt.Timestamp).Before(c.connector.began),
+	}
+	status := bridgev2.MessageStatus{Status: event.MessageStatusPending}
+	content := status.ToMSSEvent(bridgev2.StatusEventInfoFromEvent(evt))
+	if _, err := c.connector.matrix.Bot.SendMessageEvent(matrixdurable.WithSending(ctx, sending), evt.RoomID, event.BeeperMessageStatus, content); err != nil {
+		c.log.Debug().Err(err).Msg("Could not tell that an event waits")
+	}
 }

@@ -60,13 +60,8 @@ func (c *client) HandleMatrixEdit(ctx context.Context, msg *bridgev2.MatrixEdit)
 	if ok {
 		metadata.Said = said
 	}
-	if err = c.take(ctx, out, c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{EditOf: target.MXID}), target); err != nil {
-		return err
-	}
-	if !c.live.Load() {
-		c.sayWaiting(ctx, msg.Event)
-	}
-	return nil
+	c.sayWaiting(ctx, msg.Event)
+	return c.take(ctx, out, c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{EditOf: target.MXID}), target)
 }
 
 // edited makes what is sent for an edit.
