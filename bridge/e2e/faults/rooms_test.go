@@ -32,8 +32,9 @@ func (r *rig) killedMaking(method, path string, carriedOut bool) {
 	c := &chat{r: r, mark: fmt.Sprintf("kanarienvogel-%d-%d", time.Now().UnixNano()%1_000_000, n), ledger: &ledger{}}
 	number := fmt.Sprintf("+4915230%06d", 100_000+time.Now().UnixMilli()%400_000+n)
 	c.ben = must(r.Gatekeeper.AddUser(r.ctx, parts.Phone{Phone: number, Name: "Carla " + number[8:], OptedIn: true}))(r.t)
+	hit := make(chan struct{}, 1)
 	fault := homeserver.Fault{
-		Method: method, Path: path, Count: 1, Cut: true, Between: r.Bridge.Kill, Users: func(id string) bool { return id != r.alice.UserID },
+		Method: method, Path: path, Count: 1, Cut: true, Between: func() { hit <- struct{}{}; r.Bridge.Kill() }, Users: func(id string) bool { return id != r.alice.UserID },
 	}
 	if !carriedOut {
 		fault.Status = 500
@@ -55,6 +56,12 @@ func (r *rig) killedMaking(method, path string, carriedOut bool) {
 		r.ok(err)
 	}
 	remove()
+	select {
+	case <-hit: // perhaps in this moment
+		<-r.Bridge.Done()
+		died = true
+	default:
+	}
 	if !died && path == "/createRoom" {
 		r.t.Error("the bridge was not killed")
 	}
