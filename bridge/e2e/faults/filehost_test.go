@@ -68,7 +68,7 @@ func (h *fileHost) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the gatekeeper's media host does not have it", http.StatusNotFound)
 		return
 	}
-	length, pause := len(file), time.Duration(0)
+	length, slow := len(file), time.Duration(0)
 	switch fault {
 	case "damaged":
 		file[length/2] ^= 1
@@ -81,7 +81,7 @@ func (h *fileHost) serve(w http.ResponseWriter, r *http.Request) {
 	case "cut":
 		file = file[:length/2]
 	case "slow":
-		pause = 50 * time.Millisecond
+		slow = 50 * time.Millisecond
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(length))
 	for at := 0; at < len(file); at += 16 << 10 {
@@ -89,8 +89,8 @@ func (h *fileHost) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		_ = http.NewResponseController(w).Flush() // who has gone away asks again
-		if pause > 0 {
-			time.Sleep(pause) // this is the fault
+		if slow > 0 {
+			pause(slow, r.Context().Done()) // this is the fault
 		}
 	}
 	if fault == "cut" {
