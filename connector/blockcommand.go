@@ -7,7 +7,6 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
-	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/format"
 	"maunium.net/go/mautrix/id"
 
@@ -162,9 +161,10 @@ func meant(ce *commands.Event, usage string) (who counterpart, ok bool) {
 		who, err = c.personIn(ce.Ctx, string(ce.Portal.ID))
 		return who, found(ce, err)
 	}
-	logins, args := ce.User.GetUserLogins(), ce.Args
-	if named := ce.Bridge.GetCachedUserLoginByID(networkid.UserLoginID(args[0])); named != nil && named.UserMXID == ce.User.MXID {
-		logins, args = []*bridgev2.UserLogin{named}, args[1:]
+	named, args := namedLogin(ce, ce.Args)
+	logins := ce.User.GetUserLogins()
+	if named != nil {
+		logins = []*bridgev2.UserLogin{named}
 	}
 	asked := strings.Join(args, " ")
 	if asked == "" {

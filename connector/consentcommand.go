@@ -6,7 +6,6 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
-	"maunium.net/go/mautrix/bridgev2/networkid"
 
 	"postern/connector/words"
 )
@@ -29,8 +28,8 @@ func consent(ce *commands.Event) {
 	}
 	logins := ce.User.GetUserLogins()
 	if len(args) == 1 {
-		named := ce.Bridge.GetCachedUserLoginByID(networkid.UserLoginID(args[0]))
-		if named == nil || named.UserMXID != ce.User.MXID {
+		named, _ := namedLogin(ce, args)
+		if named == nil {
 			reply(ce, "consent.no-login")
 			return
 		}

@@ -3,7 +3,6 @@ package connector
 import (
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
-	"maunium.net/go/mautrix/bridgev2/networkid"
 
 	"postern/connector/words"
 )
@@ -46,15 +45,9 @@ func logout(ce *commands.Event) {
 
 // theLogin is the login that a command names, or the only one there is; nil if that is none.
 func theLogin(ce *commands.Event, logins []*bridgev2.UserLogin) *bridgev2.UserLogin {
-	switch {
-	case len(ce.Args) > 0:
-		for _, login := range logins {
-			if login.ID == networkid.UserLoginID(ce.Args[0]) {
-				return login
-			}
-		}
-	case len(logins) == 1:
+	if len(ce.Args) == 0 && len(logins) == 1 {
 		return logins[0]
 	}
-	return nil
+	login, _ := namedLogin(ce, ce.Args)
+	return login
 }

@@ -3,7 +3,6 @@ package connector
 import (
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
-	"maunium.net/go/mautrix/bridgev2/networkid"
 
 	"postern/connector/words"
 )
@@ -29,12 +28,7 @@ func readReceiptsCommand(help words.Words) *commands.FullHandler {
 }
 
 func readReceipts(ce *commands.Event) {
-	login, args := ce.User.GetDefaultLogin(), ce.Args
-	if len(args) > 0 {
-		if named := ce.Bridge.GetCachedUserLoginByID(networkid.UserLoginID(args[0])); named != nil && named.UserMXID == ce.User.MXID {
-			login, args = named, args[1:]
-		}
-	}
+	login, args := namedOrDefaultLogin(ce)
 	if login == nil {
 		reply(ce, "error.not-logged-in")
 		return

@@ -8,7 +8,6 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
-	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/format"
 	"maunium.net/go/mautrix/id"
@@ -112,12 +111,7 @@ func (q *requests) list(ctx context.Context) ([]request, error) {
 const maxListed = 50
 
 func listRequests(ce *commands.Event) {
-	login, args := ce.User.GetDefaultLogin(), ce.Args
-	if len(args) > 0 {
-		if named := ce.Bridge.GetCachedUserLoginByID(networkid.UserLoginID(args[0])); named != nil && named.UserMXID == ce.User.MXID {
-			login, args = named, args[1:]
-		}
-	}
+	login, args := namedOrDefaultLogin(ce)
 	switch {
 	case login == nil:
 		reply(ce, "error.not-logged-in")

@@ -7,7 +7,6 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
-	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/provisionutil"
 	"maunium.net/go/mautrix/format"
 	"maunium.net/go/mautrix/id"
@@ -33,9 +32,10 @@ func startChat(ce *commands.Event) {
 		reply(ce, "start-chat.usage")
 		return
 	}
-	logins, args := ce.User.GetUserLogins(), ce.Args
-	if named := ce.Bridge.GetCachedUserLoginByID(networkid.UserLoginID(args[0])); named != nil && named.UserMXID == ce.User.MXID {
-		logins, args = []*bridgev2.UserLogin{named}, args[1:]
+	named, args := namedLogin(ce, ce.Args)
+	logins := ce.User.GetUserLogins()
+	if named != nil {
+		logins = []*bridgev2.UserLogin{named}
 	} else if first := ce.User.GetDefaultLogin(); first != nil {
 		logins = append([]*bridgev2.UserLogin{first}, logins...)
 	}
