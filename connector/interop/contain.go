@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"time"
 
 	"postern/connector/stanza"
@@ -70,6 +71,9 @@ func (b *inbox) giveUp(ctx context.Context, s stanza.Stanza) (code int, err erro
 	if !ok {
 		a.log.Error().Msg("stanza given up: its handling panics")
 		return 0, nil
+	}
+	if !slices.Contains(a.prof.UserServers, m.From.Server) {
+		return nackUnknown, nil // as message does: nobody of ours is made of it
 	}
 	peer, err := a.people.at(ctx, m.From)
 	if err != nil {
