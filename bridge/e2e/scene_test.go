@@ -134,9 +134,12 @@ func (s *scene) close() {
 	if err := s.Stop(); err != nil {
 		s.t.Errorf("stopping: %v", err)
 	}
-	if s.t.Failed() {
-		if raw, err := os.ReadFile(s.Bridge.LogPath()); err == nil {
-			s.t.Logf("the end of the bridge's log:\n%s", raw[max(0, len(raw)-6000):])
+	if !s.t.Failed() {
+		return
+	}
+	for of, path := range map[string]string{"the bridge": s.Bridge.LogPath(), "the homeserver": s.Homeserver.LogPath()} {
+		if raw, err := os.ReadFile(path); err == nil {
+			s.t.Logf("the end of %s's log:\n%s", of, raw[max(0, len(raw)-6000):])
 		}
 	}
 }
