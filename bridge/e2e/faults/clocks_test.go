@@ -81,7 +81,7 @@ func TestF34BeyondTheLeewayTheLoginIsRefusedInWordsAndComesBackByItself(t *testi
 				c.fromMatrix(2)
 				c.fromPhone(2)
 				r.soon("the person to be told", func() bool { return r.toldOfClocks() > told })
-				if n := r.logged(from, "the clock of this machine and the gatekeeper's differ"); n != 1 {
+				if n := r.loggedOfHers(from, "the clock of this machine and the gatekeeper's differ"); n != 1 {
 					r.t.Errorf("the operator is told %d times", n)
 				}
 				if r.partner().Connected {

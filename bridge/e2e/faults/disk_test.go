@@ -112,6 +112,22 @@ func (r *rig) logged(from int64, text string) int {
 	return strings.Count(string(raw[from:]), text)
 }
 
+// loggedOfHers is logged for the lines about alice's account: others may be logged in, since worlds are shared.
+func (r *rig) loggedOfHers(from int64, text string) (n int) {
+	r.t.Helper()
+	db := r.openDatabase()
+	defer db.Close()
+	var account string
+	r.ok(db.QueryRowContext(r.ctx, "SELECT id FROM postern_account WHERE mxid='"+r.alice.UserID+"'").Scan(&account))
+	raw := must(os.ReadFile(r.Bridge.LogPath()))(r.t)
+	for line := range strings.Lines(string(raw[from:])) {
+		if strings.Contains(line, text) && strings.Contains(line, `"account":"`+account+`"`) {
+			n++
+		}
+	}
+	return n
+}
+
 func (r *rig) logSize() int64 {
 	r.t.Helper()
 	return must(os.Stat(r.Bridge.LogPath()))(r.t).Size()
