@@ -64,6 +64,8 @@ type Connector struct {
 	// fellBack: it was said that some attachments go as documents.
 	fellBack sync.Once
 	issuer   *issuer.Issuer
+	// commands are all that people may type, as help lists them.
+	commands []*command
 	// languages knows in which language people are spoken to.
 	languages *languages
 	// region decides who may join and stay, nil for everybody. mail sends codes, proofs counts them.
@@ -181,11 +183,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		c.log.Warn().Err(err).Msg("Videos and sound are passed on as they are, and many forms of files go as documents: ffmpeg is not there")
 	}
 	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
-		help := c.standardWords()
-		processor.AddHandlers(logoutCommand(help), exportCommand(help), startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help), statusCommand(help),
-			consentCommand(help), assignIdentifierCommand(help), regionCommand(help))
-		processor.AddHandlers(requestsCommand(help), acceptCommand(help), declineCommand(help))
-		processor.AddHandlers(blockCommands(help)...)
+		c.addCommands(processor)
 	}
 	if err := c.serveAdmin(cfg); err != nil {
 		return errors.Join(err, db.Close())

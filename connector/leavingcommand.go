@@ -10,7 +10,7 @@ import (
 // logoutCommand takes the place of the framework's: what is said to be done is on disk.
 func logoutCommand(help words.Words) *commands.FullHandler {
 	return &commands.FullHandler{
-		Func: logout, Name: "logout",
+		Func: logout, Name: "logout", RequiresLogin: true,
 		Help: commands.HelpMeta{
 			Section: commands.HelpSectionAuth, Description: help.Text("help.logout"), Args: help.Text("help.logout.args"),
 		},
