@@ -29,7 +29,7 @@ func withAdmin(ctx context.Context, configPath string, fn func(service admin.Ser
 	if errors.Is(err, fs.ErrNotExist) {
 		return &exitError{exitConfig, fmt.Errorf("the key file %s is not there: has this bridge ever run?", keyFile)}
 	} else if err != nil {
-		return &exitError{exitConfig, fmt.Errorf("%s: %w", keyFile, err)}
+		return &exitError{exitConfig, about(keyFile, err)}
 	}
 	secret, err := admin.Secret(key[:])
 	if err != nil {
@@ -39,8 +39,9 @@ func withAdmin(ctx context.Context, configPath string, fn func(service admin.Ser
 	switch {
 	case errors.Is(err, admin.ErrNobody):
 		return withDatabase(ctx, cfg, key, fn)
-	case errors.Is(err, admin.ErrSecret):
-		return fmt.Errorf("the bridge that listens on %s runs with another key file than %s", listens(cfg), keyFile)
+	case errors.Is(err, admin.ErrSecret), errors.Is(err, admin.ErrTooMany):
+		return fmt.Errorf("the bridge that listens on %s runs with another key file than %s: name that bridge's configuration with -c, "+
+			"or put its key file there", listens(cfg), keyFile)
 	case errors.Is(err, admin.ErrNotBridge):
 		return fmt.Errorf("what listens on %s is not a bridge that knows this command (appservice.hostname and appservice.port say where to ask)", listens(cfg))
 	case errors.Is(err, admin.ErrNotReady):

@@ -185,11 +185,19 @@ func (f *deadLettersFlags) change(ctx context.Context, service admin.Service, st
 	}
 	results := []admin.Result{}
 	for ids := range slices.Chunk(f.ids, admin.MaxIDs) {
-		some, err := do(ctx, ids)
-		if err != nil {
+		var some []admin.Result
+		if some, err = do(ctx, ids); err != nil && len(results)+len(some) == 0 {
 			return 0, err
 		}
-		results = append(results, some...)
+		if results = append(results, some...); err != nil {
+			for _, id := range f.ids[len(results):] {
+				results = append(results, admin.Result{ID: id, Outcome: admin.Untried})
+			}
+			if errors.Is(err, admin.ErrNobody) { // to ask the database instead would begin again
+				err = errors.New("the bridge has stopped meanwhile: give the command again for what was not tried")
+			}
+			break
+		}
 	}
 	for _, result := range results {
 		words, good := outcomeWords(f.verb, result.Outcome)
@@ -203,9 +211,9 @@ func (f *deadLettersFlags) change(ctx context.Context, service admin.Service, st
 		}
 	}
 	if f.json {
-		return undone, printJSON(stdout, map[string]any{"results": results})
+		return undone, errors.Join(err, printJSON(stdout, map[string]any{"results": results}))
 	}
-	return undone, nil
+	return undone, err
 }
 
 // outcomeWords says what became of an id, and whether that is what was asked for.
@@ -226,6 +234,10 @@ func outcomeWords(verb string, outcome admin.Outcome) (words string, good bool) 
 		return "is not retried: it cannot be read from disk", false
 	case admin.Unknown:
 		return "there is no dead letter of this id", false
+	case admin.Failed:
+		return "failed, and may have been done all the same: see the list", false
+	case admin.Untried:
+		return "was not tried, since something failed before", false
 	}
 	return "the bridge says: " + string(outcome), false
 }

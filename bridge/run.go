@@ -71,8 +71,10 @@ func runBridge(ctx context.Context, f *runFlags) error {
 	if err := p.load(); err != nil {
 		return err
 	}
+	early := p.expectEnd(ctx)
+	defer early.over()
 	if err := p.assemble(ctx); err != nil {
-		return errors.Join(err, p.close())
+		return errors.Join(early.unless(err), p.close())
 	}
 	failed := make(chan error, 8)
 	tell := func(err error) {
@@ -82,12 +84,9 @@ func runBridge(ctx context.Context, f *runFlags) error {
 		}
 	}
 	if err := p.start(ctx, tell); err != nil {
-		if ctx.Err() != nil {
-			p.log.Info().Msg("Stopping before the start was through")
-			err = nil
-		}
-		return errors.Join(err, p.stop())
+		return errors.Join(early.unless(err), p.stop())
 	}
+	early.over()
 	p.log.Info().Msg("Bridge is running")
 	var err error
 	select {
@@ -118,8 +117,9 @@ func (p *program) load() (err error) {
 		return &exitError{exitLogging, err}
 	}
 	exzerolog.SetupDefaults(p.log)
-	if p.key, err = database.LoadOrCreateKeyFile(beside(p.flags.config, p.connector.Config.KeyFile)); err != nil {
-		return &exitError{exitDatabase, err}
+	keyFile := beside(p.flags.config, p.connector.Config.KeyFile)
+	if p.key, err = database.LoadOrCreateKeyFile(keyFile); err != nil {
+		return &exitError{exitDatabase, about(keyFile, err)}
 	}
 	return deriveSecrets(p.cfg, p.key)
 }
@@ -162,15 +162,22 @@ func (p *program) assemble(ctx context.Context) error {
 		Name: "version", Func: func(ce *commands.Event) { ce.Reply("postern %s, built %s", Tag, BuildTime) },
 		Help: commands.HelpMeta{Section: commands.HelpSectionGeneral, Description: "Say which version of the bridge this is."},
 	})
+	epochFile := beside(p.flags.config, p.connector.Config.EpochFile)
 	err = p.connector.Attach(ctx, connector.AttachConfig{
 		Matrix: p.matrix, DatabaseDialect: p.cfg.Database.Type, DatabaseURI: p.cfg.Database.URI, Key: p.key, Log: *p.log,
-		Dir: filepath.Dir(p.flags.config), EpochFile: beside(p.flags.config, p.connector.Config.EpochFile),
+		Dir: filepath.Dir(p.flags.config), EpochFile: epochFile,
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, database.ErrEpochFile), errors.Is(err, database.ErrEpochForeign), errors.Is(err, database.ErrEpochFormat):
+		return &exitError{exitDatabase, about(epochFile, err)}
+	case err != nil:
 		return &exitError{exitDatabase, err}
 	}
 	return nil
 }
+
+// about says which file an error is about.
+func about(path string, err error) error { return fmt.Errorf("%s: %w", path, err) }
 
 // start opens the listeners first, since the framework's start makes the
 // homeserver call us. It waits for the homeserver, until ended is over.

@@ -94,17 +94,22 @@ func (s *adminService) DropDeadLetters(ctx context.Context, ids []string) ([]adm
 
 func (s *adminService) each(ctx context.Context, ids []string, do func(ctx context.Context, id string) (admin.Outcome, error)) ([]admin.Result, error) {
 	results := make([]admin.Result, len(ids))
+	var failed error
 	for i, id := range ids {
-		if !s.ready() {
-			return nil, admin.ErrNotReady
+		results[i] = admin.Result{ID: id, Outcome: admin.Untried}
+		if failed == nil && !s.ready() {
+			if failed = admin.ErrNotReady; i == 0 {
+				return nil, failed
+			}
 		}
-		outcome, err := do(ctx, id)
-		if err != nil {
-			return nil, err
+		if failed != nil {
+			continue
 		}
-		results[i] = admin.Result{ID: id, Outcome: outcome}
+		if results[i].Outcome, failed = do(ctx, id); failed != nil {
+			results[i].Outcome = admin.Failed
+		}
 	}
-	return results, nil
+	return results, failed
 }
 
 func (s *adminService) retry(ctx context.Context, id string) (admin.Outcome, error) {

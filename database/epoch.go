@@ -89,6 +89,7 @@ func (db *DB) startEpoch(ctx context.Context, cfg *Config) error {
 		if err = db.compareEpoch(ctx, e); err != nil {
 			return err
 		}
+		db.warnAboutEpochPlace(e.path)
 	}
 	db.epoch = e
 	db.writer.epoch.Store(e)

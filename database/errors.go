@@ -39,7 +39,8 @@ var (
 	ErrEpochForeign = errors.New("database: epoch file: it belongs to another database (if another bridge uses it, give this one a file of its own; " +
 		"if this is the database that is wanted, delete the file: new sessions are then begun with everybody)")
 	// ErrEpochFormat is returned by Open when the file is not one that this program wrote; it is left as it is.
-	ErrEpochFormat = errors.New("database: epoch file: not one that this program wrote")
+	ErrEpochFormat = errors.New("database: epoch file: not one that this program wrote (name another file in network.epoch_file; if this was the " +
+		"bridge's, put it back, or move it away: new sessions are then begun with everybody)")
 	// ErrSealBroken is returned when a sealed column does not open: it was changed, moved to
 	// another row or column, or put back to an older version.
 	ErrSealBroken = errors.New("database: sealed column does not open")

@@ -21,7 +21,8 @@ const maxKeyFile = 256
 // Errors of LoadKeyFile and LoadOrCreateKeyFile.
 var (
 	ErrKeyFilePermissions = errors.New("database: key file: others may read or write it (chmod 600)")
-	ErrKeyFileFormat      = errors.New("database: key file: not one that this program wrote")
+	ErrKeyFileFormat      = errors.New("database: key file: not one that this program wrote (put the bridge's own back, from its backup: " +
+		"without it what is sealed in the database is lost)")
 )
 
 // LoadOrCreateKeyFile reads the master key from a file, or makes the file with a new random key

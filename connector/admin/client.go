@@ -20,8 +20,9 @@ import (
 var (
 	// ErrNobody: nobody listens where the bridge should.
 	ErrNobody = errors.New("admin: no bridge listens there")
-	// ErrSecret: the bridge has another key.
-	ErrSecret = errors.New("admin: the bridge refuses the secret: it runs with another key file")
+	// ErrSecret: the bridge has another key. After some such requests it answers ErrTooMany for a minute.
+	ErrSecret  = errors.New("admin: the bridge refuses the secret: it runs with another key file")
+	ErrTooMany = errors.New("admin: the bridge refuses the secret, and has refused too many in the last minute")
 	// ErrNotBridge: something else answers, or a bridge that does not know the request.
 	ErrNotBridge = errors.New("admin: what answers there is not a bridge that knows this request")
 	// ErrRefused: the bridge does not do it.
@@ -104,18 +105,22 @@ func (c *Client) DropDeadLetters(ctx context.Context, ids []string) ([]Result, e
 func (c *Client) change(ctx context.Context, path string, ids []string) ([]Result, error) {
 	var into changed
 	err := c.do(ctx, http.MethodPost, path, named{ids}, &into)
-	if err == nil && len(into.Results) != len(ids) {
-		err = ErrNotBridge
+	if err != nil && len(into.Results) == 0 {
+		return nil, err
+	}
+	if len(into.Results) != len(ids) {
+		return nil, errors.Join(err, ErrNotBridge)
 	}
 	for i, result := range into.Results {
-		if err == nil && (result.ID != ids[i] || !ValidID(string(result.Outcome))) {
-			err = ErrNotBridge
+		if result.ID != ids[i] || !ValidID(string(result.Outcome)) {
+			return nil, errors.Join(err, ErrNotBridge)
 		}
 	}
 	return into.Results, err
 }
 
-// do asks once. Errors: ErrNobody, ErrSecret, ErrNotBridge, ErrNotReady, ErrRefused, or the connection's.
+// do asks once. into is filled where the bridge refuses with results, too. Errors: ErrNobody, ErrSecret, ErrTooMany, ErrNotBridge, ErrNotReady,
+// ErrRefused, or the connection's.
 func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
 	var content io.Reader
 	if body != nil {
@@ -157,13 +162,18 @@ func read(status int, raw []byte, into any) error {
 		}
 		return nil
 	}
-	var said failure
+	var said halfway
 	if json.Unmarshal(raw, &said) != nil || said.Error == "" {
 		return ErrNotBridge
+	}
+	if results, ok := into.(*changed); ok {
+		results.Results = said.Results
 	}
 	switch status {
 	case http.StatusUnauthorized:
 		return ErrSecret
+	case http.StatusTooManyRequests:
+		return ErrTooMany
 	case http.StatusServiceUnavailable:
 		return ErrNotReady
 	case http.StatusNotFound:

@@ -34,9 +34,10 @@ type Service interface {
 	// DeadLetters lists dead letters, the oldest first: of an account or, for "", of all; after the first offset, at most
 	// limit (1 to MaxPage).
 	DeadLetters(ctx context.Context, account string, offset, limit int) ([]DeadLetter, error)
-	// RetryDeadLetters has dead letters handed to Matrix again. There is a result for each id, in order.
+	// RetryDeadLetters has dead letters handed to Matrix again. There is a result for each id, in order. Where something fails on the
+	// way, the results are there beside the error all the same: Failed for the id that it failed at, Untried for those behind it.
 	RetryDeadLetters(ctx context.Context, ids []string) ([]Result, error)
-	// DropDeadLetters erases what is kept of dead letters. There is a result for each id, in order.
+	// DropDeadLetters erases what is kept of dead letters. Results are as with RetryDeadLetters.
 	DropDeadLetters(ctx context.Context, ids []string) ([]Result, error)
 }
 
@@ -82,6 +83,8 @@ const (
 	Unknown Outcome = "unknown" // there is no such dead letter (any more)
 	Final   Outcome = "final"   // an outgoing event that failed: its sender was told, and nothing replaces failed
 	Damaged Outcome = "damaged" // it cannot be read from disk
+	Failed  Outcome = "failed"  // it failed, and may have been done all the same
+	Untried Outcome = "untried" // it was not tried, since another one had failed
 )
 
 // Result is the outcome for one id.

@@ -136,24 +136,24 @@ func (h *Handler) change(w http.ResponseWriter, r *http.Request, action string, 
 		return
 	}
 	results, err := do(r.Context(), asked.IDs)
-	if err != nil {
-		h.failed(w, action, err)
-		return
-	}
 	for _, result := range results {
 		h.log.Info().Str("action", action).Str("id", result.ID).Str("state", string(result.Outcome)).Msg("Admin request")
+	}
+	if err != nil {
+		h.failed(w, action, err, results...)
+		return
 	}
 	h.done(w, action, http.StatusOK, len(results), changed{results})
 }
 
-// failed answers with an error of the service, whose text stays here.
-func (h *Handler) failed(w http.ResponseWriter, action string, err error) {
+// failed answers with an error of the service, whose text stays here, and with what was done before.
+func (h *Handler) failed(w http.ResponseWriter, action string, err error, results ...Result) {
 	if errors.Is(err, ErrNotReady) {
-		h.done(w, action, http.StatusServiceUnavailable, 0, failure{ErrNotReady.Error()})
+		h.done(w, action, http.StatusServiceUnavailable, len(results), halfway{ErrNotReady.Error(), results})
 		return
 	}
 	h.log.Err(err).Str("action", action).Msg("Admin request failed")
-	h.done(w, action, http.StatusInternalServerError, 0, failure{"the bridge could not do it; its log says why"})
+	h.done(w, action, http.StatusInternalServerError, len(results), halfway{"the bridge could not do it; its log says why", results})
 }
 
 // done answers, and writes the line of the audit.
@@ -184,6 +184,10 @@ func number(text string, otherwise, least, most int) (int, error) {
 type (
 	failure struct {
 		Error string `json:"error"`
+	}
+	halfway struct {
+		Error   string   `json:"error"`
+		Results []Result `json:"results,omitempty"`
 	}
 	listed struct {
 		DeadLetters []DeadLetter `json:"dead_letters"`

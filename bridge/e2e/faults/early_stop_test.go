@@ -24,6 +24,9 @@ func TestF46SigtermWhileTheBridgeWaitsForTheHomeserverInItsStart(t *testing.T) {
 		if code := r.Bridge.ExitCode(); code != 0 {
 			r.t.Errorf("the bridge ended with %d, want 0", code)
 		}
+		if n := r.logged(from, `"level":"fatal"`) + r.logged(from, "postern: "); n != 0 {
+			r.t.Errorf("the operator reads %d times that something has failed", n)
+		}
 		r.ok(r.hs.Up())
 		r.ok(r.Bridge.Start(r.ctx))
 		c.fromMatrix(1)
