@@ -82,6 +82,15 @@ var exportTables = []exportTable{
 		name: "postern_block", where: "account_id IN " + exportAccounts,
 		columns: []string{"chat_id", "account_id", "blocked", "pending", "at"},
 	},
+	{name: "postern_reach", where: "account_id IN " + exportAccounts, columns: []string{"chat_id", "account_id", "state", "since"}},
+	{
+		name: "postern_brake", where: "mxid=$1", columns: []string{"kind", "mxid", "at"},
+		left: map[string]string{"id": leftInternal, "subject": "a hash of the address that a code went to"},
+	},
+	{
+		name: "postern_suspended", where: "mxid=$1", columns: []string{"mxid", "at"},
+		sealed: map[string]string{"reason": suspendedReason}, version: "version", key: exportKey("mxid"),
+	},
 	{
 		name: "postern_contact", where: "id IN (SELECT contact_id FROM postern_chat WHERE account_id IN " + exportAccounts + ")",
 		columns: []string{"id", "gatekeeper", "jid", "name", "created_at"},

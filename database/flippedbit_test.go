@@ -24,7 +24,7 @@ type sealedColumn struct {
 
 // unsealedColumns are those of bytes that hold no secret: hashes, and what is in the clear on the wire.
 var unsealedColumns = []string{
-	"postern_account.identifier_index", "postern_account_alias.identifier_index", "postern_assigned.identifier_index", "postern_in.hash", "postern_out.retry", "postern_media.ref_hash", "postern_media.sha256",
+	"postern_account.identifier_index", "postern_account_alias.identifier_index", "postern_assigned.identifier_index", "postern_brake.subject", "postern_in.hash", "postern_out.retry", "postern_media.ref_hash", "postern_media.sha256",
 }
 
 // sealedFixture fills every sealed column of accounts "a" and "b", the second's being the others.
@@ -71,6 +71,8 @@ func sealedFixture(t *testing.T, db *database.DB) []sealedColumn {
 		must(db.Consents().Add(ctx, &database.Consent{AccountID: account, At: 1, Wording: "w", Document: []byte("document")}))
 		must(db.AssignedIdentifiers().Put(ctx, &database.Assigned{MXID: "@" + account + ":test", Identifier: "name of " + account}))
 		must(db.Regions().Put(ctx, &database.Region{MXID: "@" + account + ":test", Country: "DE"}))
+		_, err = db.Suspensions().Put(ctx, "@"+account+":test", "reason")
+		must(err)
 		_, err = db.IssuerKeys().Save(ctx, []byte("document"), i)
 		must(err)
 	}
@@ -107,6 +109,17 @@ func sealedColumns(db *database.DB, chats []string, contacts map[string]string) 
 		func(ctx context.Context, account string) (any, error) {
 			return db.AssignedIdentifiers().Get(ctx, "@"+account+":test")
 		})
+	add("postern_suspended", "reason", "mxid='@a:test'", func(ctx context.Context, account string) (any, error) {
+		list, err := db.Suspensions().All(ctx)
+		for _, one := range list {
+			if one.MXID == "@"+account+":test" && one.Damaged {
+				return nil, database.ErrSealBroken
+			} else if one.MXID == "@"+account+":test" {
+				return one.Reason, err
+			}
+		}
+		return nil, err
+	})
 	add("postern_region", "country", "mxid='@a:test'",
 		func(ctx context.Context, account string) (any, error) {
 			return db.Regions().Get(ctx, "@"+account+":test")
