@@ -192,7 +192,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices(), db.Do}, Notices: notices{db.Notices()},
-		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther,
+		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther, Member: c.member,
 		Alive: c.connected.alive, Well: c.connected.wellAgain, Elsewhere: c.elsewhere, Health: c.ready.handler(),
 		Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})

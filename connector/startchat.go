@@ -8,6 +8,7 @@ import (
 
 	"go.mau.fi/util/ptr"
 	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/networkid"
 
 	"postern/connector/interop"
 	"postern/connector/words"
@@ -149,25 +150,31 @@ func (c *client) setTitle(ctx context.Context, chatID, title string) error {
 // CreateChatWithGhost implements bridgev2.GhostDMCreatingNetworkAPI: a person has invited a ghost. Only contacts whom this login already
 // has a chat with can be written to; a ghost's id tells nobody else's number.
 func (c *client) CreateChatWithGhost(ctx context.Context, ghost *bridgev2.Ghost) (*bridgev2.CreateChatResponse, error) {
-	contactID, ok := contactOf(c.profile, ghost.ID)
+	portal, err := c.openChatWith(ctx, ghost.ID)
+	switch {
+	case errors.Is(err, bridgev2.ErrResolveIdentifierTryNext):
+		return nil, err
+	case err != nil:
+		c.log.Err(err).Msg("Could not open a chat")
+		return nil, c.words().Error("start-chat.no-room")
+	}
+	return &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}, nil
+}
+
+// openChatWith opens the chat that this login has with a ghost's person; bridgev2.ErrResolveIdentifierTryNext if there is none.
+func (c *client) openChatWith(ctx context.Context, ghost networkid.UserID) (*bridgev2.Portal, error) {
+	contactID, ok := contactOf(c.profile, ghost)
 	if !ok {
 		return nil, bridgev2.ErrResolveIdentifierTryNext
 	}
 	row, err := c.connector.db.Chats().ByContact(ctx, string(c.login.ID), contactID)
 	if err != nil {
-		c.log.Err(err).Msg("Could not get a chat")
-		return nil, c.words().Error("error.wrong")
+		return nil, err
 	} else if row == nil {
 		return nil, bridgev2.ErrResolveIdentifierTryNext
 	}
 	if _, err = c.requests.accept(ctx, row.ID); err != nil {
-		c.log.Err(err).Str("chat", row.ID).Msg("Could not accept a chat")
-		return nil, c.words().Error("error.wrong")
+		return nil, err
 	}
-	portal, err := c.chats.open(ctx, row.ID, contactID)
-	if err != nil {
-		c.log.Err(err).Str("chat", row.ID).Msg("Could not open a room")
-		return nil, c.words().Error("start-chat.no-room")
-	}
-	return &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}, nil
+	return c.chats.open(ctx, row.ID, contactID)
 }

@@ -34,6 +34,7 @@ type Framework struct {
 	refuse  Refuse
 	speak   func(user id.UserID) words.Words
 	carry   func(evt *event.Event)
+	member  func(ctx context.Context, evt *event.Event) (taken bool, err error)
 	log     zerolog.Logger
 	// complete ends a command's entry.
 	complete func(seq int64)
@@ -60,7 +61,10 @@ type FrameworkConfig struct {
 	// Carry, if not nil, may turn an event that came into a chat, of a kind that the framework passes over, into one that it hands
 	// to the network connector.
 	Carry func(evt *event.Event)
-	Log   zerolog.Logger
+	// Member, if not nil, sees each membership event, before the framework and whoever sent it. taken keeps it from the framework; an error has it
+	// handled again later.
+	Member func(ctx context.Context, evt *event.Event) (taken bool, err error)
+	Log    zerolog.Logger
 }
 
 // Refuse puts into words, for the person who sent it, why an event was not bridged. cause is the framework's error, or nil for
@@ -71,7 +75,7 @@ type Refuse func(evt *bridgev2.MessageStatusEventInfo, cause error) string
 // processor and its message status go through us from then on.
 func NewFramework(cfg FrameworkConfig) *Framework {
 	f := &Framework{
-		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, refuse: cfg.Refuse, carry: cfg.Carry, log: cfg.Log,
+		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, refuse: cfg.Refuse, carry: cfg.Carry, member: cfg.Member, log: cfg.Log,
 		again: map[string]bool{}, later: map[id.EventID]bool{}, commands: map[id.EventID]int64{}, hopeless: map[id.SessionID]time.Time{},
 	}
 	// Handlers run in the dispatcher's own goroutine, which knows by that when they have ended.
@@ -108,6 +112,14 @@ func (f *Framework) Handle(ctx context.Context, e Entry) Outcome {
 	ctx = f.log.With().Stringer("event_id", evt.ID).Str("event_type", evt.Type.Type).Logger().WithContext(ctx)
 	if evt.Type.IsState() {
 		mautrix.UpdateStateStore(ctx, f.matrix.AS.StateStore, evt)
+	}
+	if f.member != nil && evt.Type == event.StateMember {
+		if taken, err := f.member(ctx, evt); err != nil {
+			f.log.Warn().Err(err).Stringer("event_id", evt.ID).Msg("Could not deal with somebody who came into a room, or went")
+			return Again
+		} else if taken {
+			return Done
+		}
 	}
 	if evt.Type == event.EventEncrypted {
 		decrypted, outcome := f.decrypt(ctx, evt)

@@ -28,10 +28,11 @@ type StackConfig struct {
 	Notices NoticeStore
 	// AliasPrefix begins the local parts of room aliases; see Transport.
 	AliasPrefix string
-	// Refuse, Language and Carry may be nil; see FrameworkConfig.
+	// Refuse, Language, Carry and Member may be nil; see FrameworkConfig.
 	Refuse   Refuse
 	Language func(user id.UserID) words.Words
 	Carry    func(evt *event.Event)
+	Member   func(ctx context.Context, evt *event.Event) (taken bool, err error)
 	// Alive may be nil; see ListenerConfig.
 	Alive func(user string)
 	// Well may be nil; see CatchUpConfig.
@@ -78,7 +79,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		return err
 	}, cfg.Log)
 	s.Notices.Elsewhere = cfg.Elsewhere
-	s.framework = NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Language: cfg.Language, Carry: cfg.Carry, Log: cfg.Log})
+	s.framework = NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Language: cfg.Language, Carry: cfg.Carry, Member: cfg.Member, Log: cfg.Log})
 	s.dispatcher = NewDispatcher(DispatcherConfig{
 		Journal: cfg.Journal, Handler: s.framework, Log: cfg.Log,
 		Check: func(ctx context.Context) { s.catchUp.Check(ctx) },
