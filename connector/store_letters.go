@@ -20,7 +20,7 @@ func (s accountStore) DeadLetters(ctx context.Context) ([]*interop.Letter, error
 	rows, err := s.db.Letters(ctx, s.account, 0, maxLetters)
 	list := make([]*interop.Letter, len(rows))
 	for i, l := range rows {
-		list[i] = &interop.Letter{ID: l.ID, Chat: l.ChatID, Outgoing: l.Outgoing, Reason: l.Reason, At: l.At, Tries: l.Tries}
+		list[i] = &interop.Letter{ID: l.ID, Chat: l.ChatID, Outgoing: l.Outgoing, Reason: l.Reason, At: l.At, Tries: l.Tries, Size: l.Size}
 	}
 	return list, err
 }
@@ -42,10 +42,6 @@ func oneIn(r *database.QueueIn, err error) (*interop.InRow, error) {
 
 func (s accountStore) DropLetter(ctx context.Context, id string) (bool, error) {
 	return s.queue.DropLetter(ctx, id)
-}
-
-func (s accountStore) PruneLetters(ctx context.Context, before int64, keep int, bytes int64) (int, error) {
-	return s.queue.PruneLetters(ctx, before, keep, bytes)
 }
 
 // damaged says whether a part cannot be sent because of what its row has lost.

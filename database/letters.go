@@ -114,36 +114,6 @@ func (s QueueStore) DropLetter(ctx context.Context, letter string) (dropped bool
 	return dropped, err
 }
 
-// PruneLetters drops the account's dead letters that became ones before a time (Unix milliseconds), those beyond the newest keep of each
-// direction, and of the incoming ones those beyond the newest that have this many bytes together, save the newest. It says how many.
-func (s QueueStore) PruneLetters(ctx context.Context, before int64, keep int, bytes int64) (n int, err error) {
-	err = s.db.Do(ctx, func(ctx context.Context) error {
-		n = 0
-		for _, query := range []string{
-			selectLettersIn + " AND account_id=$1 ORDER BY died DESC, letter",
-			selectLettersOut + " AND account_id=$1 GROUP BY account_id, letter ORDER BY died DESC, letter",
-		} {
-			list, err := s.db.letters(ctx, query, s.account)
-			if err != nil {
-				return err
-			}
-			var sum int64
-			for i, l := range list {
-				sum += l.Size
-				if l.At >= before && i < keep && (l.Outgoing || i == 0 || sum <= bytes) {
-					continue
-				}
-				if _, err = s.DropLetter(ctx, l.ID); err != nil {
-					return err
-				}
-				n++
-			}
-		}
-		return nil
-	})
-	return n, err
-}
-
 // Letters returns dead letters of an account, or of all for "", the oldest first; at most limit, after the first offset.
 func (db *DB) Letters(ctx context.Context, account string, offset, limit int) ([]*Letter, error) {
 	mine, args := "", []any{limit, offset}

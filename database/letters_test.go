@@ -113,38 +113,6 @@ func TestDeadLettersAreListedOverAllAccountsTheOldestFirst(t *testing.T) {
 	})
 }
 
-func TestDeadLettersAreBoundedByAgeCountAndBytes(t *testing.T) {
-	databasetest.Each(t, func(t *testing.T, db *database.DB) {
-		chat := letterChat(t, db, "a")
-		other := letterChat(t, db, "b")
-		for at := int64(1); at <= 9; at++ {
-			buried(t, db, "a", chat, fmt.Sprint("A", at), at, 1000)
-			buried(t, db, "b", other, fmt.Sprint("B", at), at, 1000)
-		}
-		prune := func(before int64, keep int, bytes int64, pruned int, left ...int64) {
-			t.Helper()
-			n, err := db.Queue("a").PruneLetters(t.Context(), before, keep, bytes)
-			if err != nil || n != pruned {
-				t.Errorf("pruned %d (%v), want %d", n, err, pruned)
-			}
-			if got := letterTimes(t, db, "a"); !slices.Equal(got, left) {
-				t.Errorf("left %v, want %v", got, left)
-			}
-		}
-		prune(3, 100, 1<<20, 2, 3, 4, 5, 6, 7, 8, 9)
-		prune(0, 5, 1<<20, 2, 5, 6, 7, 8, 9)
-		prune(0, 100, 3300, 2, 7, 8, 9)
-		prune(0, 100, 1, 2, 9) // the newest is kept, however large
-		if got := letterTimes(t, db, "b"); len(got) != 9 {
-			t.Errorf("of the other account %v are left", got)
-		}
-		row, err := db.Queue("a").In(t.Context(), chat, 0, "A1")
-		if err != nil || row == nil || row.State != 2 {
-			t.Errorf("what a repetition is known by: %+v (%v)", row, err)
-		}
-	})
-}
-
 // A process that is killed leaves the letter dead or pending, and nothing else.
 func TestADeadLetterIsRevivedWholeOrNotAtAll(t *testing.T) {
 	databasetest.EachConfig(t, func(t *testing.T, cfg database.Config) {

@@ -117,7 +117,8 @@ type Limits struct {
 	// the first time (30 s).
 	PreKeyJitter time.Duration
 	// LetterTime is how long the payload of a dead letter is kept (30 days), LetterKeep
-	// how many of each direction (500), LetterBytes how much of incoming ones (16 MiB).
+	// how many of each direction (500), LetterBytes how much of incoming ones (16 MiB). Where
+	// that is too little, each chat has its share.
 	LetterTime  time.Duration
 	LetterKeep  int
 	LetterBytes int

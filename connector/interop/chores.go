@@ -64,8 +64,7 @@ func (c *chores) prune(ctx context.Context, now time.Time) error {
 	store, limits := c.a.store, c.a.limits
 	cut := now.Add(-limits.Memory).UnixMilli()
 	window := now.Add(-limits.RetryWindow).UnixMilli()
-	letters := now.Add(-limits.LetterTime).UnixMilli()
-	if _, err := store.PruneLetters(ctx, letters, limits.LetterKeep, int64(limits.LetterBytes)); err != nil {
+	if _, err := pruneLetters(ctx, store, &limits, now); err != nil {
 		return err
 	}
 	for ctx.Err() == nil {

@@ -29,6 +29,8 @@ type Letter struct {
 	At int64
 	// Tries is how often it died.
 	Tries int
+	// Size is how many bytes are kept of it.
+	Size int64
 }
 
 // Letters are the dead letters of one account.
@@ -48,11 +50,6 @@ type Letters interface {
 	// DropLetter erases the payload of a dead letter, which is none any more. The row stays
 	// for dedupe. False if there is none of this id.
 	DropLetter(ctx context.Context, id string) (bool, error)
-	// PruneLetters drops the dead letters that died before the time, in Unix milliseconds,
-	// those beyond the newest keep of each direction, and the incoming ones beyond the newest
-	// that have so many bytes on disk together, but not the newest for its size. It says how
-	// many.
-	PruneLetters(ctx context.Context, before int64, keep int, bytes int64) (int, error)
 }
 
 // Errors of RetryLetter.
@@ -73,7 +70,7 @@ func (a *Account) bury(ctx context.Context, row *InRow, reason string) error {
 		if err = a.store.BuryInbound(ctx, row, reason, now.UnixMilli()); err != nil {
 			return err
 		}
-		pruned, err = a.store.PruneLetters(ctx, now.Add(-a.limits.LetterTime).UnixMilli(), a.limits.LetterKeep, int64(a.limits.LetterBytes))
+		pruned, err = pruneLetters(ctx, a.store, &a.limits, now)
 		return err
 	})
 	if err == nil && pruned > 0 {

@@ -36,40 +36,31 @@ func (s *MemStore) BuryInbound(ctx context.Context, row *interop.InRow, reason s
 	})
 }
 
-// memListed is a dead letter with what bounds it.
-type memListed struct {
-	*interop.Letter
-	size int64
-}
-
-func (d *memData) dead() (list []memListed) {
+func (d *memData) dead() (list []*interop.Letter) {
 	for key, l := range d.letters {
 		if r := d.in[key]; r.State == interop.InDead {
-			list = append(list, memListed{
-				&interop.Letter{ID: letterID(key), Chat: key.chat, Reason: l.reason, At: l.at, Tries: l.deaths},
-				int64(len(r.Payload) + len(r.Notify)),
+			list = append(list, &interop.Letter{
+				ID: letterID(key), Chat: key.chat, Reason: l.reason, At: l.at, Tries: l.deaths, Size: int64(len(r.Payload) + len(r.Notify)),
 			})
 		}
 	}
 	for _, r := range d.out {
 		l, ok := d.failed[r.EventID]
-		same := func(m memListed) bool { return m.ID == outLetter+r.EventID }
+		same := func(m *interop.Letter) bool { return m.ID == outLetter+r.EventID }
 		if ok && r.State == interop.PartFailed && !slices.ContainsFunc(list, same) {
-			list = append(list, memListed{&interop.Letter{
-				ID: outLetter + r.EventID, Chat: r.Chat, Outgoing: true, Reason: l.reason, At: l.at, Tries: l.deaths,
-			}, 0})
+			list = append(list, &interop.Letter{
+				ID: outLetter + r.EventID, Chat: r.Chat, Outgoing: true, Reason: l.reason, At: l.at, Tries: l.deaths, Size: int64(len(r.Plaintext)),
+			})
 		}
 	}
-	slices.SortFunc(list, func(a, b memListed) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(list, func(a, b *interop.Letter) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
 	return list
 }
 
 // DeadLetters implements interop.Letters.
 func (s *MemStore) DeadLetters(ctx context.Context) (list []*interop.Letter, err error) {
 	s.read(ctx, func(d *memData) {
-		for _, l := range d.dead() {
-			list = append(list, l.Letter)
-		}
+		list = d.dead()
 	})
 	return list, ctx.Err()
 }
@@ -138,24 +129,4 @@ func (d *memData) drop(id string) bool {
 	d.in[key] = r
 	delete(d.letters, key)
 	return true
-}
-
-// PruneLetters implements interop.Letters.
-func (s *MemStore) PruneLetters(ctx context.Context, before int64, keep int, bytes int64) (n int, err error) {
-	err = s.write(ctx, func(d *memData) error {
-		n = 0
-		counts, sum := map[bool]int{}, int64(0)
-		for _, l := range slices.Backward(d.dead()) {
-			i := counts[l.Outgoing]
-			counts[l.Outgoing]++
-			sum += l.size
-			if l.At >= before && i < keep && (l.Outgoing || i == 0 || sum <= bytes) {
-				continue
-			}
-			d.drop(l.ID)
-			n++
-		}
-		return nil
-	})
-	return n, err
 }
