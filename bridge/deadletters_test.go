@@ -72,7 +72,10 @@ func (s *shell) has(what, text string, parts ...string) {
 }
 
 // deadService has so many dead letters.
-type deadService struct{ count int }
+type deadService struct {
+	admin.Service
+	count int
+}
 
 func (d deadService) DeadLetters(_ context.Context, _ string, offset, limit int) (list []admin.DeadLetter, err error) {
 	for i := offset; i < min(d.count, offset+limit); i++ {
@@ -115,7 +118,7 @@ func serving(t *testing.T, service admin.Service) *shell {
 }
 
 func TestTheCommandAsksTheRunningBridgeAndPrintsAllPages(t *testing.T) {
-	s := serving(t, deadService{admin.MaxPage + 7})
+	s := serving(t, deadService{count: admin.MaxPage + 7})
 	table, _ := s.run(0, "list")
 	if lines := strings.Count(table, "\n"); lines != admin.MaxPage+8 {
 		t.Errorf("%d lines", lines)

@@ -39,6 +39,10 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
   postern dead-letters retry ID... [--json] [-c config.yaml]
   postern dead-letters drop ID... [--json] [-c config.yaml]
                                 see to what was given up; more with --help
+  postern reports list [--all] [--json] [-c config.yaml]
+  postern reports show ID [--json] [-c config.yaml]
+  postern reports close ID... [--json] [-c config.yaml]
+                                see to what users have reported; more with --help
   postern sandbox [flags]       run the sandbox gatekeeper
   postern version               say which version this is
 `
@@ -61,6 +65,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return runCommand(ctx, args, stdout, stderr)
 	case "dead-letters":
 		return deadLettersCommand(ctx, args, stdout, stderr)
+	case "reports":
+		return reportsCommand(ctx, args, stdout, stderr)
 	case "sandbox":
 		return sandbox.Main(ctx, args, stdout, stderr)
 	case "version":

@@ -271,7 +271,8 @@ func (c *client) people(ctx context.Context, asked string) ([]counterpart, error
 		case number != "",
 			room != "" && who.room == room,
 			ghost != "" && c.connector.matrix.FormatGhostMXID(ghostID(c.profile, row.ContactID)) == ghost,
-			room == "" && ghost == "" && (strings.EqualFold(who.name, asked) || contact != nil && strings.EqualFold(contact.Name, asked)):
+			room == "" && ghost == "" && (strings.EqualFold(who.name, asked) || contact != nil && strings.EqualFold(contact.Name, asked) ||
+				strings.EqualFold(handleOf(row.ID), asked)):
 			list = append(list, who)
 		}
 	}

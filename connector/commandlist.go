@@ -100,7 +100,7 @@ func (c *Connector) addCommands(processor *commands.Processor) {
 		logoutCommand(help), exportCommand(help), startChatCommand(help), readReceiptsCommand(help), retryMediaCommand(help), languageCommand(help),
 		statusCommand(help), consentCommand(help), assignIdentifierCommand(help), regionCommand(help),
 		requestsCommand(help), acceptCommand(help), declineCommand(help))
-	c.addCommand(processor, blockCommands(help)...)
+	c.addCommand(processor, append(blockCommands(help), reportCommand(help))...)
 	helping := *commands.CommandHelp
 	helping.Func = c.sayHelp
 	c.addCommand(processor, &helping, commands.CommandCancel, commands.CommandLogin, commands.CommandListLogins, commands.CommandSetPreferredLogin,

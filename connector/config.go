@@ -45,6 +45,7 @@ type Config struct {
 	EpochFile           string                      `yaml:"epoch_file"`
 	Backlog             BacklogConfig               `yaml:"backlog"`
 	Requests            RequestsConfig              `yaml:"requests"`
+	Reports             ReportsConfig               `yaml:"reports"`
 	Media               MediaConfig                 `yaml:"media"`
 	Gatekeepers         map[string]GatekeeperConfig `yaml:"gatekeepers"`
 
@@ -115,6 +116,7 @@ func upgradeConfig(helper up.Helper) {
 	helper.Copy(up.Int, "backlog", "account")
 	helper.Copy(up.Int, "backlog", "chat")
 	upgradeRequestsConfig(helper)
+	upgradeReportsConfig(helper)
 	upgradeConnectConfig(helper)
 	upgradeMediaConfig(helper)
 	upgradeJoiningConfig(helper)
@@ -167,6 +169,9 @@ func (c *Config) prepare() error {
 		return err
 	}
 	if err := c.Requests.check(); err != nil {
+		return err
+	}
+	if err := c.Reports.check(); err != nil {
 		return err
 	}
 	if err := c.Region.prepare(); err != nil {

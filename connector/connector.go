@@ -225,6 +225,7 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 		}
 	})
 	c.work.Go(c.pruneIncomingMedia)
+	c.work.Go(c.pruneReports)
 	c.work.Go(func() { _ = c.media.Run(c.ctx) }) // ends with ctx, and logs what fails
 	c.work.Go(func() {
 		select {

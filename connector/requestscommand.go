@@ -66,6 +66,8 @@ func (q *requests) explain(ctx context.Context, portal *bridgev2.Portal, chat st
 // handleLength is how much of a chat's id stands for a request in lists.
 const handleLength = 6
 
+func handleOf(chat string) string { return chat[:min(handleLength, len(chat))] }
+
 // request is one of those that are listed.
 type request struct {
 	*database.Request
@@ -94,7 +96,7 @@ func (q *requests) list(ctx context.Context) ([]request, error) {
 		if err != nil {
 			return nil, err
 		}
-		r := request{Request: row, client: c, handle: row.ChatID[:min(handleLength, len(row.ChatID))], name: c.contactName(contact)}
+		r := request{Request: row, client: c, handle: handleOf(row.ChatID), name: c.contactName(contact)}
 		if contact != nil {
 			if r.number = digits(contact.Phone); r.number == "" {
 				if address, err := jid.Parse(contact.JID); err == nil {

@@ -47,7 +47,7 @@ func (c *client) ResolveIdentifier(ctx context.Context, identifier string, creat
 // parseStart takes a number and a title apart.
 func parseStart(w words.Words, identifier string) (phone, title string, err error) {
 	identifier = strings.TrimSpace(identifier)
-	end := strings.IndexFunc(identifier, func(r rune) bool { return !strings.ContainsRune("+0123456789 ()-./\u00a0", r) })
+	end := strings.IndexFunc(identifier, func(r rune) bool { return !strings.ContainsRune(numberRunes, r) })
 	number := identifier
 	if end >= 0 {
 		number, title = identifier[:end], cleanName(identifier[end:])

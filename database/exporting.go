@@ -135,6 +135,12 @@ var exportTables = []exportTable{
 		name: "postern_media", where: "owner IN " + exportAccounts, columns: []string{"owner", "size", "sha256", "created", "expires"},
 		left: map[string]string{"ref_hash": leftInternal},
 	},
+	{
+		name: "postern_report", where: "account_id IN " + exportAccounts,
+		columns: []string{"id", "account_id", "chat_id", "gatekeeper", "at", "closed"},
+		sealed:  map[string]string{"subject": reportSubject, "reason": reportReason, "quoted": reportQuoted}, key: exportKey("id"),
+		left: map[string]string{"about": leftSame},
+	},
 	{name: "postern_account_alias", without: "the identifiers in it are hashes; the account has its own"},
 	{name: "postern_signal_counter", without: leftInternal},
 	{name: "postern_signal_session", without: leftKey},

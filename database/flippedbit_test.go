@@ -25,6 +25,7 @@ type sealedColumn struct {
 // unsealedColumns are those of bytes that hold no secret: hashes, and what is in the clear on the wire.
 var unsealedColumns = []string{
 	"postern_account.identifier_index", "postern_account_alias.identifier_index", "postern_assigned.identifier_index", "postern_brake.subject", "postern_in.hash", "postern_out.retry", "postern_media.ref_hash", "postern_media.sha256",
+	"postern_report.about",
 }
 
 // sealedFixture fills every sealed column of accounts "a" and "b", the second's being the others.
@@ -73,6 +74,9 @@ func sealedFixture(t *testing.T, db *database.DB) []sealedColumn {
 		must(db.Regions().Put(ctx, &database.Region{MXID: "@" + account + ":test", Country: "DE"}))
 		_, err = db.Suspensions().Put(ctx, "@"+account+":test", "reason")
 		must(err)
+		must(db.Reports().Add(ctx, &database.Report{
+			ID: "report-" + account, AccountID: account, ChatID: chat.ID, About: account + "@lid", At: 1, Subject: []byte("subject"), Reason: []byte("reason"), Quoted: []byte("quoted"),
+		}, 0, 10))
 		_, err = db.IssuerKeys().Save(ctx, []byte("document"), i)
 		must(err)
 	}
@@ -123,6 +127,10 @@ func sealedColumns(db *database.DB, chats []string, contacts map[string]string) 
 	add("postern_region", "country", "mxid='@a:test'",
 		func(ctx context.Context, account string) (any, error) {
 			return db.Regions().Get(ctx, "@"+account+":test")
+		})
+	add("postern_report", "subject,reason,quoted", "id='report-a'",
+		func(ctx context.Context, account string) (any, error) {
+			return db.Reports().Get(ctx, "report-"+account)
 		})
 	add("postern_contact", "phone", "jid='a@lid'",
 		func(ctx context.Context, account string) (any, error) {

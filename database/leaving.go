@@ -115,6 +115,9 @@ var emptying = []string{
 	"DELETE FROM postern_signal_identity WHERE account_id=$1",
 	"DELETE FROM postern_signal_prekey WHERE account_id=$1",
 	"DELETE FROM postern_signal_signed_prekey WHERE account_id=$1",
+	// What they have reported and nobody has seen to stays, without them and without the messages that they have pointed at.
+	"DELETE FROM postern_report WHERE account_id=$1 AND closed<>0",
+	"UPDATE postern_report SET account_id='', chat_id='', quoted=NULL WHERE account_id=$1",
 }
 
 // Empty deletes what an account has but for the account's own row and its files in the media store, and counts it the first time. It

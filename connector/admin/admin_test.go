@@ -23,6 +23,7 @@ import (
 
 // fakeService notes what it is asked and answers as it is told.
 type fakeService struct {
+	admin.Service
 	asked   []string
 	letters []admin.DeadLetter
 	outcome admin.Outcome

@@ -50,6 +50,7 @@ func NewHandler(service Service, secret string, log zerolog.Logger) *Handler {
 	h.mux.HandleFunc("POST "+Prefix+"dead-letters/drop", func(w http.ResponseWriter, r *http.Request) {
 		h.change(w, r, "drop dead letters", service.DropDeadLetters)
 	})
+	h.handleReports()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusNotFound, failure{"there is no such request"})
 	})
