@@ -42,6 +42,8 @@ type client struct {
 	row    *database.Account // replaced, never changed
 	cancel context.CancelFunc
 	done   chan struct{}
+	// tellAgain looks for what there is to tell about old keys (renewal.go), while cancel is not nil.
+	tellAgain func()
 
 	stopped    atomic.Bool // only a person can help
 	live       atomic.Bool // the stream takes messages at once
@@ -163,7 +165,8 @@ func (c *client) Connect(ctx context.Context) {
 	c.arrivals.open(running)
 	go c.run(running, c.done)
 	go c.takeName(running)
-	go c.tellRenewal(running)
+	c.tellAgain = func() { go c.tellRenewal(running) }
+	c.tellAgain()
 	go c.tellReenlisted(running)
 	go c.askConsent(running)
 	go c.requests.sweep(running)

@@ -159,6 +159,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		return errors.Join(err, db.Close())
 	}
 	c.opened.Store(db)
+	db.WhenRowsAreOld(func(account string) { go c.tellOldRows(account) })
 	db.WatchHealth(c.databaseChanged)
 	c.addOwnChecks()
 	if err := c.prepareJoining(cfg.Dir); err != nil {

@@ -3,6 +3,8 @@ package connector
 import (
 	"context"
 	"time"
+
+	"maunium.net/go/mautrix/bridgev2/networkid"
 )
 
 const (
@@ -25,6 +27,23 @@ func (c *client) tellRenewal(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
+	}
+}
+
+// tellOldRows tells the user of an account of which a row was found not to be of now.
+func (c *Connector) tellOldRows(account string) {
+	login := c.bridge.GetCachedUserLoginByID(networkid.UserLoginID(account))
+	if login == nil {
+		return // at the next start
+	}
+	cl, ok := login.Client.(*client)
+	if !ok {
+		return
+	}
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.cancel != nil {
+		cl.tellAgain()
 	}
 }
 

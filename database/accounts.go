@@ -148,7 +148,10 @@ func (s AccountStore) Delete(ctx context.Context, id string) error {
 		if err := s.db.Media().ExpireOwner(ctx, id); err != nil {
 			return err
 		}
-		return execOne(ctx, s.db.raw, "delete account", "DELETE FROM postern_account WHERE id=$1", id)
+		if err := execOne(ctx, s.db.raw, "delete account", "DELETE FROM postern_account WHERE id=$1", id); err != nil {
+			return err
+		}
+		return s.db.noteRow(ctx, rowChange{account: id, wipe: true, gone: true})
 	})
 }
 

@@ -13,6 +13,7 @@ package database
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -59,6 +60,9 @@ type DB struct {
 	health  *health
 	place   leasePlace
 	epoch   *epoch
+	rows    *rows
+	// oldRows is told of accounts, see WhenRowsAreOld.
+	oldRows atomic.Pointer[func(account string)]
 
 	// checkFor bounds the look through the file.
 	checkFor time.Duration
@@ -66,6 +70,10 @@ type DB struct {
 	closing sync.Once
 	lease   *Lease // taken by Open
 }
+
+// WhenRowsAreOld has fn called with the local id of an account of which a row of Signal state was found not to be of now, when what is to be
+// told about it (SignalStore.Renewal) is on disk. fn must not wait.
+func (db *DB) WhenRowsAreOld(fn func(account string)) { db.oldRows.Store(&fn) }
 
 // Raw is the dbutil database below, for plain queries outside a transaction and for building
 // the framework's own database objects. Queries made through it, or through an object built on

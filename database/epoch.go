@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"os"
 	"sync"
 	"time"
@@ -66,9 +67,10 @@ func randomID() string {
 // startEpoch reads the database's side, compares it with the file, and reserves the first block. It comes after the lease.
 func (db *DB) startEpoch(ctx context.Context, cfg *Config) error {
 	e := &epoch{log: db.log, fail: db.failure, path: cfg.EpochFile, step: cfg.epochStep, block: cmp.Or(cfg.epochBlock, epochBlock)}
+	var heads []byte
 	read := func(ctx context.Context) error {
-		return db.raw.QueryRow(ctx, "SELECT database_id, branch, counter, generation FROM postern_epoch WHERE id=1").
-			Scan(&e.database, &e.branch, &e.counter, &e.generation)
+		return db.raw.QueryRow(ctx, "SELECT database_id, branch, counter, generation, heads FROM postern_epoch WHERE id=1").
+			Scan(&e.database, &e.branch, &e.counter, &e.generation, &heads)
 	}
 	err := read(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -85,19 +87,33 @@ func (db *DB) startEpoch(ctx context.Context, cfg *Config) error {
 		return fmt.Errorf("database: epoch: %w", err)
 	}
 	e.sure = e.counter
+	found, err := db.readRows(ctx, maphash.MakeSeed(), heads, e.counter)
+	if err != nil {
+		return err
+	}
+	if err = db.compareEpoch(ctx, e, found); err != nil {
+		return err
+	}
 	if e.path != "" {
-		if err = db.compareEpoch(ctx, e); err != nil {
-			return err
-		}
 		db.warnAboutEpochPlace(e.path)
 	}
-	db.epoch = e
+	if err = db.mendRows(ctx, found, e.counter); err != nil {
+		return err
+	}
+	db.epoch, db.rows = e, found.rows
 	db.writer.epoch.Store(e)
+	db.writer.rows.Store(found.rows)
 	return nil
 }
 
 // compareEpoch says whether this is the database that was used last, and makes it one if not.
-func (db *DB) compareEpoch(ctx context.Context, e *epoch) error {
+func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) error {
+	if e.path == "" {
+		if !found.old {
+			return nil
+		}
+		return db.becomeNew(ctx, e, found.rows, headsOld)
+	}
 	state, err := readEpoch(e.path)
 	if err != nil && !errors.Is(err, errEpochDamaged) {
 		return err
@@ -120,6 +136,8 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch) error {
 		reason = "the database is older than the epoch file"
 	case e.counter > state.high:
 		reason = "the epoch file is older than the database"
+	case found.old:
+		reason = headsOld
 	}
 	if reason == "" || !used {
 		return e.extend()
@@ -127,7 +145,7 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch) error {
 	if state != nil {
 		e.counter = max(e.counter, state.high)
 	}
-	return db.becomeNew(ctx, e, reason)
+	return db.becomeNew(ctx, e, found.rows, reason)
 }
 
 // signalUsed says whether there is Signal state that an old copy could use again.
@@ -146,7 +164,7 @@ const prekeyLeap = 1 << 20
 // becomeNew makes an old copy safe to go on with. The file comes first: if this is cut off, the branches differ, and the
 // next start does it again. Then one transaction: no session of the copy is sent in any more (its generation is over), no id
 // of a prekey is given out again, and each account has to replace its prekeys and to tell its user.
-func (db *DB) becomeNew(ctx context.Context, e *epoch, reason string) error {
+func (db *DB) becomeNew(ctx context.Context, e *epoch, r *rows, reason string) error {
 	e.log.Error().Str("reason", reason).
 		Msg("The database may be an old copy: new sessions are begun with everybody before anything is sent, so that no key is used twice")
 	e.branch, e.counter = randomID(), e.counter+1
@@ -164,7 +182,10 @@ func (db *DB) becomeNew(ctx context.Context, e *epoch, reason string) error {
 			query string
 			args  []any
 		}{
-			{"UPDATE postern_epoch SET branch=$1, counter=$2, generation=generation+1 WHERE id=1", []any{e.branch, e.counter}},
+			{
+				"UPDATE postern_epoch SET branch=$1, counter=$2, heads=$3, generation=generation+1 WHERE id=1",
+				[]any{e.branch, e.counter, r.sealTotal(e.counter, r.total)},
+			},
 			{`INSERT INTO postern_signal_counter (account_id, next_prekey, next_signed_prekey)
 				SELECT id, 1, 1 FROM postern_account WHERE true ON CONFLICT (account_id) DO NOTHING`, nil},
 			{`UPDATE postern_signal_counter SET next_prekey=(next_prekey-1+$1) % $2 + 1, next_signed_prekey=(next_signed_prekey-1+$1) % $2 + 1,
@@ -200,6 +221,9 @@ func (db *DB) dropRoomKeys(ctx context.Context) error {
 
 // extend reserves the next block from the present counter on, and returns when it is on disk. Without a file all is reserved.
 func (e *epoch) extend() error {
+	if e.path == "" {
+		return nil
+	}
 	e.mu.Lock()
 	s := &epochState{database: e.database, branch: e.branch, low: e.sure, high: e.counter + e.block}
 	e.mu.Unlock()
@@ -303,15 +327,14 @@ func (e *epoch) next() int64 {
 
 // committed notes the number of a commit; certain says that it is known to have succeeded.
 func (e *epoch) committed(number int64, certain bool) {
-	if e.path == "" {
-		return
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.counter = number; !certain {
 		return
 	}
-	e.sure = number
+	if e.sure = number; e.path == "" {
+		return
+	}
 	if err := writeMark(e.file, e.head, number); err != nil && !e.markErr {
 		e.markErr = true
 		e.log.Warn().Err(err).Msg("Epoch file does not take the mark; an old copy of the last seconds may not be noticed")
@@ -370,7 +393,7 @@ func (db *DB) advance(ctx context.Context) error {
 	if err := db.epoch.cover(); err != nil {
 		return err
 	}
-	*g.counts = true
+	g.group.counts = true
 	return nil
 }
 

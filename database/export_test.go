@@ -1,8 +1,11 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"strconv"
 	"testing"
 	"time"
@@ -183,4 +186,40 @@ func ExportDecisions() map[string][]string {
 		decided[t.name] = columns
 	}
 	return decided
+}
+
+// CheckRows says whether the versions that are known, the rows and their sums are the same.
+func (db *DB) CheckRows(ctx context.Context) error {
+	db.writer.idle()
+	var counter int64
+	var heads []byte
+	if err := db.raw.QueryRow(ctx, "SELECT counter, heads FROM postern_epoch").Scan(&counter, &heads); err != nil {
+		return err
+	}
+	r := db.rows
+	f, err := db.readRows(ctx, r.seed, heads, counter)
+	if err != nil {
+		return err
+	}
+	if f.first || f.old || len(f.wrong) > 0 {
+		return fmt.Errorf("first: %t, old: %t, wrong: %v", f.first, f.old, f.wrong)
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for account, found := range f.rows.accounts {
+		known := cmp.Or(r.accounts[account], newAccountRows())
+		if !maps.Equal(known.peers, found.peers) || !maps.Equal(known.keys[0], found.keys[0]) || !maps.Equal(known.keys[1], found.keys[1]) || known.sums != found.sums {
+			return fmt.Errorf("of %s %+v is known, and %+v there", account, known, found)
+		}
+	}
+	return nil
+}
+
+// RowBucket is which sum of sessions and identities an address is in.
+func RowBucket(address string) int { return rowSession.bucket(address) }
+
+// DoubtRows makes the next transaction read again what rows there are.
+func (db *DB) DoubtRows() {
+	db.writer.idle()
+	db.rows.doubtful = true
 }

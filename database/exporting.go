@@ -143,6 +143,7 @@ var exportTables = []exportTable{
 	},
 	{name: "postern_account_alias", without: "the identifiers in it are hashes; the account has its own"},
 	{name: "postern_signal_counter", without: leftInternal},
+	{name: "postern_signal_head", without: leftInternal},
 	{name: "postern_signal_session", without: leftKey},
 	{name: "postern_signal_identity", without: leftKey},
 	{name: "postern_signal_prekey", without: leftKey},

@@ -19,12 +19,14 @@ type group struct {
 	end    context.CancelFunc
 	opened time.Time
 
-	ran       []*job // their functions succeeded, they wait for the commit
-	savepoint bool   // the savepoint stands
-	under     bool   // the last of ran is under it, the others are before it
-	current   *job   // its function is running
-	counts    bool   // the transaction is to be counted, see epoch.go
-	number    int64  // the number that it was given
+	ran       []*job                 // their functions succeeded, they wait for the commit
+	savepoint bool                   // the savepoint stands
+	under     bool                   // the last of ran is under it, the others are before it
+	current   *job                   // its function is running
+	counts    bool                   // the transaction is to be counted, see epoch.go
+	number    int64                  // the number that it was given
+	heads     map[string]*headChange // what it makes of the heads, see rows.go
+	total     sum                    // over all of them
 }
 
 // serve runs first, and whoever else is waiting, and commits.
@@ -97,6 +99,12 @@ func (g *group) begin(wanted func() bool) error {
 		return err
 	}
 	g.tx, g.end, g.opened, g.savepoint, g.under, g.counts = tx, end, time.Now(), false, false, false
+	if r := g.w.rows.Load(); r != nil && r.doubtful {
+		if err = g.w.reread(tx, r); err != nil {
+			g.lose(err)
+			return err
+		}
+	}
 	return nil
 }
 
@@ -147,7 +155,7 @@ func (g *group) exec(query string) error {
 
 // call runs the job's function with recovery, and finds out if SQLite ended the transaction meanwhile.
 func (g *group) call(j *job) error {
-	guard := &guard{w: g.w, tx: g.tx, counts: &g.counts}
+	guard := &guard{w: g.w, tx: g.tx, group: g}
 	defer guard.close()
 	g.current = j
 	start := time.Now()
@@ -159,6 +167,7 @@ func (g *group) call(j *job) error {
 	if err == nil && g.w.lite != nil && g.w.lite.AutoCommit() {
 		err = rolledBack(errors.New("SQLite has ended the transaction"))
 	}
+	j.changes = guard.changes
 	return err
 }
 
@@ -222,8 +231,19 @@ func (g *group) count() error {
 	if !g.counts {
 		return nil
 	}
-	g.number = g.w.epoch.Load().next()
-	_, err := g.tx.ExecContext(context.Background(), "UPDATE postern_epoch SET counter=$1 WHERE id=1", g.number)
+	ctx, e, r := context.Background(), g.w.epoch.Load(), g.w.rows.Load()
+	g.number = e.next()
+	g.heads = r.heads(g.ran)
+	g.total = r.totalWith(g.heads)
+	for account, h := range g.heads {
+		if h.gone {
+			continue
+		}
+		if _, err := g.tx.ExecContext(ctx, putHead, account, h.version, r.sealHead(account, h)); err != nil {
+			return err
+		}
+	}
+	_, err := g.tx.ExecContext(ctx, "UPDATE postern_epoch SET counter=$1, heads=$2 WHERE id=1", g.number, r.sealTotal(g.number, g.total))
 	return err
 }
 
@@ -234,6 +254,11 @@ func (g *group) commit() error {
 	outcome := commitOutcome(err)
 	if g.counts && (err == nil || outcome != outcomeRolledBack) {
 		g.w.epoch.Load().committed(g.number, err == nil)
+		if r := g.w.rows.Load(); err == nil {
+			r.committed(g.ran, g.heads, g.total)
+		} else {
+			r.doubt(g.heads)
+		}
 	}
 	if err == nil {
 		return nil

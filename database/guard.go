@@ -27,8 +27,10 @@ type guard struct {
 	w    *writer
 	tx   *dbutil.LoggingTxn
 	over atomic.Bool
-	// counts is set by a function whose changes are to be counted, see epoch.go.
-	counts *bool
+	// group is the transaction. Its counts is set by a function whose changes are to be counted, see epoch.go.
+	group *group
+	// changes are the function's changes of rows of Signal state, see rows.go.
+	changes []rowChange
 
 	mu   sync.Mutex
 	rows []dbutil.Rows // opened by the function, closed after it
@@ -125,8 +127,10 @@ func (g *guard) nested(ctx context.Context, fn func(ctx context.Context) error) 
 	if _, err := g.ExecContext(ctx, "SAVEPOINT "+name); err != nil {
 		return err
 	}
+	changes := len(g.changes)
 	err := recovered(ctx, fn)
 	if err != nil {
+		g.changes = g.changes[:changes]
 		if _, undoErr := g.ExecContext(ctx, "ROLLBACK TO SAVEPOINT "+name+"; RELEASE SAVEPOINT "+name); undoErr != nil {
 			return rolledBack(errors.Join(err, undoErr))
 		}
@@ -134,6 +138,7 @@ func (g *guard) nested(ctx context.Context, fn func(ctx context.Context) error) 
 	}
 	if _, err = g.ExecContext(ctx, "RELEASE SAVEPOINT "+name); err != nil {
 		// On Postgres: a statement in fn failed and fn kept it to itself.
+		g.changes = g.changes[:changes]
 		if _, undoErr := g.ExecContext(ctx, "ROLLBACK TO SAVEPOINT "+name+"; RELEASE SAVEPOINT "+name); undoErr != nil {
 			err = errors.Join(err, undoErr)
 		}

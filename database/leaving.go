@@ -139,7 +139,7 @@ func (s LeavingStore) Empty(ctx context.Context, account string) (contacts []str
 				return fmt.Errorf("database: empty account: %w", err)
 			}
 		}
-		return nil
+		return s.db.noteRow(ctx, rowChange{account: account, wipe: true})
 	})
 	return contacts, err
 }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"go.mau.fi/util/dbutil"
 )
 
 // MaxKeyID is the greatest id of a prekey: ids are 3 bytes on the wire (PROTOCOL.md 6.0), and
@@ -24,23 +26,45 @@ type PreKey struct {
 
 // LoadPreKey returns the record of a one-time prekey.
 func (s *SignalStore) LoadPreKey(ctx context.Context, id uint32) ([]byte, error) {
-	return s.loadKey(ctx, signalPreKey, id, "SELECT record FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2")
+	return s.loadKey(ctx, oneTimeKeys, id, "SELECT record FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2")
 }
 
 // LoadSignedPreKey returns the record of a signed prekey.
 func (s *SignalStore) LoadSignedPreKey(ctx context.Context, id uint32) ([]byte, error) {
-	return s.loadKey(ctx, signalSignedPreKey, id, "SELECT record FROM postern_signal_signed_prekey WHERE account_id=$1 AND key_id=$2")
+	return s.loadKey(ctx, signedKeys, id, "SELECT record FROM postern_signal_signed_prekey WHERE account_id=$1 AND key_id=$2")
 }
 
-func (s *SignalStore) loadKey(ctx context.Context, column string, id uint32, query string) ([]byte, error) {
+// keyTable is a table of prekeys; column is that of its sealed records, as "table.column".
+type keyTable struct {
+	kind          rowKind
+	table, column string
+}
+
+var (
+	oneTimeKeys = &keyTable{rowPreKey, "postern_signal_prekey", signalPreKey}
+	signedKeys  = &keyTable{rowSignedPreKey, "postern_signal_signed_prekey", signalSignedPreKey}
+)
+
+func (s *SignalStore) loadKey(ctx context.Context, t *keyTable, id uint32, query string) ([]byte, error) {
 	var sealed []byte
-	err := s.db.raw.QueryRow(ctx, query, s.account, int64(id)).Scan(&sealed)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("database: load %s: %w", column, err)
+	for again := true; ; again = false {
+		expected := s.expected(ctx, t.kind, keyName(id)) > 0
+		err := s.db.raw.QueryRow(ctx, query, s.account, int64(id)).Scan(&sealed)
+		gone := errors.Is(err, sql.ErrNoRows)
+		if err != nil && !gone {
+			return nil, fmt.Errorf("database: load %s: %w", t.column, err)
+		}
+		switch {
+		case gone == expected && again: // or a commit is under way
+			if err = s.mendKey(ctx, t.kind, t.table, id); err != nil {
+				return nil, err
+			}
+			continue
+		case gone || !expected:
+			return nil, nil
+		}
+		return s.db.Unseal(t.column, s.keyRow(id), 1, sealed)
 	}
-	return s.db.Unseal(column, s.keyRow(id), 1, sealed)
 }
 
 // ReservePreKeyIDs gives out n (1 to 10,000) consecutive ids for new one-time prekeys, durably, and returns
@@ -89,6 +113,9 @@ func (s *SignalStore) PutPreKeys(ctx context.Context, keys []PreKey) error {
 			_, err := s.db.raw.Exec(ctx, `INSERT INTO postern_signal_prekey (account_id, key_id, uploaded, record)
 				VALUES ($1, $2, false, $3) ON CONFLICT (account_id, key_id) DO UPDATE SET uploaded=false, record=excluded.record`,
 				s.account, int64(k.ID), s.db.Seal(signalPreKey, s.keyRow(k.ID), 1, k.Record))
+			if err == nil {
+				err = s.note(ctx, rowPreKey, keyName(k.ID), 1)
+			}
 			if err != nil {
 				return fmt.Errorf("database: put prekeys: %w", err)
 			}
@@ -100,7 +127,7 @@ func (s *SignalStore) PutPreKeys(ctx context.Context, keys []PreKey) error {
 // PreKeysToUpload returns the one-time prekeys that are not known to have reached the server,
 // lowest id first, at most limit.
 func (s *SignalStore) PreKeysToUpload(ctx context.Context, limit int) ([]PreKey, error) {
-	return s.listKeys(ctx, signalPreKey, `SELECT key_id, record, 0 FROM postern_signal_prekey
+	return s.listKeys(ctx, oneTimeKeys, `SELECT key_id, record, 0 FROM postern_signal_prekey
 		WHERE account_id=$1 AND NOT uploaded ORDER BY key_id LIMIT $2`, s.account, limit)
 }
 
@@ -123,7 +150,14 @@ func (s *SignalStore) MarkPreKeysUploaded(ctx context.Context, ids []uint32) err
 func (s *SignalStore) DeletePreKeys(ctx context.Context, ids []uint32) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
 		for _, id := range ids {
-			_, err := s.db.raw.Exec(ctx, "DELETE FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2 AND NOT uploaded", s.account, int64(id))
+			err := execOne(ctx, s.db.raw, "delete prekeys",
+				"DELETE FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2 AND NOT uploaded", s.account, int64(id))
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err == nil {
+				err = s.note(ctx, rowPreKey, keyName(id), 0)
+			}
 			if err != nil {
 				return fmt.Errorf("database: delete prekeys: %w", err)
 			}
@@ -149,6 +183,9 @@ func (s *SignalStore) PutSignedPreKey(ctx context.Context, k PreKey) error {
 		_, err := s.db.raw.Exec(ctx, `INSERT INTO postern_signal_signed_prekey (account_id, key_id, created_at, record)
 			VALUES ($1, $2, $3, $4) ON CONFLICT (account_id, key_id) DO UPDATE SET created_at=excluded.created_at, record=excluded.record`,
 			s.account, int64(k.ID), k.CreatedAt, s.db.Seal(signalSignedPreKey, s.keyRow(k.ID), 1, k.Record))
+		if err == nil {
+			err = s.note(ctx, rowSignedPreKey, keyName(k.ID), 1)
+		}
 		if err != nil {
 			return fmt.Errorf("database: put signed prekey: %w", err)
 		}
@@ -158,7 +195,7 @@ func (s *SignalStore) PutSignedPreKey(ctx context.Context, k PreKey) error {
 
 // SignedPreKeys returns all signed prekeys, newest first.
 func (s *SignalStore) SignedPreKeys(ctx context.Context) ([]PreKey, error) {
-	return s.listKeys(ctx, signalSignedPreKey, `SELECT key_id, record, created_at FROM postern_signal_signed_prekey
+	return s.listKeys(ctx, signedKeys, `SELECT key_id, record, created_at FROM postern_signal_signed_prekey
 		WHERE account_id=$1 ORDER BY created_at DESC, key_id DESC`, s.account)
 }
 
@@ -166,9 +203,18 @@ func (s *SignalStore) SignedPreKeys(ctx context.Context) ([]PreKey, error) {
 // never the newest one.
 func (s *SignalStore) DeleteSignedPreKeys(ctx context.Context, before int64) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
-		_, err := s.db.raw.Exec(ctx, `DELETE FROM postern_signal_signed_prekey WHERE account_id=$1 AND created_at<$2
+		rows, err := s.db.raw.Query(ctx, `SELECT key_id FROM postern_signal_signed_prekey WHERE account_id=$1 AND created_at<$2
 			AND key_id<>(SELECT key_id FROM postern_signal_signed_prekey WHERE account_id=$1 ORDER BY created_at DESC, key_id DESC LIMIT 1)`,
 			s.account, before)
+		ids, err := dbutil.NewRowIterWithError(rows, dbutil.ScanSingleColumn[int64], err).AsList()
+		for _, id := range ids {
+			if _, err = s.db.raw.Exec(ctx, "DELETE FROM postern_signal_signed_prekey WHERE account_id=$1 AND key_id=$2", s.account, id); err != nil {
+				break
+			}
+			if err = s.note(ctx, rowSignedPreKey, keyName(uint32(id)), 0); err != nil {
+				break
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("database: delete signed prekeys: %w", err)
 		}
@@ -185,33 +231,51 @@ func (s *SignalStore) Reset(ctx context.Context) error {
 				return fmt.Errorf("database: reset signal state: %w", err)
 			}
 		}
-		return nil
+		return s.db.noteRow(ctx, rowChange{account: s.account, wipe: true})
 	})
 }
 
-func (s *SignalStore) listKeys(ctx context.Context, column, query string, args ...any) ([]PreKey, error) {
+// listKeys lists the prekeys that a query selects, without such as were put back.
+func (s *SignalStore) listKeys(ctx context.Context, t *keyTable, query string, args ...any) ([]PreKey, error) {
+	for again := true; ; again = false {
+		list, wrong, err := s.readKeys(ctx, t, query, args...)
+		if err != nil || len(wrong) == 0 || !again {
+			return list, err
+		}
+		for _, id := range wrong {
+			if err = s.mendKey(ctx, t.kind, t.table, id); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func (s *SignalStore) readKeys(ctx context.Context, t *keyTable, query string, args ...any) (list []PreKey, wrong []uint32, err error) {
 	rows, err := s.db.raw.Query(ctx, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("database: list %s: %w", column, err)
+		return nil, nil, fmt.Errorf("database: list %s: %w", t.column, err)
 	}
 	defer rows.Close()
-	var list []PreKey
 	for rows.Next() {
 		var k PreKey
 		var id int64
 		var sealed []byte
 		if err = rows.Scan(&id, &sealed, &k.CreatedAt); err != nil {
-			return nil, fmt.Errorf("database: list %s: %w", column, err)
+			return nil, nil, fmt.Errorf("database: list %s: %w", t.column, err)
 		}
 		k.ID = uint32(id)
+		if s.expected(ctx, t.kind, keyName(k.ID)) == 0 {
+			wrong = append(wrong, k.ID)
+			continue
+		}
 		// A damaged row keeps no others back: its key comes without a record.
-		if k.Record, err = s.db.Unseal(column, s.keyRow(k.ID), 1, sealed); err != nil && !errors.Is(err, ErrSealBroken) {
-			return nil, err
+		if k.Record, err = s.db.Unseal(t.column, s.keyRow(k.ID), 1, sealed); err != nil && !errors.Is(err, ErrSealBroken) {
+			return nil, nil, err
 		}
 		list = append(list, k)
 	}
 	if err = rows.Err(); err != nil {
-		return nil, fmt.Errorf("database: list %s: %w", column, err)
+		return nil, nil, fmt.Errorf("database: list %s: %w", t.column, err)
 	}
-	return list, nil
+	return list, wrong, nil
 }

@@ -30,6 +30,7 @@ type sealer struct {
 	block cipher.Block // the master key's AES, used for deriving only
 	k1    [16]byte     // CMAC subkey of the derivation
 	index [32]byte     // key of BlindIndex
+	rows  [32]byte     // key of what rows add to their sums, see rows.go
 }
 
 func newSealer(master [KeySize]byte) (*sealer, error) {
@@ -56,6 +57,9 @@ func newSealerRaw(column, master [KeySize]byte) (*sealer, error) {
 	index := hmac.New(sha256.New, master[:])
 	index.Write([]byte("postern database index"))
 	index.Sum(s.index[:0])
+	rows := hmac.New(sha256.New, master[:])
+	rows.Write([]byte("postern database rows"))
+	rows.Sum(s.rows[:0])
 	return s, nil
 }
 

@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strconv"
@@ -43,32 +42,14 @@ type SignalChange struct {
 // LoadSession returns the serialised session record. old says that it is from an old copy of the database: nothing may be encrypted in
 // any session of the record any more, since its counters may have been used.
 func (s *SignalStore) LoadSession(ctx context.Context, addr string) (session []byte, old bool, err error) {
-	session, generation, err := s.loadVersioned(ctx, signalSession, addr,
-		"SELECT version, generation, session FROM postern_signal_session WHERE account_id=$1 AND address=$2")
+	session, generation, err := sessionRow.load(ctx, s, addr)
 	return session, generation < s.db.epoch.generation, err
 }
 
 // LoadIdentity returns the identity key last stored for the address (32 bytes).
 func (s *SignalStore) LoadIdentity(ctx context.Context, addr string) ([]byte, error) {
-	identity, _, err := s.loadVersioned(ctx, signalIdentity, addr,
-		"SELECT version, 0, identity FROM postern_signal_identity WHERE account_id=$1 AND address=$2")
+	identity, _, err := identityRow.load(ctx, s, addr)
 	return identity, err
-}
-
-func (s *SignalStore) loadVersioned(ctx context.Context, column, addr, query string) (value []byte, generation int64, err error) {
-	var version int
-	var sealed []byte
-	err = s.db.raw.QueryRow(ctx, query, s.account, addr).Scan(&version, &generation, &sealed)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, 0, nil
-	} else if err != nil {
-		return nil, 0, fmt.Errorf("database: load %s: %w", column, err)
-	}
-	value, err = s.db.Unseal(column, RowKey(s.account, addr), version, sealed)
-	if len(value) == 0 {
-		return nil, generation, err
-	}
-	return value, generation, nil
 }
 
 // Apply stores the change durably in one transaction, with what extra writes: extra (which may be nil)
@@ -84,6 +65,9 @@ func (s *SignalStore) Apply(ctx context.Context, c SignalChange, extra func(ctx 
 		if c.UsedPreKey != nil {
 			err := execOne(ctx, s.db.raw, "use prekey",
 				"DELETE FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2", s.account, int64(*c.UsedPreKey))
+			if err == nil {
+				err = s.note(ctx, rowPreKey, keyName(*c.UsedPreKey), 0)
+			}
 			if errors.Is(err, ErrNotFound) {
 				return ErrPreKeyGone
 			} else if err != nil {
@@ -91,7 +75,7 @@ func (s *SignalStore) Apply(ctx context.Context, c SignalChange, extra func(ctx 
 			}
 		}
 		if c.Identity != nil {
-			if err := s.putIdentity(ctx, c.Addr, c.Identity); err != nil {
+			if err := identityRow.put(ctx, s, c.Addr, c.Identity); err != nil {
 				return err
 			}
 		}
@@ -114,32 +98,47 @@ func (s *SignalStore) Apply(ctx context.Context, c SignalChange, extra func(ctx 
 // putSession stores an empty value for a session that is deleted: the row goes on counting versions, so
 // that none of an earlier session opens again.
 func (s *SignalStore) putSession(ctx context.Context, addr string, session []byte) error {
-	return s.putVersioned(ctx, signalSession, addr, session,
-		"SELECT version FROM postern_signal_session WHERE account_id=$1 AND address=$2",
+	return sessionRow.put(ctx, s, addr, session, s.db.epoch.generation)
+}
+
+// peerRow is how the tables of sessions and identities are read and written; column is "table.column".
+type peerRow struct {
+	kind               rowKind
+	column, get, store string
+}
+
+var (
+	sessionRow = &peerRow{
+		rowSession, signalSession,
+		"SELECT version, generation, session FROM postern_signal_session WHERE account_id=$1 AND address=$2",
 		`INSERT INTO postern_signal_session (account_id, address, version, session, generation) VALUES ($1, $2, $3, $4, $5)
 		 ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, session=excluded.session, generation=excluded.generation`,
-		s.db.epoch.generation)
-}
-
-func (s *SignalStore) putIdentity(ctx context.Context, addr string, identity []byte) error {
-	return s.putVersioned(ctx, signalIdentity, addr, identity,
-		"SELECT version FROM postern_signal_identity WHERE account_id=$1 AND address=$2",
-		`INSERT INTO postern_signal_identity (account_id, address, version, identity) VALUES ($1, $2, $3, $4)
-		 ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, identity=excluded.identity`)
-}
-
-func (s *SignalStore) putVersioned(ctx context.Context, column, addr string, value []byte, versionQuery, upsert string, more ...any) error {
-	version, err := nextVersion(ctx, s.db.raw, versionQuery, s.account, addr)
-	if err != nil {
-		return fmt.Errorf("database: store %s: %w", column, err)
 	}
-	sealed := s.db.Seal(column, RowKey(s.account, addr), version, value)
-	if _, err = s.db.raw.Exec(ctx, upsert, append([]any{s.account, addr, version, sealed}, more...)...); err != nil {
-		return fmt.Errorf("database: store %s: %w", column, err)
+	identityRow = &peerRow{
+		rowIdentity, signalIdentity,
+		"SELECT version, 0, identity FROM postern_signal_identity WHERE account_id=$1 AND address=$2",
+		`INSERT INTO postern_signal_identity (account_id, address, version, identity) VALUES ($1, $2, $3, $4)
+		 ON CONFLICT (account_id, address) DO UPDATE SET version=excluded.version, identity=excluded.identity`,
+	}
+)
+
+// put stores a value under a version that no value of the row has had: also a row that is new has a greater one than any that was there
+// before it, since the number of the commit is greater.
+func (p *peerRow) put(ctx context.Context, s *SignalStore, addr string, value []byte, more ...any) error {
+	version := max(s.expected(ctx, p.kind, addr)+1, s.db.epoch.next())
+	if err := s.note(ctx, p.kind, addr, version); err != nil {
+		return err
+	}
+	sealed := s.db.Seal(p.column, RowKey(s.account, addr), int(version), value)
+	if _, err := s.db.raw.Exec(ctx, p.store, append([]any{s.account, addr, version, sealed}, more...)...); err != nil {
+		return fmt.Errorf("database: store %s: %w", p.column, err)
 	}
 	return nil
 }
 
 func (s *SignalStore) keyRow(id uint32) string {
-	return RowKey(s.account, strconv.FormatUint(uint64(id), 10))
+	return RowKey(s.account, keyName(id))
 }
+
+// keyName is a key's name in the sums.
+func keyName(id uint32) string { return strconv.FormatUint(uint64(id), 10) }

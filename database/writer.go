@@ -38,6 +38,7 @@ type writer struct {
 	health *health
 	fence  atomic.Pointer[Lease] // checked before each commit while a lease is held
 	epoch  atomic.Pointer[epoch] // set when the database is open
+	rows   atomic.Pointer[rows]  // set with it
 
 	txnKey any // the key under which raw looks for its transaction in a context
 
@@ -61,7 +62,9 @@ type job struct {
 	fn    func(ctx context.Context) error
 	state atomic.Int32
 	err   error
-	done  chan struct{}
+	// changes are those of fn's, when it has run (see rows.go).
+	changes []rowChange
+	done    chan struct{}
 }
 
 const (
