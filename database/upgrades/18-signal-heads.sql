@@ -1,4 +1,4 @@
--- v16 -> v17: What tells an earlier state of a session's or a key's row from the present one
+-- v17 -> v18: What tells an earlier state of a session's or a key's row from the present one
 
 -- One sealed row an account: sums over the names and versions of all rows of its Signal state (see rows.go).
 CREATE TABLE postern_signal_head (
