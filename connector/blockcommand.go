@@ -77,6 +77,7 @@ func (c *client) setBlocked(ce *commands.Event, who counterpart, blocked bool) (
 		return c.connector.stack.Notices.Add(ctx, notice)
 	})
 	c.connector.stack.Notices.Wake()
+	c.ignores.kick()
 	return changed, err
 }
 

@@ -246,6 +246,7 @@ func (c *chats) begin(ctx context.Context, portal *bridgev2.Portal, chatID strin
 	if err = rooms.Put(ctx, row); err != nil {
 		return fmt.Errorf("connector: begin room: %w", err)
 	}
+	c.client.ignores.kick() // the person may be on the list already
 	return nil
 }
 

@@ -34,6 +34,8 @@ type client struct {
 	chats   *chats
 	// requests decides about first contacts.
 	requests *requests
+	// ignores keeps whom the person ignores and whom they have blocked the same.
+	ignores *ignores
 	// mediaHost is where the attachments of others are, arrivals are those on their way.
 	mediaHost *mediaHost
 	arrivals  *arrivals
@@ -83,6 +85,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		log: c.log.With().Str("account", row.ID).Logger(),
 	}
 	cl.requests = &requests{client: cl}
+	cl.ignores = newIgnores(cl)
 	cl.chats, cl.arrivals = newChats(cl), newArrivals(cl)
 	if cl.mediaHost, err = newMediaHost(p.Endpoints.Media); err != nil {
 		return nil, fmt.Errorf("connector: load account: %w", err)
@@ -170,6 +173,7 @@ func (c *client) Connect(ctx context.Context) {
 	go c.tellReenlisted(running)
 	go c.askConsent(running)
 	go c.requests.sweep(running)
+	go c.ignores.run(running)
 }
 
 // takeName learns what the person is called on Matrix, for the name that goes with messages.

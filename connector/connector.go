@@ -96,6 +96,8 @@ type Connector struct {
 
 	// leavings deletes the accounts of those who leave.
 	leavings *leavings
+	// ignoring is what the logins' ignores share.
+	ignoring *ignoring
 	// exporting is held while somebody's export is made: one at a time.
 	exporting sync.Mutex
 
@@ -118,7 +120,7 @@ func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.bridge = bridge
 	c.log = bridge.Log.With().Str("component", "connector").Logger()
 	c.began, c.uploadPause = time.Now(), uploadPause
-	c.leavings = newLeavings(c)
+	c.leavings, c.ignoring = newLeavings(c), newIgnoring()
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
 }
 

@@ -54,6 +54,8 @@ type fakeMatrix struct {
 	events  []*fakeEvent
 	txns    map[string]id.EventID
 	uploads map[string][]byte
+	// account is account data by path.
+	account map[string][]byte
 	calls   []string
 	// before and after, if set, are asked for each request: a status to answer with, before or after it was done, a negative number for no
 	// answer, 0 for the usual one.
@@ -62,7 +64,7 @@ type fakeMatrix struct {
 }
 
 func newFakeMatrix() *fakeMatrix {
-	return &fakeMatrix{txns: map[string]id.EventID{}, uploads: map[string][]byte{}, changed: make(chan struct{})}
+	return &fakeMatrix{txns: map[string]id.EventID{}, uploads: map[string][]byte{}, account: map[string][]byte{}, changed: make(chan struct{})}
 }
 
 // restart forgets what a homeserver forgets.
@@ -141,6 +143,17 @@ func (f *fakeMatrix) serve(w http.ResponseWriter, r *http.Request, body []byte) 
 		name := fmt.Sprintf("mxc://test/%d", len(f.uploads)+1)
 		f.uploads[name] = body
 		reply(200, map[string]string{"content_uri": name})
+	case strings.HasSuffix(r.URL.Path, "/account/whoami"):
+		reply(200, map[string]string{"user_id": sender})
+	case strings.Contains(r.URL.Path, "/account_data/") && r.Method == http.MethodPut:
+		f.account[r.URL.Path] = body
+		reply(200, map[string]string{})
+	case strings.Contains(r.URL.Path, "/account_data/"):
+		if raw, there := f.account[r.URL.Path]; there {
+			_, _ = w.Write(raw)
+			return
+		}
+		reply(404, map[string]string{"errcode": "M_NOT_FOUND"})
 	case strings.HasSuffix(r.URL.Path, "/messages"):
 		var chunk []map[string]any
 		for _, e := range slices.Backward(f.events) {
@@ -242,6 +255,7 @@ type world struct {
 	dir     string
 	key     [database.KeySize]byte
 	account string
+	puppets bool // the bridge may act as the person
 	*running
 }
 
@@ -306,6 +320,9 @@ func (w *world) start() {
 		}
 	}
 	cfg := fakeConfig()
+	if w.puppets {
+		cfg.DoublePuppet.Secrets = map[string]string{"test": "as_token:puppets"}
+	}
 	uri := "file:" + filepath.Join(w.dir, "postern.db")
 	db, err := dbutil.NewFromConfig("test", dbutil.Config{PoolConfig: dbutil.PoolConfig{Type: "sqlite3-fk-wal", URI: uri, MaxOpenConns: 5, MaxIdleConns: 2}}, dbutil.NoopLogger)
 	check(err)

@@ -29,6 +29,9 @@ type handing struct {
 
 // Deliver implements interop.Upcalls.
 func (c *client) Deliver(ctx context.Context, in *interop.Inbound) error {
+	if in.Kind == interop.KindBlock {
+		c.ignores.kick()
+	}
 	what := c.read(in)
 	passage, err := c.requests.gate(ctx, in, what)
 	if err != nil {

@@ -49,6 +49,7 @@ func (s *connected) alive(user string) {
 	defer s.mu.Unlock()
 	for _, c := range s.users[user] {
 		c.account.Attend()
+		c.ignores.sign()
 		if c.now().Kind == interop.ConnNoAddress {
 			c.account.Again() // the homeserver has just seen them
 		}

@@ -135,6 +135,7 @@ var exportTables = []exportTable{
 		name: "postern_media", where: "owner IN " + exportAccounts, columns: []string{"owner", "size", "sha256", "created", "expires"},
 		left: map[string]string{"ref_hash": leftInternal},
 	},
+	{name: "postern_ignored", where: "account_id IN " + exportAccounts, columns: []string{"chat_id", "account_id", "pending"}},
 	{
 		name: "postern_report", where: "account_id IN " + exportAccounts,
 		columns: []string{"id", "account_id", "chat_id", "gatekeeper", "at", "closed"},
