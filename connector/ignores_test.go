@@ -306,6 +306,10 @@ func TestEachOfListAndBlockFollowsTheOneThatChanged(t *testing.T) {
 	}
 }
 
+// FuzzIgnoredUsers reads any account data as a list of ignored users: what is not changed in it is written as it was, and what is changed is
+// found changed.
+//
+// decoder: ignoredlist.go
 func FuzzIgnoredUsers(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"ignored_users":{}}`, `{"ignored_users":{"@a:b":{}},"x":[1,{"y":null}]}`, `{"ignored_users":null}`, `[]`, ``, `{"a":1}{`, "{\"\\u0069gnored_users\" :\n{ } , \"b\":2}"} {
 		f.Add([]byte(seed), "@ghost:test")

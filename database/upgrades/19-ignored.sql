@@ -1,4 +1,4 @@
--- v17 -> v18: Whom people ignore in their Matrix clients
+-- v18 -> v19: Whom people ignore in their Matrix clients
 
 -- The chats whose other side was on the person's list of ignored users when the bridge looked last. pending: the bridge is changing the list.
 CREATE TABLE postern_ignored (
