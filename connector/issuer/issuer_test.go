@@ -414,3 +414,13 @@ func BenchmarkToken(b *testing.B) {
 		}
 	}
 }
+
+// TestATokenIsMadeThoughTheClockWasSetBack: it is refused, and who is told so looks at the clocks. Without a token nobody would.
+func TestATokenIsMadeThoughTheClockWasSetBack(t *testing.T) {
+	clock := newClock()
+	i := newIssuer(t, readyStore(), clock.now)
+	clock.advance(-10 * 365 * 24 * time.Hour)
+	if token, err := i.Token(t.Context(), "alice", testAudience); err != nil || token == "" {
+		t.Errorf("got %d bytes (%v)", len(token), err)
+	}
+}

@@ -198,9 +198,15 @@ func residentOf(pid int) (int64, error) {
 // alone is a world of its own for a test, with more settings.
 func alone(t *testing.T, database string, limit time.Duration, more map[string]any) *rig {
 	t.Helper()
+	return aloneWith(t, armed, database, limit, more)
+}
+
+// aloneWith is alone with another program.
+func aloneWith(t *testing.T, program, database string, limit time.Duration, more map[string]any) *rig {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
-	r := must(newRig(ctx, t, database, more))(t)
+	r := must(newRigOf(ctx, t, program, database, more))(t)
 	r.t, r.ctx = t, ctx
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -33,34 +33,37 @@ func (r *rig) toldOfClocks() int {
 // TestF34ClocksThatDifferByFiveMinutesOrAreSetWhileAStreamIsUp: five minutes are within what tokens allow for, in either direction, and for a
 // stream that is up no clock matters at all.
 func TestF34ClocksThatDifferByFiveMinutesOrAreSetWhileAStreamIsUp(t *testing.T) {
-	each(t, func(r *rig) {
-		c := r.newChat()
-		defer r.ahead(0)
-		told := r.toldOfClocks()
-		for _, d := range []time.Duration{5 * time.Minute, -5 * time.Minute} {
-			logins := r.partner().Logins
-			r.ahead(d)
-			r.anew()
-			c.fromMatrix(1)
-			c.fromPhone(1)
-			c.settled()
-			r.soon("another login", func() bool { p := r.partner(); return p.Connected && p.Logins > logins })
-		}
+	each(t, func(r *rig) { r.withinTheLeeway(r.ahead) })
+}
+
+func (r *rig) withinTheLeeway(set func(ahead time.Duration)) {
+	r.t.Helper()
+	c := r.newChat()
+	defer set(0)
+	told := r.toldOfClocks()
+	for _, d := range []time.Duration{5 * time.Minute, -5 * time.Minute} {
 		logins := r.partner().Logins
-		for _, d := range []time.Duration{24 * time.Hour, -24 * time.Hour, 0} {
-			r.ahead(d)
-			c.fromPhone(2)
-			c.fromMatrix(2)
-			c.settled()
-		}
-		c.check()
-		if p := r.partner(); p.Logins != logins {
-			r.t.Errorf("a clock that is set has ended a stream: %d more logins", p.Logins-logins)
-		}
-		if r.toldOfClocks() != told {
-			r.t.Error("somebody is told of clocks")
-		}
-	})
+		set(d)
+		r.anew()
+		c.fromMatrix(1)
+		c.fromPhone(1)
+		c.settled()
+		r.soon("another login", func() bool { p := r.partner(); return p.Connected && p.Logins > logins })
+	}
+	logins := r.partner().Logins
+	for _, d := range []time.Duration{24 * time.Hour, -24 * time.Hour, 0} {
+		set(d)
+		c.fromPhone(2)
+		c.fromMatrix(2)
+		c.settled()
+	}
+	c.check()
+	if p := r.partner(); p.Logins != logins {
+		r.t.Errorf("a clock that is set has ended a stream: %d more logins", p.Logins-logins)
+	}
+	if r.toldOfClocks() != told {
+		r.t.Error("somebody is told of clocks")
+	}
 }
 
 // TestF34BeyondTheLeewayTheLoginIsRefusedInWordsAndComesBackByItself: person and operator learn that it is the clock. What waits on either side arrives
@@ -72,30 +75,33 @@ func TestF34BeyondTheLeewayTheLoginIsRefusedInWordsAndComesBackByItself(t *testi
 	}
 	for _, d := range apart {
 		t.Run(d.String(), func(t *testing.T) {
-			each(t, func(r *rig) {
-				c := r.newChat()
-				defer r.ahead(0)
-				pid, from, told := r.Bridge.PID(), r.logSize(), r.toldOfClocks()
-				r.ahead(d)
-				r.anew()
-				c.fromMatrix(2)
-				c.fromPhone(2)
-				r.soon("the person to be told", func() bool { return r.toldOfClocks() > told })
-				if n := r.loggedOfHers(from, "the clock of this machine and the gatekeeper's differ"); n != 1 {
-					r.t.Errorf("the operator is told %d times", n)
-				}
-				if r.partner().Connected {
-					r.t.Error("the gatekeeper has taken the login")
-				}
-				r.ahead(0)
-				c.check()
-				if r.Bridge.PID() != pid {
-					r.t.Error("the bridge was restarted")
-				}
-				if n := r.toldOfClocks(); n != told+1 {
-					r.t.Errorf("the person is told %d times", n-told)
-				}
-			})
+			each(t, func(r *rig) { r.beyondTheLeeway(r.ahead, d) })
 		})
+	}
+}
+
+func (r *rig) beyondTheLeeway(set func(ahead time.Duration), d time.Duration) {
+	r.t.Helper()
+	c := r.newChat()
+	defer set(0)
+	pid, from, told := r.Bridge.PID(), r.logSize(), r.toldOfClocks()
+	set(d)
+	r.anew()
+	c.fromMatrix(2)
+	c.fromPhone(2)
+	r.soon("the person to be told", func() bool { return r.toldOfClocks() > told })
+	if n := r.loggedOfHers(from, "the clock of this machine and the gatekeeper's differ"); n != 1 {
+		r.t.Errorf("the operator is told %d times", n)
+	}
+	if r.partner().Connected {
+		r.t.Error("the gatekeeper has taken the login")
+	}
+	set(0)
+	c.check()
+	if r.Bridge.PID() != pid {
+		r.t.Error("the bridge was restarted")
+	}
+	if n := r.toldOfClocks(); n != told+1 {
+		r.t.Errorf("the person is told %d times", n-told)
 	}
 }

@@ -40,6 +40,7 @@ type rig struct {
 	identifier string
 	orders     string // the file with the kill point's orders
 	disk       string // the file with the orders for SQLite's disk
+	clock      string // the file with the orders for the clock, if the program follows them (ownClock)
 	log        logScan
 	allowed    string // a complaint of the gatekeeper that a test expects
 
@@ -102,11 +103,19 @@ const (
 
 // newRig starts a world; more settings of the bridge may be given.
 func newRig(ctx context.Context, t *testing.T, database string, more ...map[string]any) (*rig, error) {
+	return newRigOf(ctx, t, armed, database, more...)
+}
+
+// newRigOf is newRig with another program.
+func newRigOf(ctx context.Context, t *testing.T, program, database string, more ...map[string]any) (*rig, error) {
 	dir, err := os.MkdirTemp(scratch, strings.ToLower(strings.ReplaceAll(database, " ", "-"))+"-")
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{database: database, dir: dir, orders: filepath.Join(dir, "kill-orders"), disk: filepath.Join(dir, "disk-orders"), t: t, ctx: ctx}
+	r := &rig{
+		database: database, dir: dir, t: t, ctx: ctx,
+		orders: filepath.Join(dir, "kill-orders"), disk: filepath.Join(dir, "disk-orders"), clock: filepath.Join(dir, "clock-orders"),
+	}
 	settings := map[string]any{"logging.min_level": "trace", "network.backlog.account": mayWait, "network.backlog.chat": mayWaitChat}
 	for _, m := range more {
 		maps.Copy(settings, m)
@@ -129,7 +138,8 @@ func newRig(ctx context.Context, t *testing.T, database string, more ...map[stri
 	}
 	settings["network.gatekeepers.whatsapp.chat"] = r.wire.address()
 	r.World, err = parts.StartWorld(ctx, parts.WorldConfig{
-		Dir: dir, Postern: armed, Settings: settings, Env: []string{"POSTERN_KILL=" + r.orders, "POSTERN_DISK=" + r.disk},
+		Dir: dir, Postern: program, Settings: settings,
+		Env: []string{"POSTERN_KILL=" + r.orders, "POSTERN_DISK=" + r.disk, "POSTERN_CLOCK=" + r.clock},
 		Own: func(registrations []string) (*parts.Homeserver, error) {
 			for _, path := range registrations {
 				raw, err := os.ReadFile(path)

@@ -33,6 +33,8 @@ type wire struct {
 type order struct {
 	left int64
 	flip bool
+	// held is not nil where the byte, and what follows, goes on when it is closed.
+	held chan struct{}
 	// played is closed when it was done, over when the side that it was done to has closed its connection after that; at and ended are when.
 	played, over chan struct{}
 	at, ended    time.Time
@@ -112,7 +114,10 @@ func (w *wire) pass(d direction, from, to net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			part, cut := w.play(d, buf[:n])
+			part, cut, wait := w.play(d, buf[:n])
+			if wait != nil {
+				<-wait
+			}
 			if _, err := to.Write(part); err != nil && !cut {
 				continue
 			}
@@ -135,25 +140,37 @@ func half(c net.Conn) {
 }
 
 // play does what is ordered.
-func (w *wire) play(d direction, part []byte) (rest []byte, cut bool) {
+func (w *wire) play(d direction, part []byte) (rest []byte, cut bool, wait <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.passed[d] += int64(len(part))
 	o := w.orders[d]
 	if o == nil || !o.at.IsZero() {
-		return part, false
+		return part, false, nil
 	}
 	if o.left >= int64(len(part)) {
 		o.left -= int64(len(part))
-		return part, false
+		return part, false, nil
 	}
 	o.at = time.Now()
 	close(o.played)
-	if o.flip {
+	switch {
+	case o.held != nil:
+		return part, false, o.held
+	case o.flip:
 		part[o.left] ^= 1
-		return part, false
+		return part, false, nil
 	}
-	return part[:o.left], true
+	return part[:o.left], true, nil
+}
+
+// holds keeps the byte behind the next n of a direction back, and all that follow, until release is called.
+func (w *wire) holds(d direction, n int64) (o *order, release func()) {
+	o = &order{left: n, held: make(chan struct{}), played: make(chan struct{}), over: make(chan struct{})}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.orders[d] = o
+	return o, sync.OnceFunc(func() { close(o.held) })
 }
 
 // after orders something for the byte behind the next n of a direction.

@@ -1,0 +1,144 @@
+package faults_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The row F-34 from the other side: the clock of the bridge's machine is set, and a key that signs is replaced while a login is under way.
+
+// ownClock is the program whose clock can be set.
+var ownClock = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(scratch, "postern-clock")
+	out, err := exec.Command("go", "build", "-tags", "goolm,killpoints,ownclock", "-ldflags", "-checklinkname=0", "-o", path, "postern/bridge").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("building postern with a clock: %w\n%s", err, out)
+	}
+	return path, err
+})
+
+// withClock plays a test on both databases, in worlds of its own.
+func withClock(t *testing.T, play func(r *rig)) {
+	program := must(ownClock())(t)
+	var databases sync.WaitGroup
+	for _, database := range []string{sqlite, postgres} {
+		databases.Go(func() {
+			t.Run(database, func(t *testing.T) { play(aloneWith(t, program, database, 2*bound, nil)) })
+		})
+	}
+	databases.Wait()
+}
+
+// setClock sets the bridge's clock so far from the machine's, and waits until that is so if it runs.
+func (r *rig) setClock(ahead time.Duration) {
+	r.t.Helper()
+	r.order(r.clock, fmt.Sprintln(int64(ahead/time.Second)))
+	if closed(r.Bridge.Done()) {
+		return
+	}
+	r.soon("the bridge's clock to be set", func() bool {
+		req := must(http.NewRequestWithContext(r.ctx, http.MethodGet, r.Bridge.Address+"/_matrix/mau/live", nil))(r.t)
+		resp := must(http.DefaultClient.Do(req))(r.t)
+		r.ok(resp.Body.Close())
+		said := must(http.ParseTime(resp.Header.Get("Date")))(r.t)
+		return time.Until(said).Abs()-ahead.Abs() < time.Minute && time.Until(said.Add(-ahead)).Abs() < time.Minute
+	})
+}
+
+func TestF34TheBridgesOwnClockIsSet(t *testing.T) {
+	withClock(t, func(r *rig) {
+		r.withinTheLeeway(r.setClock)
+		for _, d := range []time.Duration{-24 * time.Hour, 24 * time.Hour} {
+			r.beyondTheLeeway(r.setClock, d)
+		}
+		// It is set while the bridge is away: what is on disk is from the future then, or was written long ago.
+		c := r.newChat()
+		for _, d := range []time.Duration{24 * time.Hour, -24 * time.Hour, 0} {
+			r.killed()
+			r.setClock(d)
+			r.ahead(d) // both are right, or both are wrong
+			c.fromPhone(1)
+			r.run()
+			c.fromMatrix(2)
+			c.fromPhone(2)
+			c.settled()
+		}
+		c.check()
+	})
+}
+
+// publishedKeys are the ids of the keys that the bridge publishes.
+func (r *rig) publishedKeys() []string {
+	r.t.Helper()
+	req := must(http.NewRequestWithContext(r.ctx, http.MethodGet, r.Bridge.PublicBase+"/.well-known/oauth/openid/jwks", nil))(r.t)
+	resp := must(http.DefaultClient.Do(req))(r.t)
+	defer resp.Body.Close()
+	var set struct{ Keys []struct{ Kid string } }
+	r.ok(json.NewDecoder(resp.Body).Decode(&set))
+	ids := map[string]bool{}
+	for _, k := range set.Keys {
+		ids[k.Kid] = true
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// TestF34AKeyIsReplacedWhileALoginIsUnderWay: the token has been signed, and is held back on its way until another key signs. It is good still, and so
+// is the next one.
+func TestF34AKeyIsReplacedWhileALoginIsUnderWay(t *testing.T) {
+	const term = 30 * 24 * time.Hour // of a key
+	withClock(t, func(r *rig) {
+		c := r.newChat()
+		since, ahead := time.Now(), time.Duration(0) // the first key signs since some seconds before that
+		for {
+			old := r.publishedKeys()
+			r.ok(r.Bridge.Stop())
+			ahead += term - time.Since(since) - 10*time.Second
+			r.setClock(ahead)
+			r.ahead(ahead)
+			logins := r.partner().Logins
+			login, release := r.wire.holds(toGate, 60) // behind the first message of the handshake
+			defer release()
+			r.ok(r.Bridge.Launch())
+			select {
+			case <-login.played:
+			case <-r.ctx.Done():
+				r.t.Fatal("the bridge does not log in")
+			}
+			early := slices.Equal(r.publishedKeys(), old)
+			r.soon("the key to be replaced", func() bool { return !slices.Equal(r.publishedKeys(), old) })
+			since = time.Now().Add(10 * time.Second)
+			now := r.publishedKeys()
+			for _, id := range old {
+				if !slices.Contains(now, id) {
+					r.t.Error("a key with which a token may have been signed is not published any more")
+				}
+			}
+			release()
+			r.soon("the login", func() bool { return r.partner().Connected })
+			if n := r.partner().Logins - logins; n != 1 {
+				r.t.Errorf("the gatekeeper has taken %d logins", n)
+			}
+			r.ok(r.Bridge.Ready(r.ctx))
+			c.fromMatrix(1)
+			c.fromPhone(1)
+			c.settled()
+			logins = r.partner().Logins
+			r.anew()
+			c.fromMatrix(1)
+			c.fromPhone(1)
+			r.soon("another login", func() bool { p := r.partner(); return p.Connected && p.Logins > logins })
+			if early {
+				break // or the bridge was slow to start, and the key was another before the login
+			}
+		}
+		c.check()
+	})
+}
