@@ -43,6 +43,10 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
   postern reports show ID [--json] [-c config.yaml]
   postern reports close ID... [--json] [-c config.yaml]
                                 see to what users have reported; more with --help
+  postern suspend USER [REASON...] [-c config.yaml]
+  postern unsuspend USER [-c config.yaml]
+  postern suspended [--json] [-c config.yaml]
+                                stop a user of the bridge; more with --help
   postern sandbox [flags]       run the sandbox gatekeeper
   postern version               say which version this is
 `
@@ -67,6 +71,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return deadLettersCommand(ctx, args, stdout, stderr)
 	case "reports":
 		return reportsCommand(ctx, args, stdout, stderr)
+	case "suspend", "unsuspend", "suspended":
+		return suspendCommand(ctx, command, args, stdout, stderr)
 	case "sandbox":
 		return sandbox.Main(ctx, args, stdout, stderr)
 	case "version":

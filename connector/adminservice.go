@@ -21,7 +21,7 @@ func (c *Connector) serveAdmin(cfg AttachConfig) error {
 	if err != nil {
 		return fmt.Errorf("connector: admin: %w", err)
 	}
-	service := &adminService{db: c.db, accounts: c.runningAccount, ready: c.taking.Load}
+	service := &adminService{suspended: c.suspended, db: c.db, accounts: c.runningAccount, ready: c.taking.Load}
 	cfg.Matrix.AS.Router.Handle(admin.Prefix, admin.NewHandler(service, secret, cfg.Log.With().Str("component", "admin").Logger()))
 	return nil
 }
@@ -58,6 +58,8 @@ type adminService struct {
 	// accounts finds the account that works on a queue in this process, nil for none.
 	accounts func(id string) *interop.Account
 	ready    func() bool
+	// suspended is nil where no bridge runs.
+	suspended *suspensions
 }
 
 var _ admin.Service = (*adminService)(nil)

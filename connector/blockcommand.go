@@ -84,8 +84,11 @@ func (c *client) setBlocked(ce *commands.Event, who counterpart, blocked bool) (
 // errBlocked: the person of the login has blocked the other side of the chat.
 var errBlocked = errors.New("connector: send: the other side is blocked")
 
-// mayWrite refuses what goes to somebody who is blocked.
+// mayWrite refuses what goes to somebody who is blocked, or has not accepted that they are written to, or is written by somebody who is suspended.
 func (c *client) mayWrite(ctx context.Context, chat string) error {
+	if c.connector.suspended.has(c.login.UserMXID) {
+		return refusal(errSuspended, c.words().Text("refused.suspended", "why", c.connector.suspendedWords(c.words())))
+	}
 	blocked, err := c.account.Blocked(ctx, chat)
 	switch {
 	case err != nil:
@@ -93,7 +96,7 @@ func (c *client) mayWrite(ctx context.Context, chat string) error {
 	case blocked:
 		return refusal(errBlocked, c.words().Text("refused.blocked", "prefix", c.connector.bridge.Config.CommandPrefix))
 	}
-	return nil
+	return c.reach.mayWrite(ctx, chat)
 }
 
 // listBlocked answers with whom each login has blocked.
@@ -242,31 +245,46 @@ func (c *client) person(ctx context.Context, row *database.Chat, contact *databa
 
 // people are those whom words in a command name. A phone number that no chat has is looked up at the gatekeeper.
 func (c *client) people(ctx context.Context, asked string) ([]counterpart, error) {
+	list, number, err := c.known(ctx, asked)
+	if err != nil || number == "" || len(list) > 0 {
+		return list, err
+	}
+	result, err := c.lookup(ctx, number)
+	if err != nil {
+		return nil, &explained{err}
+	}
+	if err = c.learnPhone(ctx, result); err != nil {
+		return nil, err
+	}
+	who, err := c.personIn(ctx, result.Peer.Chat)
+	return []counterpart{who}, err
+}
+
+// known are those of the login's chats whom words name; number is the phone number that they are, "" for none.
+func (c *client) known(ctx context.Context, asked string) (list []counterpart, number string, err error) {
 	room, ghost := namedInMatrix(asked)
-	number := ""
 	if strings.HasPrefix(asked, "+") {
 		phone, _, err := parseStart(c.words(), asked)
 		if err != nil {
-			return nil, &explained{err}
+			return nil, "", &explained{err}
 		}
 		number = phone
 	}
 	chats, err := c.connector.db.Chats().ByAccount(ctx, string(c.login.ID))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var list []counterpart
 	for _, row := range chats {
 		contact, err := c.connector.db.Contacts().Get(ctx, row.ContactID)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if number != "" && (contact == nil || contact.Phone != number) {
 			continue
 		}
 		who, err := c.person(ctx, row, contact)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		switch {
 		case number != "",
@@ -277,26 +295,7 @@ func (c *client) people(ctx context.Context, asked string) ([]counterpart, error
 			list = append(list, who)
 		}
 	}
-	if number == "" || len(list) > 0 {
-		return list, nil
-	}
-	asking, cancel := context.WithTimeout(ctx, askPatience)
-	defer cancel()
-	results, err := c.account.Lookup(asking, []string{number})
-	if err != nil {
-		return nil, &explained{c.lookupWords(err, number)}
-	}
-	if len(results) != 1 {
-		return nil, &explained{c.words().Error("error.wrong")}
-	}
-	if results[0].Err != nil {
-		return nil, &explained{c.lookupWords(results[0].Err, number)}
-	}
-	if err = c.learnPhone(ctx, results[0]); err != nil {
-		return nil, err
-	}
-	who, err := c.personIn(ctx, results[0].Peer.Chat)
-	return []counterpart{who}, err
+	return list, number, nil
 }
 
 // namedInMatrix takes a room or a user out of an id or a link.

@@ -39,6 +39,8 @@ type chat struct {
 	id string
 	// accepted: the person lets the other side write, as is on disk.
 	accepted atomic.Bool
+	// writable: messages may go to the other side, as is on disk. answered: it has said that they may, or was never asked and has written.
+	writable, answered atomic.Bool
 
 	mu sync.Mutex
 	// begun is the room that begins with the notice on encryption.

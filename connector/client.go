@@ -36,6 +36,8 @@ type client struct {
 	requests *requests
 	// ignores keeps whom the person ignores and whom they have blocked the same.
 	ignores *ignores
+	// reach asks people whether they may be written to.
+	reach *reach
 	// mediaHost is where the attachments of others are, arrivals are those on their way.
 	mediaHost *mediaHost
 	arrivals  *arrivals
@@ -84,8 +86,8 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		connector: c, login: login, profile: p, stanzaKey: [32]byte(row.HMACKey), row: row,
 		log: c.log.With().Str("account", row.ID).Logger(),
 	}
-	cl.requests = &requests{client: cl}
 	cl.ignores = newIgnores(cl)
+	cl.requests, cl.reach = &requests{client: cl}, &reach{client: cl}
 	cl.chats, cl.arrivals = newChats(cl), newArrivals(cl)
 	if cl.mediaHost, err = newMediaHost(p.Endpoints.Media); err != nil {
 		return nil, fmt.Errorf("connector: load account: %w", err)
@@ -102,6 +104,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		Upcalls:      cl,
 		Reenlist:     cl.reenlist,
 		Reenlisted:   reenlisted(row),
+		Throttles:    c.brakes.throttles(login.UserMXID),
 		Limits:       interop.Limits{MaxPending: c.Config.Backlog.Account, MaxPendingChat: c.Config.Backlog.Chat},
 		Log:          c.log,
 	})
@@ -157,6 +160,11 @@ func (c *client) Connect(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cancel != nil {
+		return
+	}
+	if c.connector.suspended.has(c.login.UserMXID) {
+		c.connector.sayState(c.login, status.BridgeState{StateEvent: status.StateBadCredentials, Error: stateSuspended})
+		go c.connector.suspended.tell(c.connector.ctx, c.login.UserMXID)
 		return
 	}
 	running, cancel := context.WithCancel(c.log.WithContext(context.WithoutCancel(ctx)))

@@ -101,6 +101,7 @@ func (c *Connector) addCommands(processor *commands.Processor) {
 		statusCommand(help), consentCommand(help), assignIdentifierCommand(help), regionCommand(help),
 		requestsCommand(help), acceptCommand(help), declineCommand(help))
 	c.addCommand(processor, append(blockCommands(help), reportCommand(help))...)
+	c.addCommand(processor, suspendCommands(help)...)
 	helping := *commands.CommandHelp
 	helping.Func = c.sayHelp
 	c.addCommand(processor, &helping, commands.CommandCancel, commands.CommandLogin, commands.CommandListLogins, commands.CommandSetPreferredLogin,

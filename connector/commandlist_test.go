@@ -56,7 +56,7 @@ var commandKinds = map[string]string{
 	"logout": "has joined", "start-chat": "has joined", "read-receipts": "has joined", "retry-media": "chat, has", "consent": "has joined", "region": "has joined",
 	"requests": "has joined", "accept": "has joined", "decline": "has joined", "block": "has joined", "unblock": "has joined", "blocked": "has joined", "report": "has joined",
 	"login-matrix": "has joined", "logout-matrix": "has joined",
-	"assign-identifier": "admin", "discard-megolm-session": "admin", "delete-portal": "chat, admin",
+	"assign-identifier": "admin", "suspend": "admin", "unsuspend": "admin", "suspended": "admin", "discard-megolm-session": "admin", "delete-portal": "chat, admin",
 }
 
 // processorOf is the framework's processor, within ours.

@@ -46,6 +46,7 @@ type Config struct {
 	Backlog             BacklogConfig               `yaml:"backlog"`
 	Requests            RequestsConfig              `yaml:"requests"`
 	Reports             ReportsConfig               `yaml:"reports"`
+	Brakes              BrakesConfig                `yaml:"brakes"`
 	Media               MediaConfig                 `yaml:"media"`
 	Gatekeepers         map[string]GatekeeperConfig `yaml:"gatekeepers"`
 
@@ -91,7 +92,9 @@ type GatekeeperConfig struct {
 	MediaURL     string `yaml:"media_url"`
 	JWKSURL      string `yaml:"jwks_url"`
 	NoiseRootKey string `yaml:"noise_root_key"`
-	JIDDialect   struct {
+	// Unanswered is send or refuse.
+	Unanswered string `yaml:"unanswered"`
+	JIDDialect struct {
 		Reads  string `yaml:"reads"`
 		Writes string `yaml:"writes"`
 	} `yaml:"jid_dialect"`
@@ -117,13 +120,14 @@ func upgradeConfig(helper up.Helper) {
 	helper.Copy(up.Int, "backlog", "chat")
 	upgradeRequestsConfig(helper)
 	upgradeReportsConfig(helper)
+	upgradeBrakesConfig(helper)
 	upgradeConnectConfig(helper)
 	upgradeMediaConfig(helper)
 	upgradeJoiningConfig(helper)
 	for _, p := range profile.All() {
 		helper.Copy(up.Bool, "gatekeepers", p.Name, "enabled")
 		helper.Copy(up.Int, "gatekeepers", p.Name, "integrator")
-		for _, key := range []string{"chat", "enlist_url", "media_url", "jwks_url", "noise_root_key"} {
+		for _, key := range []string{"chat", "enlist_url", "media_url", "jwks_url", "noise_root_key", "unanswered"} {
 			helper.Copy(up.Str|up.Null, "gatekeepers", p.Name, key)
 		}
 		helper.Copy(up.Str|up.Null, "gatekeepers", p.Name, "jid_dialect", "reads")
@@ -172,6 +176,9 @@ func (c *Config) prepare() error {
 		return err
 	}
 	if err := c.Reports.check(); err != nil {
+		return err
+	}
+	if err := c.Brakes.check(); err != nil {
 		return err
 	}
 	if err := c.Region.prepare(); err != nil {
@@ -292,6 +299,13 @@ func (g *GatekeeperConfig) over(p *profile.Profile) (*agreement, error) {
 			return nil, errors.New("noise_root_key has to be 64 hexadecimal digits")
 		}
 		p.Noise.RootKey = [noise.KeySize]byte(key)
+	}
+	switch g.Unanswered {
+	case "":
+	case "send", "refuse":
+		p.Message.Unanswered = g.Unanswered == "send"
+	default:
+		return nil, errors.New("unanswered has to be send or refuse")
 	}
 	// What the gatekeeper reads is what we write.
 	for _, d := range []struct {

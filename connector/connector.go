@@ -68,10 +68,12 @@ type Connector struct {
 	commands []*command
 	// languages knows in which language people are spoken to.
 	languages *languages
-	// region decides who may join and stay, nil for everybody. mail sends codes, proofs counts them.
+	// region decides who may join and stay, nil for everybody. mail sends codes.
 	region regionGate
 	mail   email.Config
-	proofs email.Proofs
+	// brakes keep users from doing too much, suspended knows whom the operator has suspended.
+	brakes    *brakes
+	suspended *suspensions
 	// media keeps what our users send until the gatekeeper has fetched it; spool is the folder for temporary files, empty at
 	// the start; ffmpeg is the program that the configuration names, "" for none.
 	media  *mediastore.Store
@@ -158,6 +160,10 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	}
 	c.db = db
 	if c.languages, err = loadLanguages(ctx, db.People(), c.Config.Language); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	c.brakes = newBrakes(c)
+	if c.suspended, err = loadSuspensions(ctx, c); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	c.opened.Store(db)
@@ -290,6 +296,7 @@ func (c *Connector) Run() {
 	c.taking.Store(true)
 	c.work.Go(func() { c.leavings.run(c.ctx) })
 	c.work.Go(c.watchRegions)
+	c.work.Go(c.brakes.tidy)
 }
 
 // prepareJoining reads the secrets that joining needs.

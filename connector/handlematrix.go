@@ -222,10 +222,10 @@ func (c *client) again(err error) error {
 // waitingPatience bounds how long a person's message waits for the word that it waits.
 const waitingPatience = 10 * time.Second
 
-// sayWaiting tells clients that look for it that an event waits for the stream, if it does. That comes before the event is queued, and under one id
+// sayWaiting tells clients that look for it that an event waits for the stream or for a brake, if it does. That comes before the event is queued, and under one id
 // for ever: behind it "sent" could be on its way already, and a state is told once.
 func (c *client) sayWaiting(ctx context.Context, evt *event.Event) {
-	if c.live.Load() || !c.connector.matrix.Config.Matrix.MessageStatusEvents {
+	if c.live.Load() && c.connector.brakes.slowed(c.login.UserMXID).IsZero() || !c.connector.matrix.Config.Matrix.MessageStatusEvents {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitingPatience)

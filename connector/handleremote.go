@@ -43,6 +43,11 @@ func (c *client) Deliver(ctx context.Context, in *interop.Inbound) error {
 		}
 	}
 	if passage == letIn || passage == quiet {
+		if in.Kind == interop.KindMessage {
+			if err = c.reach.wrote(ctx, in.Chat); err != nil {
+				return err
+			}
+		}
 		ch := c.chats.get(in.Chat)
 		h := &handing{Inbound: in, uncertain: ch.begin(in, what.aside(), c.connector.began), asked: passage == quiet}
 		err = c.deliver(ctx, h, what)
@@ -156,6 +161,13 @@ func (c *client) settledBefore(at time.Time) func(ctx context.Context, evt id.Ev
 // deliverNews says in the room what is not a message.
 func (c *client) deliverNews(ctx context.Context, h *handing) error {
 	in := h.Inbound
+	asked := false
+	if in.Kind == interop.KindReachability {
+		var err error
+		if asked, err = c.reach.told(ctx, in.Chat, in.Reason); err != nil {
+			return err
+		}
+	}
 	text, opens := newsWords(c.words(), in, c.profile.DisplayName)
 	if text == "" {
 		c.log.Debug().Str("chat", in.Chat).Str("kind", string(in.Kind)).Msg("Nothing to say of it")
@@ -166,7 +178,9 @@ func (c *client) deliverNews(ctx context.Context, h *handing) error {
 	if err != nil {
 		return err
 	}
-	if portal.MXID == "" && !opens {
+	if portal.MXID == "" && asked {
+		return c.reach.say(ctx, in.Chat, "reach "+in.Chat+" "+in.MessageID, text)
+	} else if portal.MXID == "" && !opens {
 		return nil // a chat without a room has nobody to tell
 	}
 	if portal, err = c.chats.open(ctx, in.Chat, in.Contact); err != nil {

@@ -108,12 +108,9 @@ func (l *loginProcess) takeAddress(ctx context.Context, text string) (*bridgev2.
 		return nil, l.words.Error("email.not-one")
 	}
 	c := l.connector
-	proof, code, err := c.proofs.Begin(l.user.MXID.String(), address)
-	if errors.Is(err, email.ErrTooMany) {
-		return nil, l.words.Error("email.too-many")
-	} else if err != nil {
-		c.log.Err(err).Msg("Could not make a code")
-		return nil, l.words.Error("error.wrong")
+	proof, code, err := c.proof(ctx, l.user.MXID, address, l.words)
+	if err != nil {
+		return nil, err
 	}
 	err = c.mail.Send(ctx, address, l.words.Text("email.subject"), l.words.Text("email.letter",
 		"code", code, "user", l.user.MXID, "gatekeeper", l.agreed.profile.DisplayName, "operator", c.operator(l.words)))

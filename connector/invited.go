@@ -117,6 +117,9 @@ func (c *Connector) leadTo(ctx context.Context, w words.Words, evt *event.Event,
 		portal, err := cl.openChatWith(ctx, ghost)
 		if errors.Is(err, bridgev2.ErrResolveIdentifierTryNext) {
 			continue
+		} else if errors.As(err, new(*explained)) {
+			text = w.Text("start-chat.failed", "why", err.Error())
+			break
 		} else if err != nil {
 			return err
 		}

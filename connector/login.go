@@ -107,6 +107,9 @@ func (l *loginProcess) Start(ctx context.Context) (*bridgev2.LoginStep, error) {
 
 // next is the next thing to ask: where the person is, what they are called, and whether they agree.
 func (l *loginProcess) next(ctx context.Context) (*bridgev2.LoginStep, error) {
+	if l.connector.suspended.has(l.user.MXID) {
+		return nil, l.connector.suspendedWords(l.words)
+	}
 	if !l.admitted {
 		if step, err := l.passGate(ctx); step != nil || err != nil {
 			return step, err
@@ -202,6 +205,9 @@ func validAnswer(w words.Words, answer string) (receipts bool, err error) {
 
 // free refuses a log-in whose identifier belongs to somebody else.
 func (l *loginProcess) free(ctx context.Context) error {
+	if l.connector.suspended.has(l.user.MXID) {
+		return l.connector.suspendedWords(l.words)
+	}
 	row, err := l.connector.db.Accounts().ByIdentifier(ctx, l.agreed.profile.Name, l.identifier)
 	if err != nil {
 		l.connector.log.Err(err).Msg("Could not look up an account")

@@ -354,17 +354,9 @@ func namedRequests(ce *commands.Event, named string) (found []request, err error
 
 // chatsOf asks the gatekeeper who has a phone number: somebody who has written first is known by an address that does not say it.
 func (c *client) chatsOf(ctx context.Context, phone string) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
-	defer cancel()
-	results, err := c.account.Lookup(ctx, []string{phone})
+	found, err := c.lookup(ctx, phone)
 	if err != nil {
-		return nil, &explained{c.lookupWords(err, phone)}
+		return nil, &explained{err}
 	}
-	chats := map[string]bool{}
-	for _, found := range results {
-		if found.Err == nil {
-			chats[found.Peer.Chat] = true
-		}
-	}
-	return chats, nil
+	return map[string]bool{found.Peer.Chat: true}, nil
 }

@@ -24,18 +24,9 @@ func (c *client) ResolveIdentifier(ctx context.Context, identifier string, creat
 	if err != nil {
 		return nil, err
 	}
-	asking, cancel := context.WithTimeout(ctx, askPatience)
-	defer cancel()
-	results, err := c.account.Lookup(asking, []string{phone})
+	found, err := c.lookup(ctx, phone)
 	if err != nil {
-		return nil, c.lookupWords(err, phone)
-	}
-	if len(results) != 1 {
-		return nil, c.words().Error("error.wrong")
-	}
-	found := results[0]
-	if found.Err != nil {
-		return nil, c.lookupWords(found.Err, phone)
+		return nil, err
 	}
 	if err := c.learnPhone(ctx, found); err != nil {
 		c.log.Err(err).Msg("Could not store a contact")
@@ -82,7 +73,7 @@ func (c *client) lookupWords(err error, phone string) error {
 }
 
 // learnPhone keeps the number that a contact was found by.
-func (c *client) learnPhone(ctx context.Context, found interop.LookupResult) error {
+func (c *client) learnPhone(ctx context.Context, found *interop.LookupResult) error {
 	contact, err := c.connector.db.Contacts().Get(ctx, found.Peer.Contact)
 	if err != nil || contact == nil {
 		return err
@@ -114,6 +105,28 @@ func (c *client) resolved(ctx context.Context, chatID, contactID, title string, 
 	if !createChat {
 		return answer, nil
 	}
+	portal, err := c.start(ctx, chatID, contactID, title)
+	if err != nil {
+		return nil, err
+	}
+	answer.Chat = &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}
+	return answer, nil
+}
+
+// start begins a chat: the other side is asked if need be, and there is a room. Its errors are words for people.
+func (c *client) start(ctx context.Context, chatID, contactID, title string) (*bridgev2.Portal, error) {
+	who, err := c.personIn(ctx, chatID)
+	if err != nil {
+		c.log.Err(err).Msg("Could not get a contact")
+		return nil, c.words().Error("error.wrong")
+	}
+	news, err := c.reach.begin(ctx, chatID, who.name)
+	if err != nil {
+		return nil, err
+	}
+	if wanted, ok := ctx.Value(newsKey{}).(*startNews); ok {
+		*wanted = news
+	}
 	if title != "" {
 		if err := c.setTitle(ctx, chatID, title); err != nil {
 			c.log.Err(err).Msg("Could not store a chat's name")
@@ -133,8 +146,10 @@ func (c *client) resolved(ctx context.Context, chatID, contactID, title string, 
 		chatInfo := &bridgev2.ChatInfo{Name: ptr.Ptr(title)}
 		portal.UpdateInfo(ctx, chatInfo, c.login, nil, time.Time{})
 	}
-	answer.Chat = &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}
-	return answer, nil
+	if err = c.reach.explain(ctx, portal, chatID, news); err != nil {
+		c.log.Err(err).Str("chat", chatID).Msg("Could not say that somebody has to answer first") // it is said again for each message
+	}
+	return portal, nil
 }
 
 func (c *client) setTitle(ctx context.Context, chatID, title string) error {
@@ -152,7 +167,7 @@ func (c *client) setTitle(ctx context.Context, chatID, title string) error {
 func (c *client) CreateChatWithGhost(ctx context.Context, ghost *bridgev2.Ghost) (*bridgev2.CreateChatResponse, error) {
 	portal, err := c.openChatWith(ctx, ghost.ID)
 	switch {
-	case errors.Is(err, bridgev2.ErrResolveIdentifierTryNext):
+	case errors.Is(err, bridgev2.ErrResolveIdentifierTryNext), errors.As(err, new(*explained)):
 		return nil, err
 	case err != nil:
 		c.log.Err(err).Msg("Could not open a chat")
@@ -161,7 +176,8 @@ func (c *client) CreateChatWithGhost(ctx context.Context, ghost *bridgev2.Ghost)
 	return &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}, nil
 }
 
-// openChatWith opens the chat that this login has with a ghost's person; bridgev2.ErrResolveIdentifierTryNext if there is none.
+// openChatWith opens the chat that this login has with a ghost's person; bridgev2.ErrResolveIdentifierTryNext if there is none, *explained with
+// words for the person if they may not begin it.
 func (c *client) openChatWith(ctx context.Context, ghost networkid.UserID) (*bridgev2.Portal, error) {
 	contactID, ok := contactOf(c.profile, ghost)
 	if !ok {
@@ -173,8 +189,9 @@ func (c *client) openChatWith(ctx context.Context, ghost networkid.UserID) (*bri
 	} else if row == nil {
 		return nil, bridgev2.ErrResolveIdentifierTryNext
 	}
-	if _, err = c.requests.accept(ctx, row.ID); err != nil {
-		return nil, err
+	portal, err := c.start(ctx, row.ID, contactID, "")
+	if err != nil {
+		return nil, &explained{err}
 	}
-	return c.chats.open(ctx, row.ID, contactID)
+	return portal, nil
 }

@@ -39,8 +39,8 @@ func startChat(ce *commands.Event) {
 	} else if first := ce.User.GetDefaultLogin(); first != nil {
 		logins = append([]*bridgev2.UserLogin{first}, logins...)
 	}
-	made := false
-	ctx := context.WithValue(ce.Ctx, madeKey{}, &made)
+	made, news := false, startNews{}
+	ctx := context.WithValue(context.WithValue(ce.Ctx, madeKey{}, &made), newsKey{}, &news)
 	var found *provisionutil.RespResolveIdentifier
 	err := bridgev2.ErrResolveIdentifierTryNext
 	for i := 0; i < len(logins) && errors.Is(err, bridgev2.ErrResolveIdentifierTryNext); i++ {
@@ -55,10 +55,16 @@ func startChat(ce *commands.Event) {
 		reply(ce, "start-chat.not-found")
 	default:
 		person, room := startedLinks(found.Name, found.Portal.Name, found.MXID, found.Portal.MXID)
+		reached := words.Markdown("")
+		if by := ce.Bridge.GetCachedUserLoginByID(found.Portal.Receiver); by != nil {
+			if c, ok := by.Client.(*client); ok {
+				reached = words.Markdown(news.words(speakTo(ce), c))
+			}
+		}
 		if made || found.JustCreated {
-			reply(ce, "start-chat.new", "person", person, "room", room)
+			reply(ce, "start-chat.new", "person", person, "room", room, "reached", reached)
 		} else {
-			reply(ce, "start-chat.old", "person", person, "room", room)
+			reply(ce, "start-chat.old", "person", person, "room", room, "reached", reached)
 		}
 	}
 }

@@ -25,6 +25,7 @@ const (
 	stateFault       status.BridgeStateErrorCode = "postern-fault"
 	stateMatrixSlow  status.BridgeStateErrorCode = "postern-matrix-slow"
 	stateNoAddress   status.BridgeStateErrorCode = "postern-no-address"
+	stateSuspended   status.BridgeStateErrorCode = "postern-suspended"
 	stateClock       status.BridgeStateErrorCode = "postern-clock"
 )
 
@@ -43,6 +44,8 @@ func (c *client) Connection(ctx context.Context, s interop.ConnState) {
 	switch s.Kind {
 	case interop.ConnWaiting, interop.ConnBanned, interop.ConnNoAddress, interop.ConnReplaced, interop.ConnRefused:
 		c.failing(ctx)
+	case interop.ConnLive:
+		go c.reach.catchUp(ctx)
 	}
 	if s.Kind == interop.ConnNoAddress {
 		c.log.Warn().Msg("Not connected: the gatekeeper is to be told the address of the user's client, and the homeserver does not say it")

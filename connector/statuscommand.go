@@ -8,6 +8,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
 	"maunium.net/go/mautrix/format"
+	"maunium.net/go/mautrix/id"
 
 	"postern/connector/interop"
 	"postern/connector/words"
@@ -38,7 +39,29 @@ func sayStatus(ce *commands.Event) {
 			return
 		}
 	}
+	if c, ok := ce.Bridge.Network.(*Connector); ok {
+		brakes, err := c.brakeWords(ce.Ctx, w, ce.User.MXID)
+		if err != nil {
+			ce.Log.Err(err).Msg("Could not say what brakes leave")
+			reply(ce, "error.bridge")
+			return
+		}
+		said = append(said, brakes)
+	}
 	ce.ReplyAdvanced(strings.Join(said, "\n\n"), true, false)
+}
+
+// brakeWords says what a user may still do, and what waits for them to slow down.
+func (c *Connector) brakeWords(ctx context.Context, w words.Words, user id.UserID) (string, error) {
+	chats, lookups, err := c.brakes.left(ctx, user)
+	if err != nil {
+		return "", err
+	}
+	text := w.Text("status.brakes", "chats", chats, "lookups", lookups)
+	if until := c.brakes.slowed(user); !until.IsZero() {
+		text += " " + w.Text("status.slowed", "n", c.Config.Brakes.User.Messages)
+	}
+	return text, nil
 }
 
 // statusOf says how a login is doing, in Markdown.
@@ -46,6 +69,11 @@ func statusOf(ctx context.Context, w words.Words, login *bridgev2.UserLogin) (st
 	var lines []string
 	switch c := login.Client.(type) {
 	case *client:
+		if one := c.connector.suspended.of(login.UserMXID); one != nil {
+			lines = append(lines, w.Text("status.login", "gatekeeper", c.profile.DisplayName, "identifier", format.EscapeMarkdown(c.current().Identifier)),
+				format.EscapeMarkdown(c.connector.suspended.notice(w, one)))
+			break
+		}
 		sum, err := c.connector.db.Accounts().Summary(ctx, string(login.ID))
 		if err != nil {
 			return "", err

@@ -104,7 +104,10 @@ func (w *World) prepareBridge(cfg WorldConfig) (err error) {
 		}
 		settings["double_puppet.secrets"] = map[string]string{"postern.localhost": "as_token:" + token}
 	}
-	settings["network.requests.policy"] = "accept" // where requests are not the subject
+	settings["network.requests.policy"] = "accept" // where requests are not the subject, and brakes neither
+	for _, key := range []string{"new_chats_a_day", "lookups_an_hour", "messages_a_minute"} {
+		settings["network.brakes.user."+key], settings["network.brakes.bridge."+key] = 1_000_000, 1_000_000
+	}
 	for path, value := range cfg.Settings {
 		settings[path] = value
 	}

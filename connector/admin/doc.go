@@ -5,8 +5,8 @@
 // Layer: below connector, which serves it; bridge has the commands. It may import nothing of this project. It implements no section
 // of docs/PROTOCOL.md.
 //
-// Everything that passes here is opaque: local ids, counts, times and words of a fixed list. No address, no body, no key. The one exception
-// is a report that is asked for by its id: it is made for whoever runs the bridge. No log line has anything of it.
+// What passes here is opaque: local ids, counts, times and words of a fixed list. No address, no body, no key. The exceptions are a report that is
+// asked for by its id, which is made for whoever runs the bridge, and the Matrix IDs and reasons of Suspensions. No log line has anything of them.
 package admin
 
 import (
@@ -41,6 +41,7 @@ type Service interface {
 	// DropDeadLetters erases what is kept of dead letters. Results are as with RetryDeadLetters.
 	DropDeadLetters(ctx context.Context, ids []string) ([]Result, error)
 	Reports
+	Suspensions
 }
 
 // Directions of a dead letter.

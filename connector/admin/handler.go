@@ -51,6 +51,7 @@ func NewHandler(service Service, secret string, log zerolog.Logger) *Handler {
 		h.change(w, r, "drop dead letters", service.DropDeadLetters)
 	})
 	h.handleReports()
+	h.serveSuspensions()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusNotFound, failure{"there is no such request"})
 	})

@@ -11,10 +11,9 @@ import (
 
 func TestACodeIsGoodOnceAndForTenMinutesAndFiveTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var proofs Proofs
 		begin := func(n int) (*Proof, string) {
 			t.Helper()
-			p, code, err := proofs.Begin(fmt.Sprint("user", n), fmt.Sprintf("a%d@example.org", n))
+			p, code, err := NewProof(fmt.Sprintf("a%d@example.org", n))
 			if err != nil || len(code) != 8 || strings.Trim(code, "0123456789") != "" {
 				t.Fatalf("%q %v", code, err)
 			}
@@ -48,41 +47,6 @@ func TestACodeIsGoodOnceAndForTenMinutesAndFiveTries(t *testing.T) {
 		time.Sleep(time.Second)
 		if err := p.Check(code); !errors.Is(err, ErrOver) {
 			t.Errorf("after ten minutes: %v", err)
-		}
-	})
-}
-
-func TestLettersAreFewForEachUserEachAddressAndInAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var proofs Proofs
-		count := func(user, address func(i int) string) (n int) {
-			t.Helper()
-			for ; n <= lettersHour; n++ {
-				if _, _, err := proofs.Begin(user(n), address(n)); errors.Is(err, ErrTooMany) {
-					return n
-				} else if err != nil {
-					t.Fatal(err)
-				}
-			}
-			return n
-		}
-		one := func(s string) func(int) string { return func(int) string { return s } }
-		many := func(s string) func(int) string { return func(i int) string { return fmt.Sprint(s, i) } }
-		if n := count(one("u"), many("a")); n != perUser {
-			t.Errorf("a user gets %d", n)
-		}
-		if n := count(many("v"), one("b")); n != perAddress {
-			t.Errorf("an address gets %d", n)
-		}
-		if n := count(many("w"), many("c")); n != lettersHour-perUser-perAddress {
-			t.Errorf("%d in all", n)
-		}
-		time.Sleep(hour)
-		if n := count(one("u"), many("a")); n != perUser {
-			t.Errorf("an hour later a user gets %d", n)
-		}
-		if len(proofs.letters) != perUser {
-			t.Errorf("%d are remembered", len(proofs.letters))
 		}
 	})
 }

@@ -78,6 +78,9 @@ type Config struct {
 	// Pace, if not nil, holds each attempt to connect back until it is its turn; hurry is closed
 	// when somebody waits for it. Its only error is that of its context.
 	Pace func(ctx context.Context, hurry <-chan struct{}) error
+	// Throttles hold messages back, each for a rate that it keeps; a message goes through all of them, in
+	// order, before it is encrypted. What is repeated is not counted again.
+	Throttles []Throttle
 	// Limits are bounds; zero fields take the default.
 	Limits Limits
 	// Log gets what happens, without user data.

@@ -56,6 +56,8 @@ type outChat struct {
 	notUntil time.Time
 	// tries counts how often the head could not be prepared.
 	tries int
+	// slot is the head's place in the rates.
+	slot slot
 	// reason and code are of the last transient failure.
 	reason Reason
 	code   int

@@ -60,6 +60,8 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 		return stepPrepare, row
 	case ok && c.turn == turn:
 		return stepRest, nil // written, the ack is due
+	case ok && o.throttled(chat, c, row, clock):
+		return stepRest, nil
 	case ok:
 		return stepSend, row
 	}

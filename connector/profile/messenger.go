@@ -62,6 +62,7 @@ func Messenger() *Profile {
 			Reply:        ReplyContext,     // assumed
 			MaxRetries:   5,                // observed: ordinary clients
 			MaxResends:   10,               // observed: ordinary clients
+			Unanswered:   true,             // assumed: who has opted in can be written to
 		},
 		PreKeys: PreKeys{
 			Initial:     200, // assumed

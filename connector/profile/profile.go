@@ -177,6 +177,8 @@ type Message struct {
 	// MaxRetries is how often a message that cannot be read is asked for again, and
 	// MaxResends how often one of ours is encrypted anew (PROTOCOL.md 6.8).
 	MaxRetries, MaxResends int
+	// Unanswered says that messages to somebody who was asked whether they may be written to, and has not answered, are delivered (PROTOCOL.md 5.3).
+	Unanswered bool
 }
 
 // PreKeys are counts of one-time prekeys.
