@@ -104,7 +104,7 @@ func (c *Connector) addCommands(processor *commands.Processor) {
 	c.addCommand(processor, suspendCommands(help)...)
 	helping := *commands.CommandHelp
 	helping.Func = c.sayHelp
-	c.addCommand(processor, &helping, commands.CommandCancel, commands.CommandLogin, commands.CommandListLogins, commands.CommandSetPreferredLogin,
+	c.addCommand(processor, &helping, commands.CommandCancel, commands.CommandLogin, listLoginsCommand(help), commands.CommandSetPreferredLogin,
 		commands.CommandSetManagementRoom, commands.CommandDeletePortal, matrix.CommandLoginMatrix, matrix.CommandPingMatrix, matrix.CommandLogoutMatrix)
 	for _, h := range passed {
 		c.commands = append(c.commands, &command{h})

@@ -40,6 +40,7 @@ type Config struct {
 	Attached            AttachedConfig              `yaml:"attached"`
 	ConnectsPerSecond   int                         `yaml:"connects_per_second"`
 	ClientAddress       AddressConfig               `yaml:"client_address"`
+	Departed            DepartedConfig              `yaml:"departed"`
 	Language            string                      `yaml:"language"`
 	KeyFile             string                      `yaml:"key_file"`
 	EpochFile           string                      `yaml:"epoch_file"`
@@ -122,6 +123,7 @@ func upgradeConfig(helper up.Helper) {
 	upgradeReportsConfig(helper)
 	upgradeBrakesConfig(helper)
 	upgradeConnectConfig(helper)
+	upgradeDepartedConfig(helper)
 	upgradeMediaConfig(helper)
 	upgradeJoiningConfig(helper)
 	for _, p := range profile.All() {
@@ -179,6 +181,9 @@ func (c *Config) prepare() error {
 		return err
 	}
 	if err := c.Brakes.check(); err != nil {
+		return err
+	}
+	if err := c.Departed.prepare(); err != nil {
 		return err
 	}
 	if err := c.Region.prepare(); err != nil {

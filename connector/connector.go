@@ -96,6 +96,8 @@ type Connector struct {
 	// connected are the clients between Connect and Disconnect.
 	connected connected
 
+	// departures notices who is gone.
+	departures *departures
 	// leavings deletes the accounts of those who leave.
 	leavings *leavings
 	// ignoring is what the logins' ignores share.
@@ -297,6 +299,7 @@ func (c *Connector) Run() {
 	c.work.Go(func() { c.leavings.run(c.ctx) })
 	c.work.Go(c.watchRegions)
 	c.work.Go(c.brakes.tidy)
+	c.work.Go(func() { c.departures.run(c.ctx) })
 }
 
 // prepareJoining reads the secrets that joining needs.
@@ -308,6 +311,13 @@ func (c *Connector) prepareJoining(dir string) (err error) {
 		}
 	}
 	c.mail = email.Config{Address: smtp.Address, TLS: email.TLS(smtp.TLS), Username: smtp.Username, Password: smtp.Password, From: smtp.From}
+	departed := &c.Config.Departed
+	if departed.AdminTokenFile != "" {
+		if departed.AdminToken, err = secretFile("network.departed.admin_token_file", dir, departed.AdminTokenFile); err != nil {
+			return err
+		}
+	}
+	c.departures = newDepartures(c, departed.AdminToken, c.matrix.AS.HTTPClient.Transport)
 	c.region, err = newRegionGate(&c.Config.Region, dir)
 	return err
 }
@@ -367,6 +377,8 @@ type LoginMetadata struct {
 	NoReadReceipts bool `json:"no_read_receipts,omitempty"`
 	// Requests is what becomes of people who write for the first time (RequestsConfig.Policy); "" for the installation's choice.
 	Requests string `json:"requests,omitempty"`
+	// GoneSince is since when the Matrix user seems to be gone, Unix milliseconds; 0 for not.
+	GoneSince int64 `json:"gone_since,omitempty"`
 }
 
 // MessageMetadata is what the framework's row of an outgoing message carries.

@@ -60,7 +60,9 @@ type fakeMatrix struct {
 	// before and after, if set, are asked for each request: a status to answer with, before or after it was done, a negative number for no
 	// answer, 0 for the usual one.
 	before, after func(r *http.Request) int
-	changed       chan struct{}
+	// special, if set, gives the answer to a request; nil for the usual one.
+	special func(r *http.Request) any
+	changed chan struct{}
 }
 
 func newFakeMatrix() *fakeMatrix {
@@ -138,6 +140,12 @@ func (f *fakeMatrix) serve(w http.ResponseWriter, r *http.Request, body []byte) 
 		steps[i], _ = url.PathUnescape(s)
 	}
 	sender := r.URL.Query().Get("user_id")
+	if f.special != nil {
+		if answer := f.special(r); answer != nil {
+			reply(200, answer)
+			return
+		}
+	}
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/media/v3/upload"):
 		name := fmt.Sprintf("mxc://test/%d", len(f.uploads)+1)

@@ -69,7 +69,7 @@ func (c *client) read(in *interop.Inbound) *content {
 
 // readOptions says how messages are read.
 func (c *client) readOptions() convert.Options {
-	return convert.Options{ShowViewOnce: c.connector.Config.Media.ViewOnce == viewOnceShow}
+	return convert.Options{ShowViewOnce: c.connector.Config.Media.ViewOnce == viewOnceShow, Words: incomingWords(c.words())}
 }
 
 // aside says whether an item is about another one, which may not be there yet (interop.ErrNoTarget).

@@ -30,6 +30,9 @@ func (c *Connector) member(ctx context.Context, evt *event.Event) (taken bool, e
 	switch content.Membership {
 	case event.MembershipInvite, event.MembershipJoin:
 	default:
+		if !c.own(who) {
+			c.departures.wentFrom(who)
+		}
 		return false, nil
 	}
 	if who == c.matrix.Bot.UserID {

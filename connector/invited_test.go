@@ -82,7 +82,9 @@ func (w *world) invitations() *watched {
 }
 
 // ghostOf is the ghost of a contact, or of anything.
-func (w *world) ghostOf(what networkid.UserID) id.UserID { return w.connector.matrix.FormatGhostMXID(what) }
+func (w *world) ghostOf(what networkid.UserID) id.UserID {
+	return w.connector.matrix.FormatGhostMXID(what)
+}
 
 func TestAGhostComesIntoNoRoomButItsChatsWhoeverInvitesItAndHow(t *testing.T) {
 	w := newWorld(t)

@@ -264,6 +264,9 @@ func (c *Connector) roomToTell(ctx context.Context, row *database.Leaving) id.Ro
 	if row.RoomID != "" {
 		return id.RoomID(row.RoomID)
 	}
+	if row.Reason == reasonDeparted {
+		return "" // nobody is there to be told
+	}
 	ctx, cancel := context.WithTimeout(ctx, roomPatience)
 	defer cancel()
 	room, err := c.managementRoom(ctx, id.UserID(row.MXID))

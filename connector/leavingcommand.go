@@ -29,7 +29,7 @@ func logout(ce *commands.Event) {
 	}
 	login := theLogin(ce, logins)
 	if login == nil {
-		reply(ce, "leaving.which", "logins", words.Markdown(ce.User.GetFormattedUserLogins()))
+		reply(ce, "leaving.which", "logins", loginLines(ce))
 		return
 	}
 	if err := c.leave(ce.Ctx, login, ""); err != nil {

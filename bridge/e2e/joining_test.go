@@ -190,7 +190,7 @@ func TestTheAdminAssignsTheNames(t *testing.T) {
 	k.says("login " + s.Gatekeeper.Info.Profile)
 	k.hears("you have no name for the other side yet")
 	k.says("assign-identifier " + s.person.UserID + " queen")
-	k.hears("limited to bridge administrators")
+	k.hears("only administrators of the bridge")
 	admin := must(parts.NewPerson(s.ctx, s.Homeserver, "admin", "password-of-admin"))(t)
 	t.Cleanup(admin.Close)
 	a := s.talkOf(admin)
@@ -273,10 +273,15 @@ func TestWhoMayNotStayIsLetGoWithAnExplanation(t *testing.T) {
 // gone waits until the gatekeeper does not know a partner user any more.
 func (s *scene) gone(identifier string) {
 	s.t.Helper()
+	s.goneFrom(s.Gatekeeper, identifier)
+}
+
+func (s *scene) goneFrom(gatekeeper *parts.Gatekeeper, identifier string) {
+	s.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		partners := must(s.Gatekeeper.Partners(s.ctx))(s.t)
+		partners := must(gatekeeper.Partners(s.ctx))(s.t)
 		if !slices.ContainsFunc(partners, func(p parts.Partner) bool { return p.Identifier == identifier }) {
 			return
 		}

@@ -83,6 +83,17 @@ type Options struct {
 	// none. It is asked for those whom a text mentions, who otherwise stand
 	// there with a number. nil means no names.
 	Name func(address string) string
+	// Words gives what stands for one of the English Phrases in the language of whoever reads, placeholders in braces included. It is asked
+	// for nothing that a person wrote. nil means English.
+	Words func(english string) string
+}
+
+// say says one of the Phrases.
+func (o Options) say(english string) string {
+	if o.Words == nil {
+		return english
+	}
+	return o.Words(english)
 }
 
 // budget settles the most bytes of a content.

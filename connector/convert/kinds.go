@@ -1,7 +1,7 @@
 package convert
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -36,9 +36,9 @@ func (p payload) say() string {
 
 // viewOnce gives the sentence that stands in a room for a payload that is to be seen only once.
 func (p payload) viewOnce() string {
-	_, noun, _ := strings.Cut(p.noun, " ")
-	if noun == "" {
-		noun = "message"
+	noun := "message"
+	if isFile(p.noun) {
+		_, noun, _ = strings.Cut(p.noun, " ")
 	}
 	return "Sent a view-once " + noun + ", which this bridge is set up not to show."
 }
@@ -46,6 +46,23 @@ func (p payload) viewOnce() string {
 const (
 	anotherKind = "Sent a message in a form that this bridge cannot read."
 	editedTo    = "Edited an earlier message. It now reads:"
+
+	stickerName   = "Sticker"
+	drawnSticker  = "Sent an animated sticker of a kind that this bridge cannot show."
+	pollHint      = "This is a poll. You cannot vote in it from here."
+	placeless     = "Sent a location without a position."
+	livePlace     = "Shares a live location. Only where it began can be shown here."
+	liveSign      = "📍 Live location"
+	deletedWhich  = "Deleted an earlier message, but did not say which."
+	deletedTheirs = "Tried to delete a message of the other side. It stays here."
+	tookBack      = "Took back a reaction, but did not say which."
+	anAlbum       = "Sent an album."
+	anAlbumOf     = "Sent an album: {what}."
+	and           = "{one} and {other}"
+	oneImage      = "1 image"
+	manyImages    = "{n} images"
+	oneVideo      = "1 video"
+	manyVideos    = "{n} videos"
 )
 
 // payloads has every field of waE2E.Message that is neither text nor a
@@ -167,7 +184,7 @@ func lineOf(words ...string) string {
 }
 
 // describe finds the words for a payload that is not text.
-func describe(u unwrapped) payload {
+func describe(u unwrapped, options Options) payload {
 	name := u.field.Name()
 	p := payloads[name] // nothing for a field not in it or an empty wrapper: an unknown kind
 	switch name {
@@ -176,7 +193,7 @@ func describe(u unwrapped) payload {
 	case "reactionMessage":
 		p.sentence = "Reacted to a message" + later
 		if strings.TrimSpace(u.msg.GetReactionMessage().GetText()) == "" {
-			p.sentence = "Took back a reaction, but did not say which."
+			p.sentence = tookBack
 		}
 	case "protocolMessage":
 		return protocol(u.msg.GetProtocolMessage())
@@ -189,29 +206,32 @@ func describe(u unwrapped) payload {
 			p.noun = "a GIF"
 		}
 	case "albumMessage":
-		p.sentence = album(u.msg.GetAlbumMessage())
+		p.sentence = album(u.msg.GetAlbumMessage(), options)
 	}
 	return p
 }
 
 // album says what will follow, each in a message of its own.
-func album(m *waE2E.AlbumMessage) string {
+func album(m *waE2E.AlbumMessage, options Options) string {
 	var words []string
 	for _, of := range []struct {
 		count     uint32
 		one, many string
-	}{{m.GetExpectedImageCount(), "1 image", "images"}, {m.GetExpectedVideoCount(), "1 video", "videos"}} {
+	}{{m.GetExpectedImageCount(), oneImage, manyImages}, {m.GetExpectedVideoCount(), oneVideo, manyVideos}} {
 		switch {
 		case of.count == 1:
-			words = append(words, of.one)
+			words = append(words, options.say(of.one))
 		case of.count > 1:
-			words = append(words, fmt.Sprintf("%d %s", of.count, of.many))
+			words = append(words, strings.Replace(options.say(of.many), "{n}", strconv.FormatUint(uint64(of.count), 10), 1))
 		}
 	}
-	if len(words) == 0 {
-		return "Sent an album."
+	switch len(words) {
+	case 0:
+		return options.say(anAlbum)
+	case 2:
+		words[0] = strings.NewReplacer("{one}", words[0], "{other}", words[1]).Replace(options.say(and))
 	}
-	return "Sent an album: " + strings.Join(words, " and ") + "."
+	return strings.Replace(options.say(anAlbumOf), "{what}", words[0], 1)
 }
 
 // protocol says what a protocol message means, as far as it is no deletion, edit or setting that can be followed.

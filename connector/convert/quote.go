@@ -207,8 +207,10 @@ func Summary(content *event.MessageEventContent, sticker bool) string {
 }
 
 // sign says in a few words what a file is: its caption, name or kind behind a sign.
-func sign(role Role, name, caption string) string {
-	known := role.known().sign
+func sign(role Role, name, caption string) string { return signIn(Options{}, role, name, caption) }
+
+func signIn(options Options, role Role, name, caption string) string {
+	known := options.say(role.known().sign)
 	mark, _, _ := strings.Cut(known, " ")
 	for _, words := range []string{caption, name} {
 		if strings.TrimSpace(words) != "" {

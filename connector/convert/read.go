@@ -21,9 +21,9 @@ func Read(msg *waE2E.Message, options Options) Incoming {
 	budget := options.budget()
 	switch {
 	case u.tooDeep:
-		return Incoming{Parts: notice(anotherKind, budget)}
+		return Incoming{Parts: notice(options.say(anotherKind), budget)}
 	case u.field == nil && len(u.msg.ProtoReflect().GetUnknown()) > 0:
-		return Incoming{Parts: notice(payload{}.say(), budget)}
+		return Incoming{Parts: notice(options.say(payload{}.say()), budget)}
 	case u.field == nil:
 		return Incoming{Reason: NoPayload}
 	}
@@ -33,9 +33,9 @@ func Read(msg *waE2E.Message, options Options) Incoming {
 		return in
 	}
 	if u.edit != nil {
-		return readEdit(u.edit, in, budget)
+		return readEdit(u.edit, in, options)
 	}
-	in.ReplyTo = replyTo(context)
+	in.ReplyTo = replyTo(context, options)
 	in.Expires = min(time.Duration(context.GetExpiration())*time.Second, MaxTimer)
 	in.Forwarded = context.GetIsForwarded() || context.GetForwardingScore() > 0
 	return in
@@ -46,7 +46,7 @@ func Read(msg *waE2E.Message, options Options) Incoming {
 //nolint:gocyclo // one case for each kind
 func readField(u unwrapped, context *waE2E.ContextInfo, options Options) Incoming {
 	if u.viewOnce && !options.ShowViewOnce {
-		return Incoming{Parts: notice(describe(u).viewOnce(), options.budget())}
+		return Incoming{Parts: notice(options.say(describe(u, options).viewOnce()), options.budget())}
 	}
 	r := reader{unwrapped: u, options: options, mentioned: context.GetMentionedJID()}
 	switch u.field.Name() {
@@ -113,11 +113,11 @@ func (r *reader) text(text string) Incoming {
 
 // named is what stands in the room for what has no form there: a notice that names it, and its words.
 func (r *reader) named() Incoming {
-	p := describe(r.unwrapped)
+	p := describe(r.unwrapped, r.options)
 	if p.silent != Shown {
 		return Incoming{Reason: p.silent}
 	}
-	parts := notice(p.say(), r.options.budget())
+	parts := notice(r.options.say(p.say()), r.options.budget())
 	if p.caption != nil {
 		parts = append(parts, texts(r.withNames(p.caption(r.msg)), r.options)...)
 	}
@@ -126,7 +126,7 @@ func (r *reader) named() Incoming {
 
 // noticeOf is a notice with words under it.
 func (r *reader) noticeOf(sentence, words string) Incoming {
-	return Incoming{Parts: append(notice(sentence, r.options.budget()), texts(r.withNames(words), r.options)...)}
+	return Incoming{Parts: append(notice(r.options.say(sentence), r.options.budget()), texts(r.withNames(words), r.options)...)}
 }
 
 // texts makes message parts of a text.
@@ -225,8 +225,8 @@ func keyOf(k *waCommon.MessageKey) (key Key, ok bool) {
 }
 
 // replyTo reads what a message answers, nil for nothing.
-func replyTo(context *waE2E.ContextInfo) *ReplyTo {
-	to := &ReplyTo{ID: context.GetStanzaID(), Participant: context.GetParticipant(), Quote: quoteOf(context.GetQuotedMessage())}
+func replyTo(context *waE2E.ContextInfo, options Options) *ReplyTo {
+	to := &ReplyTo{ID: context.GetStanzaID(), Participant: context.GetParticipant(), Quote: quoteOf(context.GetQuotedMessage(), options)}
 	if !printable(to.ID, maxStanzaID) {
 		to.ID = ""
 	}

@@ -195,7 +195,7 @@ func TestAQuoteSaysWhatTheMessageWas(t *testing.T) {
 		{&waE2E.Message{EventMessage: &waE2E.EventMessage{Name: proto.String("Party")}}, "[invitation to an event]\nParty"},
 		{&waE2E.Message{}, ""}, {deep, ""}, {nil, ""},
 	} {
-		if got := quoteOf(tc.msg); got != tc.want {
+		if got := quoteOf(tc.msg, Options{}); got != tc.want {
 			t.Errorf("%v: %q, want %q", tc.msg, got, tc.want)
 		}
 	}

@@ -136,6 +136,6 @@ func (r *reader) poll(p *waE2E.PollCreationMessage) Incoming {
 			lines = append(lines, line{prefix: strconv.Itoa(len(lines)) + ". ", runs: []run{{words, 0}}})
 		}
 	}
-	lines = append(lines, line{runs: []run{{"This is a poll. You cannot vote in it from here.", italic}}})
+	lines = append(lines, line{runs: []run{{r.options.say(pollHint), italic}}})
 	return Incoming{Parts: texts(strings.Join(joinLines(lines, DefaultMaxTextUnits), "\n"), r.options)}
 }

@@ -24,16 +24,16 @@ func (r *reader) reaction() Incoming {
 func (r *reader) protocol() Incoming {
 	p := r.msg.GetProtocolMessage()
 	if p.Type == nil {
-		return Incoming{Parts: notice(payload{}.say(), r.options.budget())}
+		return Incoming{Parts: notice(r.options.say(payload{}.say()), r.options.budget())}
 	}
 	switch p.GetType() {
 	case waE2E.ProtocolMessage_REVOKE:
 		key, ok := keyOf(p.GetKey())
 		switch {
 		case !ok:
-			return r.noticeOf("Deleted an earlier message, but did not say which.", "")
+			return r.noticeOf(deletedWhich, "")
 		case !key.FromMe:
-			return r.noticeOf("Tried to delete a message of the other side. It stays here.", "")
+			return r.noticeOf(deletedTheirs, "")
 		}
 		return Incoming{Revoke: &key}
 	case waE2E.ProtocolMessage_EPHEMERAL_SETTING:
@@ -45,18 +45,19 @@ func (r *reader) protocol() Incoming {
 
 // readEdit makes an edit of what is its new form. If the message that is edited cannot be told, or is not the sender's own, the new
 // form is shown behind words that say so.
-func readEdit(edit *waE2E.ProtocolMessage, in Incoming, budget int) Incoming {
+func readEdit(edit *waE2E.ProtocolMessage, in Incoming, options Options) Incoming {
+	budget := options.budget()
 	key, ok := keyOf(edit.GetKey())
 	switch {
 	case in.Reaction != nil, in.Revoke != nil, in.Timer != nil:
-		return Incoming{Parts: notice(protocol(edit).sentence, budget)}
+		return Incoming{Parts: notice(options.say(protocol(edit).sentence), budget)}
 	case edit.GetEditedMessage() == nil:
 		return in // named already
 	case !ok || !key.FromMe:
-		before := notice(editedTo, budget)
+		before := notice(options.say(editedTo), budget)
 		if in.Media != nil {
 			before = append(before, texts(in.Media.Caption, Options{MaxEventBytes: budget})...)
-			before = append(before, notice("The message has "+in.Media.Role.Noun()+".", budget)...)
+			before = append(before, notice(options.say(hasFile(in.Media.Role)), budget)...)
 			return Incoming{Parts: before}
 		}
 		return Incoming{Parts: append(before, in.Parts...)}

@@ -71,11 +71,11 @@ func (r *reader) sticker() Incoming {
 func (r *reader) drawnSticker(m *waE2E.StickerMessage) Incoming {
 	picture := m.GetPngThumbnail()
 	if len(picture) > MaxInline || !bytes.HasPrefix(picture, []byte("\x89PNG\r\n\x1a\n")) {
-		return r.noticeOf("Sent an animated sticker of a kind that this bridge cannot show.", stickerWords(m))
+		return r.noticeOf(drawnSticker, stickerWords(m))
 	}
 	inline := &Inline{Name: "sticker.png", Mimetype: "image/png", Data: picture}
 	content := &event.MessageEventContent{
-		Body: stickerBody(m), Mentions: &event.Mentions{}, Info: &event.FileInfo{MimeType: inline.Mimetype, Size: len(picture)},
+		Body: r.stickerBody(m), Mentions: &event.Mentions{}, Info: &event.FileInfo{MimeType: inline.Mimetype, Size: len(picture)},
 	}
 	content.Info.Width, content.Info.Height = sides(int64(m.GetWidth()), int64(m.GetHeight()))
 	return Incoming{Parts: []*Part{{Type: event.EventSticker, Content: content, Inline: inline}}}
@@ -92,11 +92,11 @@ func stickerWords(m *waE2E.StickerMessage) string {
 	return ""
 }
 
-func stickerBody(m *waE2E.StickerMessage) string {
+func (r *reader) stickerBody(m *waE2E.StickerMessage) string {
 	if words := stickerWords(m); words != "" {
 		return words
 	}
-	return "Sticker"
+	return r.options.say(stickerName)
 }
 
 // media completes what is known about a file. One that cannot be fetched or decrypted is named instead.
@@ -108,7 +108,7 @@ func (r *reader) media(m described, in *IncomingMedia, width, height, seconds ui
 	in.DirectPath = m.GetDirectPath()
 	var ok bool
 	if in.Media, ok = descriptor(in.Role, m); !ok || !goodPath(in.DirectPath) {
-		return r.noticeOf("Sent "+in.Role.Noun()+" that cannot be fetched: its address or its key is missing.", lineOf(in.Name, in.Caption))
+		return r.noticeOf(unfetchable(in.Role), lineOf(in.Name, in.Caption))
 	}
 	if in.Mimetype = fullType(m.GetMimetype()); in.Mimetype == "" {
 		in.Mimetype = in.Role.known().mimetype
@@ -171,7 +171,7 @@ func (r *reader) content(in *IncomingMedia) []*Part {
 	case RoleAudio:
 		c.MsgType = event.MsgAudio
 	case RoleSticker:
-		in.Type, c.FileName, c.Body = event.EventSticker, "", stickerBody(r.msg.GetStickerMessage())
+		in.Type, c.FileName, c.Body = event.EventSticker, "", r.stickerBody(r.msg.GetStickerMessage())
 		c.Info.IsAnimated = in.Animated
 	default:
 		c.MsgType = event.MsgFile

@@ -31,7 +31,7 @@ func (r *reader) location() Incoming {
 	}
 	p, ok := newPosition(m.GetDegreesLatitude(), m.GetDegreesLongitude(), float64(m.GetAccuracyInMeters()))
 	if !ok || m.DegreesLatitude == nil || m.DegreesLongitude == nil {
-		return r.noticeOf("Sent a location without a position.", lineOf(name, address, url, m.GetComment()))
+		return r.noticeOf(placeless, lineOf(name, address, url, m.GetComment()))
 	}
 	part := p.part(name, lineOf(name, address, url))
 	return Incoming{Parts: append([]*Part{part}, texts(r.withNames(m.GetComment()), r.options)...)}
@@ -40,7 +40,7 @@ func (r *reader) location() Incoming {
 // liveLocation shows where somebody began to share where they are: what follows travels on other ways.
 func (r *reader) liveLocation() Incoming {
 	m := r.msg.GetLiveLocationMessage()
-	in := r.noticeOf("Shares a live location. Only where it began can be shown here.", "")
+	in := r.noticeOf(livePlace, "")
 	p, ok := newPosition(m.GetDegreesLatitude(), m.GetDegreesLongitude(), float64(m.GetAccuracyInMeters()))
 	if ok && m.DegreesLatitude != nil && m.DegreesLongitude != nil {
 		in.Parts = append(in.Parts, p.part("", ""))

@@ -10,7 +10,7 @@ import (
 // quoteOf says what a quoted message is about, as Summary does for Matrix; "" if it says nothing.
 //
 //nolint:gocyclo // one case for each kind
-func quoteOf(msg *waE2E.Message) string {
+func quoteOf(msg *waE2E.Message, options Options) string {
 	if msg == nil {
 		return ""
 	}
@@ -26,35 +26,35 @@ func quoteOf(msg *waE2E.Message) string {
 	case "extendedTextMessage":
 		words = m.GetExtendedTextMessage().GetText()
 	case "imageMessage":
-		words = sign(RoleImage, "", m.GetImageMessage().GetCaption())
+		words = signIn(options, RoleImage, "", m.GetImageMessage().GetCaption())
 	case "videoMessage":
 		role := RoleVideo
 		if m.GetVideoMessage().GetGifPlayback() {
 			role = RoleGIF
 		}
-		words = sign(role, "", m.GetVideoMessage().GetCaption())
+		words = signIn(options, role, "", m.GetVideoMessage().GetCaption())
 	case "ptvMessage":
-		words = sign(RoleNote, "", "")
+		words = signIn(options, RoleNote, "", "")
 	case "audioMessage":
 		role := RoleAudio
 		if m.GetAudioMessage().GetPTT() {
 			role = RoleVoice
 		}
-		words = sign(role, "", "")
+		words = signIn(options, role, "", "")
 	case "documentMessage":
-		words = sign(RoleDocument, fileName(m.GetDocumentMessage().GetFileName()), m.GetDocumentMessage().GetCaption())
+		words = signIn(options, RoleDocument, fileName(m.GetDocumentMessage().GetFileName()), m.GetDocumentMessage().GetCaption())
 	case "stickerMessage":
-		words = sign(RoleSticker, "", stickerWords(m.GetStickerMessage()))
+		words = signIn(options, RoleSticker, "", stickerWords(m.GetStickerMessage()))
 	case "locationMessage":
 		words = strings.TrimSpace("📍 " + oneLine(m.GetLocationMessage().GetName(), maxCardWords))
 	case "liveLocationMessage":
-		words = "📍 Live location"
+		words = options.say(liveSign)
 	case "contactMessage":
 		words = strings.TrimSpace("👤 " + oneLine(m.GetContactMessage().GetDisplayName(), maxCardWords))
 	default:
-		if p := describe(u); p.silent == Shown && p.noun != "" {
+		if p := describe(u, options); p.silent == Shown && p.noun != "" {
 			_, noun, _ := strings.Cut(p.noun, " ")
-			words = "[" + noun + "]"
+			words = options.say("[" + noun + "]")
 			if p.caption != nil {
 				words = lineOf(words, p.caption(m))
 			}

@@ -142,6 +142,17 @@ func (w Words) All(beginning string) string {
 	return all.String()
 }
 
+// Keys are the keys that begin with that, by their texts: to say in another language what is known by its words.
+func (w Words) Keys(beginning string) map[string]string {
+	keys := map[string]string{}
+	for key, text := range w.table {
+		if strings.HasPrefix(key, beginning) {
+			keys[text] = key
+		}
+	}
+	return keys
+}
+
 // Error is Text as an error, for where the framework shows errors to people.
 func (w Words) Error(key string, pairs ...any) error { return errors.New(w.Text(key, pairs...)) }
 

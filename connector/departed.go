@@ -1,0 +1,333 @@
+package connector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"postern/connector/matrixdurable"
+)
+
+// reasonDeparted is why an account is deleted whose Matrix user is gone (database.Leaving.Reason).
+const reasonDeparted = "departed"
+
+const (
+	// departedPause is how soon it is looked again at somebody about whom there was no answer, departedPatience bounds a question and
+	// departedAnswer its answer's length in bytes.
+	departedPause    = 5 * time.Minute
+	departedPatience = 10 * time.Second
+	departedAnswer   = 1 << 20
+)
+
+// presence is what is known of a Matrix user.
+type presence uint8
+
+const (
+	presenceUnknown presence = iota // nothing changes
+	presenceHere
+	presenceGone
+)
+
+// departures notices Matrix users who are gone, and has their accounts deleted.
+//
+// Nobody is gone for having left rooms, not even all of them: people tidy up. Where the homeserver answers its administrator, its word alone
+// counts (`GET /_synapse/admin/v2/users/{id}`: deactivated). Elsewhere it takes all of this: they are in none of the bridge's rooms, as the
+// homeserver itself says; their profile is empty, which it is after a deactivation with erasure; and both still hold after the time of grace,
+// in which an invitation into a new chat with the bot waits for them and says so. Each answer to the contrary ends that. Since when
+// somebody is gone is on disk with the login.
+type departures struct {
+	c     *Connector
+	token string
+	http  *http.Client
+	kick  chan struct{}
+
+	mu   sync.Mutex
+	left map[id.UserID]bool // to be looked at now
+}
+
+// newDepartures makes them; transport is how the homeserver is reached.
+func newDepartures(c *Connector, token string, transport http.RoundTripper) *departures {
+	return &departures{
+		c: c, token: token, kick: make(chan struct{}, 1), left: map[id.UserID]bool{},
+		http: &http.Client{
+			Timeout: departedPatience, Transport: transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+		},
+	}
+}
+
+// wentFrom is told that somebody has left a room, or was removed from one.
+func (d *departures) wentFrom(who id.UserID) {
+	d.mu.Lock()
+	d.left[who] = true
+	d.mu.Unlock()
+	select {
+	case d.kick <- struct{}{}:
+	default:
+	}
+}
+
+// took returns who has left a room since it was asked last.
+func (d *departures) took() map[id.UserID]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left := d.left
+	d.left = map[id.UserID]bool{}
+	return left
+}
+
+// run looks at everybody at the start, as often as is configured and when somebody's time of grace ends, and at those who leave rooms at once.
+func (d *departures) run(ctx context.Context) {
+	next := d.guarded(ctx, nil)
+	for {
+		timer := time.NewTimer(time.Until(next))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+			next = d.guarded(ctx, nil)
+		case <-d.kick:
+			timer.Stop()
+			if soon := d.guarded(ctx, d.took()); soon.Before(next) {
+				next = soon
+			}
+		}
+	}
+}
+
+// guarded is look, in which a panic costs no more than this look.
+func (d *departures) guarded(ctx context.Context, only map[id.UserID]bool) (next time.Time) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.c.log.Error().Str("panic", fmt.Sprintf("%T", p)).Msg("Panic while it was looked whether somebody is gone")
+			next = time.Now().Add(departedPause)
+		}
+	}()
+	return d.look(ctx, time.Now(), only)
+}
+
+// look goes through those who have a login, or through some of them, and says when to look again.
+func (d *departures) look(ctx context.Context, now time.Time, only map[id.UserID]bool) (next time.Time) {
+	next = now.Add(d.c.Config.Departed.check)
+	logins := map[id.UserID][]*bridgev2.UserLogin{}
+	for _, login := range d.c.bridge.GetAllCachedUserLogins() {
+		if only == nil || only[login.UserMXID] {
+			logins[login.UserMXID] = append(logins[login.UserMXID], login)
+		}
+	}
+	for user, list := range logins {
+		if ctx.Err() != nil {
+			return next
+		}
+		again, err := d.check(ctx, now, user, list)
+		if err != nil && ctx.Err() == nil {
+			d.c.log.Warn().Err(err).Msg("Could not look whether somebody is gone")
+			again = now.Add(departedPause)
+		}
+		if !again.IsZero() && again.Before(next) {
+			next = again
+		}
+	}
+	return next
+}
+
+// check looks at one person, and says when to look again, zero for the usual time.
+func (d *departures) check(ctx context.Context, now time.Time, user id.UserID, logins []*bridgev2.UserLogin) (again time.Time, err error) {
+	found, err := d.presence(ctx, user, logins)
+	if err != nil || found == presenceUnknown {
+		return time.Time{}, err
+	}
+	for _, login := range logins {
+		meta, ok := login.Metadata.(*LoginMetadata)
+		if !ok {
+			continue
+		}
+		since := time.UnixMilli(meta.GoneSince)
+		switch {
+		case found == presenceHere && meta.GoneSince != 0:
+			err = errors.Join(err, d.note(ctx, login, meta, 0))
+		case found == presenceHere:
+		case meta.GoneSince == 0 || since.After(now): // or the clock was set back
+			if noted := d.note(ctx, login, meta, now.UnixMilli()); noted != nil {
+				err = errors.Join(err, noted)
+				continue
+			}
+			err = errors.Join(err, d.callBack(ctx, login))
+			since = now
+			fallthrough
+		default:
+			due := since.Add(d.c.Config.Departed.grace)
+			if !now.Before(due) {
+				err = errors.Join(err, d.end(ctx, login))
+			} else if again.IsZero() || due.Before(again) {
+				again = due
+			}
+		}
+	}
+	return again, err
+}
+
+// note stores since when somebody is gone, 0 for not.
+func (d *departures) note(ctx context.Context, login *bridgev2.UserLogin, meta *LoginMetadata, since int64) error {
+	before := meta.GoneSince
+	meta.GoneSince = since
+	if err := login.Save(ctx); err != nil {
+		meta.GoneSince = before
+		return fmt.Errorf("connector: note who is gone: %w", err)
+	}
+	return nil
+}
+
+// callBack says, where nobody knows for certain, what is going to happen, in a chat with the bot that the person is invited to.
+func (d *departures) callBack(ctx context.Context, login *bridgev2.UserLogin) error {
+	if d.token != "" {
+		return nil // they are gone for certain
+	}
+	user := login.User
+	if room := user.ManagementRoom; room != "" {
+		in, err := d.isIn(ctx, room, login.UserMXID)
+		if err != nil {
+			return err
+		} else if !in {
+			user.ManagementRoom = ""
+			if err := user.Save(ctx); err != nil {
+				return fmt.Errorf("connector: call somebody back: %w", err)
+			}
+		}
+	}
+	room, err := d.c.managementRoom(ctx, login.UserMXID)
+	if err != nil || room == "" {
+		return err
+	}
+	w := d.c.wordsFor(login.UserMXID)
+	until := time.Now().Add(d.c.Config.Departed.grace).UTC().Format("2006-01-02 15:04")
+	notice, err := matrixdurable.ReplyNotice("departed "+string(login.ID)+until, room, "", login.UserMXID, w.Text("departed.come-back", "until", until))
+	if err != nil {
+		return err
+	}
+	return d.c.stack.Notices.Add(ctx, notice)
+}
+
+// end deletes the account, as its person's wish would.
+func (d *departures) end(ctx context.Context, login *bridgev2.UserLogin) error {
+	if err := d.c.leave(ctx, login, reasonDeparted); err != nil {
+		return err
+	}
+	d.c.log.Info().Str("account", string(login.ID)).Msg("Login ends: its Matrix user is gone")
+	login.Logout(ctx)
+	d.c.leavings.wake()
+	return nil
+}
+
+// presence says whether somebody is gone.
+func (d *departures) presence(ctx context.Context, user id.UserID, logins []*bridgev2.UserLogin) (presence, error) {
+	if d.token != "" {
+		return d.ask(ctx, user)
+	}
+	rooms, err := d.rooms(ctx, logins)
+	if err != nil || len(rooms) == 0 {
+		return presenceUnknown, err
+	}
+	for _, room := range rooms {
+		if d.c.matrix.StateStore.IsInRoom(ctx, room, user) {
+			return presenceHere, nil
+		}
+	}
+	for _, room := range rooms { // what the bridge has seen may be old
+		if in, err := d.isIn(ctx, room, user); err != nil {
+			return presenceUnknown, err
+		} else if in {
+			return presenceHere, nil
+		}
+	}
+	return d.profile(ctx, user)
+}
+
+// rooms are those that the bridge and a person were in together.
+func (d *departures) rooms(ctx context.Context, logins []*bridgev2.UserLogin) ([]id.RoomID, error) {
+	var rooms []id.RoomID
+	for i, login := range logins {
+		if room := login.User.ManagementRoom; i == 0 && room != "" {
+			rooms = append(rooms, room)
+		}
+		if login.SpaceRoom != "" {
+			rooms = append(rooms, login.SpaceRoom)
+		}
+		chats, err := d.c.roomsOf(ctx, string(login.ID))
+		if err != nil {
+			return nil, err
+		}
+		rooms = append(rooms, chats...)
+	}
+	return rooms, nil
+}
+
+// isIn asks the homeserver whether somebody is in a room.
+func (d *departures) isIn(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	var member event.MemberEventContent
+	err := d.c.matrix.Bot.Client.StateEvent(ctx, room, event.StateMember, user.String(), &member)
+	if matrixdurable.Permanent(err) {
+		return false, nil // nobody is, or the bridge is not
+	} else if err != nil {
+		return false, fmt.Errorf("connector: ask who is in a room: %w", err)
+	}
+	return member.Membership == event.MembershipJoin, nil
+}
+
+// profile asks for somebody's profile, which is empty after a deactivation with erasure.
+func (d *departures) profile(ctx context.Context, user id.UserID) (presence, error) {
+	profile, err := d.c.matrix.Bot.Client.GetProfile(ctx, user)
+	var refusal mautrix.HTTPError
+	switch {
+	case errors.As(err, &refusal) && refusal.IsStatus(http.StatusNotFound): // under more than one code
+		return presenceGone, nil
+	case err != nil:
+		return presenceUnknown, fmt.Errorf("connector: ask for a profile: %w", err)
+	case profile.DisplayName == "" && profile.AvatarURL.IsEmpty():
+		return presenceGone, nil
+	}
+	return presenceHere, nil
+}
+
+var errDeparted = errors.New("connector: ask whether somebody is gone: the homeserver does not say; is network.departed.admin_token that of an administrator?")
+
+// ask asks the homeserver as its administrator. Its error names nobody.
+func (d *departures) ask(ctx context.Context, user id.UserID) (presence, error) {
+	address := strings.TrimRight(d.c.matrix.Config.Homeserver.Address, "/") + "/_synapse/admin/v2/users/" + url.PathEscape(user.String())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return presenceUnknown, errDeparted
+	}
+	req.Header.Set("Authorization", "Bearer "+d.token)
+	res, err := d.http.Do(req)
+	if err != nil {
+		return presenceUnknown, errDeparted
+	}
+	defer res.Body.Close()
+	var answer struct {
+		Name        id.UserID `json:"name"`
+		Deactivated *bool     `json:"deactivated"`
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, departedAnswer+1))
+	if err != nil || res.StatusCode != http.StatusOK || len(body) > departedAnswer || json.Unmarshal(body, &answer) != nil ||
+		answer.Name != user || answer.Deactivated == nil {
+		return presenceUnknown, errDeparted
+	}
+	if *answer.Deactivated {
+		return presenceGone, nil
+	}
+	return presenceHere, nil
+}
