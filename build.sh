@@ -11,6 +11,7 @@ CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/postern"
 SYNAPSE_VERSION=1.163.2
 NIO_VERSION=0.25.2
 AIOSMTPD_VERSION=1.4.6
+ZXING_VERSION=2.2.0
 DENDRITE_VERSION=0.15.2
 MINIO_VERSION=20250907161309
 GOLANGCI_VERSION=2.11.4
@@ -78,6 +79,11 @@ setup_nio() {
 # A mail server on loopback, for the proof of e-mail addresses.
 setup_aiosmtpd() {
   venv aiosmtpd "$AIOSMTPD_VERSION" aiosmtpd || say "NOTE: Python 3.10 or newer is missing; the tests with a mail server will be skipped"
+}
+
+# A reader of QR codes.
+setup_zxing() {
+  (venv zxing "$ZXING_VERSION" zxing-cpp) || say "NOTE: zxing-cpp cannot be installed; no QR code will be read in the tests (Python 3.10 or newer)"
 }
 
 setup_dendrite() {
@@ -149,6 +155,7 @@ setup_all() {
   setup_synapse || say "NOTE: Python 3.10 or newer is missing; Synapse cannot be installed, Dendrite is used where it can stand in"
   setup_nio || true
   setup_aiosmtpd
+  setup_zxing
   setup_postgres
   setup_ffmpeg
   setup_oracles

@@ -102,6 +102,7 @@ func (c *Connector) addCommands(processor *commands.Processor) {
 		requestsCommand(help), acceptCommand(help), declineCommand(help))
 	c.addCommand(processor, append(blockCommands(help), reportCommand(help))...)
 	c.addCommand(processor, suspendCommands(help)...)
+	c.addCommand(processor, verifyCommands(help)...)
 	helping := *commands.CommandHelp
 	helping.Func = c.sayHelp
 	c.addCommand(processor, &helping, commands.CommandCancel, commands.CommandLogin, listLoginsCommand(help), commands.CommandSetPreferredLogin,

@@ -54,7 +54,7 @@ var commandKinds = map[string]string{
 	"set-management-room": "everybody", "ping-matrix": "everybody",
 	"login": "may join", "list-logins": "may join", "set-preferred-login": "chat, may",
 	"logout": "has joined", "start-chat": "has joined", "read-receipts": "has joined", "retry-media": "chat, has", "consent": "has joined", "region": "has joined",
-	"requests": "has joined", "accept": "has joined", "decline": "has joined", "block": "has joined", "unblock": "has joined", "blocked": "has joined", "report": "has joined",
+	"requests": "has joined", "accept": "has joined", "decline": "has joined", "block": "has joined", "unblock": "has joined", "blocked": "has joined", "report": "has joined", "verify": "has joined", "unverify": "has joined",
 	"login-matrix": "has joined", "logout-matrix": "has joined",
 	"assign-identifier": "admin", "suspend": "admin", "unsuspend": "admin", "suspended": "admin", "discard-megolm-session": "admin", "delete-portal": "chat, admin",
 }

@@ -36,6 +36,8 @@ func failureWords(w words.Words, reason interop.Reason, gatekeeper string) strin
 		return w.Text("failure.no-answer", "gatekeeper", gatekeeper)
 	case interop.ReasonNoKeys:
 		return w.Text("failure.no-keys", "gatekeeper", gatekeeper)
+	case interop.ReasonHeld:
+		return w.Text("failure.held")
 	case interop.ReasonDamaged:
 		return w.Text("failure.damaged")
 	case interop.ReasonAccount:

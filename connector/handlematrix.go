@@ -52,7 +52,7 @@ func (c *client) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMe
 	if msg.ReplyTo != nil {
 		row.ReplyTo.MessageID, row.ReplyTo.PartID = msg.ReplyTo.ID, &msg.ReplyTo.PartID
 	}
-	c.sayWaiting(ctx, msg.Event)
+	c.sayWaiting(ctx, msg.Event, out.Chat)
 	if err := c.take(ctx, out, row); err != nil {
 		return nil, err
 	}
@@ -158,7 +158,16 @@ func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkM
 	if _, err := c.requests.accept(ctx, out.Chat); err != nil && !errors.Is(err, interop.ErrNoChat) {
 		return c.again(err)
 	}
-	_, err := c.account.Send(ctx, out, func(ctx context.Context) error {
+	held, waits, err := c.heldNotice(ctx, out)
+	if err != nil && !errors.Is(err, interop.ErrNoChat) {
+		return c.again(err)
+	}
+	_, err = c.account.Send(ctx, out, func(ctx context.Context) error {
+		if waits {
+			if err := c.connector.stack.Notices.Add(ctx, held); err != nil {
+				return err
+			}
+		}
 		for _, r := range changed {
 			if err := c.connector.rows.Message.Update(ctx, r); err != nil {
 				return err
@@ -222,10 +231,17 @@ func (c *client) again(err error) error {
 // waitingPatience bounds how long a person's message waits for the word that it waits.
 const waitingPatience = 10 * time.Second
 
-// sayWaiting tells clients that look for it that an event waits for the stream or for a brake, if it does. That comes before the event is queued, and under one id
+// sayWaiting tells clients that look for it that an event waits for the stream, for a brake or for a new key to be confirmed, if it does. That comes before the event is queued, and under one id
 // for ever: behind it "sent" could be on its way already, and a state is told once.
-func (c *client) sayWaiting(ctx context.Context, evt *event.Event) {
-	if c.live.Load() && c.connector.brakes.slowed(c.login.UserMXID).IsZero() || !c.connector.matrix.Config.Matrix.MessageStatusEvents {
+func (c *client) sayWaiting(ctx context.Context, evt *event.Event, chat string) {
+	if !c.connector.matrix.Config.Matrix.MessageStatusEvents {
+		return
+	}
+	_, held, err := c.account.Held(ctx, chat)
+	if err != nil {
+		c.log.Debug().Err(err).Msg("Could not look whether an event waits")
+	}
+	if c.live.Load() && c.connector.brakes.slowed(c.login.UserMXID).IsZero() && !held {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitingPatience)
@@ -235,6 +251,9 @@ func (c *client) sayWaiting(ctx context.Context, evt *event.Event) {
 		Uncertain: time.UnixMilli(evt.Timestamp).Before(c.connector.began),
 	}
 	status := bridgev2.MessageStatus{Status: event.MessageStatusPending}
+	if held {
+		status.Message = c.words().Text("chat.held", "prefix", c.connector.bridge.Config.CommandPrefix)
+	}
 	content := status.ToMSSEvent(bridgev2.StatusEventInfoFromEvent(evt))
 	if _, err := c.connector.matrix.Bot.SendMessageEvent(matrixdurable.WithSending(ctx, sending), evt.RoomID, event.BeeperMessageStatus, content); err != nil {
 		c.log.Debug().Err(err).Msg("Could not tell that an event waits")

@@ -60,7 +60,7 @@ func (c *client) HandleMatrixEdit(ctx context.Context, msg *bridgev2.MatrixEdit)
 	if ok {
 		metadata.Said = said
 	}
-	c.sayWaiting(ctx, msg.Event)
+	c.sayWaiting(ctx, msg.Event, out.Chat)
 	return c.take(ctx, out, c.outgoingRow(msg.Portal, msg.Event, out, MessageMetadata{EditOf: target.MXID}), target)
 }
 

@@ -168,7 +168,7 @@ func (c *client) deliverNews(ctx context.Context, h *handing) error {
 			return err
 		}
 	}
-	text, opens := newsWords(c.words(), in, c.profile.DisplayName)
+	text, opens := newsWords(c.words(), in, c.profile.DisplayName, c.connector.bridge.Config.CommandPrefix)
 	if text == "" {
 		c.log.Debug().Str("chat", in.Chat).Str("kind", string(in.Kind)).Msg("Nothing to say of it")
 		return nil
@@ -197,7 +197,7 @@ func (c *client) deliverNews(ctx context.Context, h *handing) error {
 }
 
 // newsWords says what has happened; "" for nothing. opens: it is worth a room of its own.
-func newsWords(w words.Words, in *interop.Inbound, gatekeeper string) (text string, opens bool) {
+func newsWords(w words.Words, in *interop.Inbound, gatekeeper, prefix string) (text string, opens bool) {
 	switch in.Kind {
 	case interop.KindUndecryptable:
 		switch in.Reason {
@@ -210,6 +210,12 @@ func newsWords(w words.Words, in *interop.Inbound, gatekeeper string) (text stri
 		}
 		return w.Text("chat.undecryptable"), true
 	case interop.KindIdentityChange:
+		switch in.Reason {
+		case interop.ReasonKeyHeld:
+			return w.Text("chat.identity-held", "prefix", prefix), false
+		case interop.ReasonKeyBack:
+			return w.Text("chat.identity-back"), false
+		}
 		return w.Text("chat.identity", "gatekeeper", gatekeeper), false
 	case interop.KindReachability:
 		switch in.Reason {

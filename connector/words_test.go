@@ -306,13 +306,17 @@ func TestNewsAreSaidAndOnlySomeOpenARoom(t *testing.T) {
 		"undecryptable":   {interop.Inbound{Kind: interop.KindUndecryptable}, "could not be decrypted", true},
 		"unknown form":    {interop.Inbound{Kind: interop.KindUndecryptable, Reason: interop.ReasonNoContent}, "cannot read", true},
 		"identity change": {interop.Inbound{Kind: interop.KindIdentityChange}, "key has changed", false},
-		"accepted":        {interop.Inbound{Kind: interop.KindReachability, Reason: "accepted"}, "accepted", false},
-		"declined":        {interop.Inbound{Kind: interop.KindReachability, Reason: "declined"}, "declined", false},
-		"switched off":    {interop.Inbound{Kind: interop.KindReachability, Reason: "off"}, "switched off", false},
-		"unknown state":   {interop.Inbound{Kind: interop.KindReachability, Reason: "other"}, "", false},
-		"unknown kind":    {interop.Inbound{Kind: "other"}, "", false},
+		"a verified contact's identity": {
+			interop.Inbound{Kind: interop.KindIdentityChange, Reason: interop.ReasonKeyHeld}, "key has changed, and you had confirmed", false,
+		},
+		"the verified identity": {interop.Inbound{Kind: interop.KindIdentityChange, Reason: interop.ReasonKeyBack}, "again the one", false},
+		"accepted":              {interop.Inbound{Kind: interop.KindReachability, Reason: "accepted"}, "accepted", false},
+		"declined":              {interop.Inbound{Kind: interop.KindReachability, Reason: "declined"}, "declined", false},
+		"switched off":          {interop.Inbound{Kind: interop.KindReachability, Reason: "off"}, "switched off", false},
+		"unknown state":         {interop.Inbound{Kind: interop.KindReachability, Reason: "other"}, "", false},
+		"unknown kind":          {interop.Inbound{Kind: "other"}, "", false},
 	} {
-		text, opens := newsWords(words.For("en"), &c.in, "WhatsApp")
+		text, opens := newsWords(words.For("en"), &c.in, "WhatsApp", "!postern")
 		if opens != c.opens || (c.part == "") != (text == "") || !strings.Contains(text, c.part) {
 			t.Errorf("%s: %q %v", name, text, opens)
 		}

@@ -92,6 +92,10 @@ var exportTables = []exportTable{
 		sealed: map[string]string{"reason": suspendedReason}, version: "version", key: exportKey("mxid"),
 	},
 	{
+		name: "postern_verified", where: "account_id IN " + exportAccounts, columns: []string{"chat_id", "account_id", "at"},
+		sealed: map[string]string{"keys": verifiedKeys}, version: "version", key: exportKey("account_id", "chat_id"),
+	},
+	{
 		name: "postern_contact", where: "id IN (SELECT contact_id FROM postern_chat WHERE account_id IN " + exportAccounts + ")",
 		columns: []string{"id", "gatekeeper", "jid", "name", "created_at"},
 		sealed:  map[string]string{"phone": contactPhone}, version: "version", key: exportKey("id"),

@@ -55,6 +55,7 @@ func sealedFixture(t *testing.T, db *database.DB) []sealedColumn {
 		must(signal.Apply(ctx, database.SignalChange{Addr: "x", Session: []byte("session"), Identity: bytes.Repeat([]byte{1}, 32)}, nil))
 		must(signal.PutPreKeys(ctx, []database.PreKey{{ID: 1, Record: []byte("prekey")}}))
 		must(signal.PutSignedPreKey(ctx, database.PreKey{ID: 1, Record: []byte("signed"), CreatedAt: 1}))
+		must(db.Verified(account).Put(ctx, &database.Verified{ChatID: chat.ID, Confirmed: true, Key: [32]byte{1}}))
 		queue := db.Queue(account)
 		must(queue.InsertIn(ctx, &database.QueueIn{ChatID: chat.ID, ItemID: "I", Seq: 1, Kind: "message", Payload: []byte("payload")}))
 		must(queue.InsertOut(ctx, []*database.QueueOut{{
@@ -138,6 +139,8 @@ func sealedColumns(db *database.DB, chats []string, contacts map[string]string) 
 		})
 	add("postern_chat_room", "title", "chat_id='"+chat["a"]+"'",
 		func(ctx context.Context, account string) (any, error) { return db.ChatRooms().Get(ctx, chat[account]) })
+	add("postern_verified", "keys", "account_id='a'",
+		func(ctx context.Context, account string) (any, error) { return db.Verified(account).All(ctx) })
 	add("postern_signal_session", "session", "account_id='a'",
 		func(ctx context.Context, account string) (any, error) {
 			session, _, err := db.Signal(account).LoadSession(ctx, "x")

@@ -85,7 +85,7 @@ var table = []row{
 			"connector/convert", "connector/media", "connector/transcode", "connector/mediastore", "connector/matrixdurable",
 			"connector/killpoint", "connector/words", "connector/email", "connector/admin", "database",
 		},
-		[]string{mautrix, payloads, yaml},
+		[]string{mautrix, payloads, yaml, "github.com/skip2/go-qrcode"},
 	},
 	{
 		"bridge/sandbox",

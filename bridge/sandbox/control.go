@@ -44,6 +44,7 @@ func (s *Server) controlHandler() http.Handler {
 		"POST /v1/users/{phone}/profile":   (*call).setProfile,
 		"POST /v1/users/{phone}/skip":      (*call).skip,
 		"POST /v1/users/{phone}/lose":      (*call).lose,
+		"GET /v1/users/{phone}/safety":     (*call).safety,
 		"GET /v1/users/{phone}/events":     (*call).events,
 		"GET /v1/partners":                 (*call).partners,
 		"POST /v1/partners/unenlist":       (*call).unenlist,

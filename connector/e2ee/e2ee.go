@@ -4,7 +4,7 @@
 // Layer: above jid, below interop. It may import jid and go.mau.fi/libsignal, nothing else of ours: no stanzas, no
 // database, no Matrix. Storage comes in through Store. The padding of PROTOCOL.md 6.3 is not here.
 //
-// It implements docs/PROTOCOL.md 6.0 and the Signal part of 6.8 and 6.9; what they refer to is Signal's X3DH
+// It implements docs/PROTOCOL.md 6.0 and the Signal part of 6.8, 6.9 and 6.14; what they refer to is Signal's X3DH
 // specification (revision 1) and Double Ratchet specification (revision 1).
 //
 // # What is ours and what is libsignal's
@@ -70,6 +70,8 @@ const (
 type Sealed struct {
 	Type string // TypePreKey or TypeMessage
 	Body []byte // the ciphertext as it goes on the wire
+	// Identity is the identity key of whoever can read it, 32 bytes without the type byte.
+	Identity [32]byte
 }
 
 // Opened says how a message was read.

@@ -99,7 +99,7 @@ func (s *Signal) seal(ctx context.Context, row *sessionRow, known []byte, plaint
 		if err != nil {
 			return libraryError(err)
 		}
-		sealed = Sealed{Type: TypeMessage, Body: message.Serialize()}
+		sealed = Sealed{Type: TypeMessage, Body: message.Serialize(), Identity: remote}
 		if message.Type() == protocol.PREKEY_TYPE {
 			sealed.Type = TypePreKey
 		}

@@ -104,6 +104,9 @@ type Limits struct {
 	// as many deliveries at most, whatever its sender has made wait.
 	Hold     time.Duration
 	HeldChat int
+	// Held is how long a part may wait for the person to confirm a new key (7 days, as
+	// long as plaintexts are kept anyway).
+	Held time.Duration
 	// PrepareTries is how often an event's message is tried to be made (8).
 	PrepareTries int
 	// Resend is how long a message that could not be read may take to come again
@@ -145,7 +148,7 @@ func (l Limits) withDefaults() Limits {
 		to  *time.Duration
 		def time.Duration
 	}{
-		{&l.Waiting, time.Minute}, {&l.Hold, 10 * time.Minute}, {&l.Resend, 10 * time.Minute}, {&l.RetryWindow, 7 * 24 * time.Hour},
+		{&l.Waiting, time.Minute}, {&l.Held, 7 * 24 * time.Hour}, {&l.Hold, 10 * time.Minute}, {&l.Resend, 10 * time.Minute}, {&l.RetryWindow, 7 * 24 * time.Hour},
 		{&l.Memory, 45 * 24 * time.Hour}, {&l.PreKeyJitter, 30 * time.Second},
 		{&l.LetterTime, 30 * 24 * time.Hour}, {&l.RetryMin, time.Second}, {&l.RetryMax, 30 * time.Second},
 	} {
@@ -208,6 +211,7 @@ type Account struct {
 	keys     *keys
 	chores   *chores
 	blocks   *blocks
+	verified *verified
 }
 
 // New makes an account. It does nothing until Run, but takes Send.
@@ -235,6 +239,7 @@ func New(c Config) *Account {
 	a.keys = newKeys(a)
 	a.chores = newChores(a)
 	a.blocks = newBlocks(a)
+	a.verified = newVerified(a)
 	return a
 }
 
@@ -293,7 +298,7 @@ func (a *Account) loadOnce(ctx context.Context) error {
 	if err := a.seq.load(ctx, a.store); err != nil {
 		return err
 	}
-	for _, load := range []func(context.Context) error{a.blocks.load, a.mail.load, a.waits.load, a.outbox.load, a.loadReplyForm} {
+	for _, load := range []func(context.Context) error{a.blocks.load, a.verified.load, a.mail.load, a.waits.load, a.outbox.load, a.loadReplyForm} {
 		if err := load(ctx); err != nil {
 			return err
 		}

@@ -259,18 +259,28 @@ func (o *outbox) resends(ctx context.Context, chat string) error {
 	// written all the same.
 	written := maps.Clone(c.asked)
 	o.mu.Unlock()
-	rows, err := o.a.store.ResendsOutbound(ctx, chat, resendPage)
-	paced := false
+	held, err := o.heldBack(ctx, chat)
+	var rows []*OutRow
+	if err == nil {
+		rows, err = o.a.store.ResendsOutbound(ctx, chat, resendPage)
+	}
+	paced, waits := false, false
 	for _, row := range rows {
 		if err != nil {
 			break
 		}
-		if row.Retry != nil {
+		if row.Retry != nil && held && o.heldFor(row) > 0 {
+			waits = true // on disk, until the person confirms the key to answer to
+		} else if row.Retry != nil && held {
+			err = o.noAnswer(ctx, row)
+		} else if row.Retry != nil {
 			if o.paced(chat) {
 				paced = true
 				continue
 			}
-			err = o.answer(ctx, row)
+			if err = o.answer(ctx, row); errors.Is(err, errHeld) {
+				held, waits, err = true, true, nil
+			}
 		} else if row.Stanza == nil {
 			// The answer cannot be read from disk; the phone may ask again.
 			_, err = o.a.store.AdvanceOutbound(ctx, row.StanzaID, PartSent, time.Now().UnixMilli())
@@ -279,10 +289,22 @@ func (o *outbox) resends(ctx context.Context, chat string) error {
 		}
 	}
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	c.pacing = paced
 	c.resend = c.resend || err != nil
+	o.mu.Unlock()
+	if waits {
+		o.hold(ctx, chat)
+	}
 	return err
+}
+
+// heldBack says whether what a chat's other side asks for waits for the person to confirm a key.
+func (o *outbox) heldBack(ctx context.Context, chat string) (bool, error) {
+	peer, err := o.a.people.in(ctx, chat)
+	if err != nil {
+		return false, err
+	}
+	return o.a.verified.holds(ctx, peer)
 }
 
 // paced says that the next answer of a chat has to wait, and sees to it that it is
@@ -326,7 +348,10 @@ func (o *outbox) answer(ctx context.Context, row *OutRow) error {
 	var frame []byte
 	if err == nil {
 		_, err = a.signal.Encrypt(ctx, peer.JID, a.wrap(row.Plaintext), func(ctx context.Context, sealed e2ee.Sealed) error {
-			var err error
+			err := a.verified.gate(row.Chat, sealed.Identity)
+			if err != nil {
+				return err
+			}
 			if frame, err = a.frame(peer, row, sealed, row.Retry); err != nil {
 				return &refusal{reason: ReasonInternal, final: true, cause: err}
 			}

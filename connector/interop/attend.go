@@ -290,7 +290,12 @@ const askPatience = 15 * time.Second
 // busy says whether anything is under way that needs the stream.
 func (a *Account) busy() bool {
 	a.outbox.mu.Lock()
-	out := len(a.outbox.chats) + len(a.outbox.flying)
+	out := len(a.outbox.flying)
+	for _, c := range a.outbox.chats {
+		if !c.held { // what is held waits for the person, and for no stream
+			out++
+		}
+	}
 	a.outbox.mu.Unlock()
 	a.inbox.mu.Lock()
 	in := len(a.inbox.queue) + len(a.inbox.slots)

@@ -53,13 +53,21 @@ func (o *outbox) encrypt(ctx context.Context, row *OutRow) error {
 	if err != nil {
 		return err
 	}
+	if held, err := a.verified.holds(ctx, peer); err != nil {
+		return err
+	} else if held {
+		return errHeld
+	}
 	if err = o.attached(ctx, row); err != nil {
 		return err
 	}
 	var frame []byte
 	for begun := false; ; begun = true {
 		_, err = a.signal.Encrypt(ctx, peer.JID, a.wrap(row.Plaintext), func(ctx context.Context, sealed e2ee.Sealed) error {
-			var err error
+			err := a.verified.gate(row.Chat, sealed.Identity)
+			if err != nil {
+				return err
+			}
 			if frame, err = a.frame(peer, row, sealed, nil); err != nil {
 				return &refusal{reason: ReasonInternal, final: true, cause: err}
 			}
@@ -115,7 +123,7 @@ func needsSession(err error) bool {
 // a commit can be unknown.
 func (o *outbox) unsure(ctx context.Context, row *OutRow, cause error) error {
 	var refused *refusal
-	if errors.As(cause, &refused) || errors.Is(cause, errOffline) {
+	if errors.As(cause, &refused) || errors.Is(cause, errOffline) || errors.Is(cause, errHeld) {
 		return cause
 	}
 	now, err := o.a.store.OutboundStanza(ctx, row.StanzaID)
@@ -224,16 +232,20 @@ func (o *outbox) beginWith(ctx context.Context, peer Peer, bundle e2ee.Bundle) e
 	var change *InRow
 	_, err := a.signal.StartSession(ctx, peer.JID, bundle, func(ctx context.Context, started e2ee.Started) error {
 		change = nil
-		if !started.IdentityChanged {
+		reason, news := a.verified.notice(peer.Chat, started.FirstIdentity, started.IdentityChanged, started.Identity)
+		if !news {
 			return nil
 		}
-		change = identityRow(peer.Chat, seq)
+		change = identityRow(peer.Chat, seq, reason)
 		return a.store.InsertInbound(ctx, change)
 	})
 	var bad *e2ee.Error
 	if err == nil {
 		killpoint.Hit(killpoint.KeysBegun)
 		a.mail.settle(peer.Chat, seq, change)
+		if change != nil {
+			o.look(peer.Chat)
+		}
 		return nil
 	}
 	a.mail.drop(peer.Chat, seq, !errors.As(err, &bad))

@@ -42,6 +42,8 @@ type outChat struct {
 	// paced says that answers wait for their pace; a timer asks for them again. pacing
 	// says that they had to wait the last time too.
 	paced, pacing bool
+	// held says that what is not encrypted yet waits for the person to confirm a key.
+	held bool
 	// renew asks for a new session before the next part.
 	renew bool
 	// turn is the login on which the head was written, 0 for not yet.
@@ -381,7 +383,10 @@ func (o *outbox) fail(ctx context.Context, row *OutRow, reason Reason, code int)
 func (o *outbox) expire(ctx context.Context, row *OutRow) error {
 	o.mu.Lock()
 	reason, code := ReasonNoAnswer, 0
-	if c := o.chats[row.Chat]; c != nil && c.reason != "" {
+	switch c := o.chats[row.Chat]; {
+	case c != nil && c.held && row.Stanza == nil:
+		reason = ReasonHeld
+	case c != nil && c.reason != "":
 		reason, code = c.reason, c.code
 	}
 	o.mu.Unlock()
@@ -402,6 +407,8 @@ func (o *outbox) trouble(ctx context.Context, chat string, row *OutRow, err erro
 		o.pause(chat, refused.reason, refused.code)
 	case errors.Is(err, errOffline):
 		o.pause(chat, "", 0)
+	case errors.Is(err, errHeld):
+		o.hold(ctx, chat)
 	default:
 		o.a.log.Warn().Err(err).Str("chat", chat).Msg("sending failed, will be tried again")
 		o.pause(chat, "", 0)

@@ -34,18 +34,22 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 		return stepRest, nil
 	}
 	row, ok := c.log.head()
-	var waited time.Duration
+	left := o.a.limits.Waiting
+	held := ok && c.held && row.Stanza == nil && !row.Damaged
 	if ok {
 		if c.head != row.Seq {
 			c.head, c.turn, c.tries = row.Seq, 0, 0
 		}
-		if waited = clock - max(c.progress, row.queued); waited >= o.a.limits.Waiting {
+		if left -= clock - max(c.progress, row.queued); held {
+			left = o.heldFor(row)
+		}
+		if left <= 0 {
 			return stepExpire, row
 		}
 	}
 	pause := time.Until(c.notUntil)
 	if ok || pause > 0 {
-		o.arm(chat, c, o.a.limits.Waiting-waited, pause)
+		o.arm(chat, c, left, pause)
 	}
 	switch {
 	case ok && row.Damaged:
@@ -56,6 +60,8 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 		return stepResend, nil
 	case c.renew:
 		return stepRenew, nil
+	case held:
+		return stepRest, nil
 	case ok && row.Recipe != nil:
 		return stepPrepare, row
 	case ok && c.turn == turn:
@@ -68,7 +74,7 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 	if _, _, want := c.log.wantsPage(); want {
 		return stepPage, nil
 	}
-	if c.log.idle() && len(c.asked) == 0 && !c.paced {
+	if c.log.idle() && len(c.asked) == 0 && !c.paced && !c.held {
 		delete(o.chats, chat)
 	}
 	return stepRest, nil

@@ -118,8 +118,8 @@ func (in *incoming) open(ctx context.Context) error {
 			killpoint.Hit(killpoint.InOpened)
 			defer killpoint.Hit(killpoint.InStoring)
 			row, change, usedPreKey = nil, nil, info.UsedPreKey != nil
-			if info.IdentityChanged {
-				change = identityRow(chat, notice)
+			if reason, news := a.verified.notice(chat, info.FirstIdentity, info.IdentityChanged, info.Identity); news {
+				change = identityRow(chat, notice, reason)
 				if err := a.store.InsertInbound(ctx, change); err != nil {
 					return err
 				}
@@ -147,6 +147,9 @@ func (in *incoming) open(ctx context.Context) error {
 	settled = true
 	if mayChange {
 		a.mail.settle(chat, notice, change)
+		if change != nil {
+			a.outbox.look(chat)
+		}
 	}
 	if row != nil && row.State != InPending {
 		a.mail.settle(chat, seq, nil)
@@ -210,12 +213,12 @@ func (a *Account) unwrap(version int, plaintext []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// identityRow is the notice of a changed identity key (PROTOCOL.md 6.9).
-func identityRow(chat string, seq int64) *InRow {
+// identityRow is the notice of a changed identity key (PROTOCOL.md 6.9, 6.14).
+func identityRow(chat string, seq int64, reason string) *InRow {
 	now := time.Now()
 	return &InRow{
 		Seq: seq, Chat: chat, Class: ClassNotice, ID: "identity/" + strconv.FormatInt(seq, 10), Kind: KindIdentityChange,
-		State: InPending, Timestamp: now.Unix(), Received: now.UnixMilli(),
+		State: InPending, Timestamp: now.Unix(), Received: now.UnixMilli(), Payload: []byte(reason),
 	}
 }
 

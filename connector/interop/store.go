@@ -25,6 +25,7 @@ type Store interface {
 	Directory
 	PreKeys
 	Blocks
+	Verifications
 }
 
 // Queue is the in-queue and the out-queue of one account.

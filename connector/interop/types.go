@@ -59,7 +59,7 @@ const (
 	// again in time, or whose content was no message (Inbound.Reason).
 	KindUndecryptable Kind = "undecryptable"
 	// KindIdentityChange tells that the other person's identity key changed
-	// (PROTOCOL.md 6.9).
+	// (PROTOCOL.md 6.9); Inbound.Reason is ReasonKeyHeld, ReasonKeyBack or empty.
 	KindIdentityChange Kind = "identity_change"
 	// KindReachability is the outcome of a ping, or a later change of it
 	// (PROTOCOL.md 5.3); Inbound.Reason is accepted, declined or off.
@@ -215,6 +215,7 @@ const (
 	ReasonMediaOther  Reason = "media_other"     // the attachment is not what its event describes
 	ReasonTooLarge    Reason = "too_large"       // the attachment is over a limit
 	ReasonQuota       Reason = "quota"           // the person's share of the media store is used up
+	ReasonHeld        Reason = "not_confirmed"   // the other side's new key was not confirmed in time
 	ReasonDamaged     Reason = "damaged"         // our disk does not give back what was stored of it
 )
 

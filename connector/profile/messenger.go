@@ -64,6 +64,7 @@ func Messenger() *Profile {
 			MaxResends:   10,               // observed: ordinary clients
 			Unanswered:   true,             // assumed: who has opted in can be written to
 		},
+		Safety: safety(), // assumed: as ordinary chats
 		PreKeys: PreKeys{
 			Initial:     200, // assumed
 			RefillBelow: 100, // assumed

@@ -67,6 +67,8 @@ type Profile struct {
 
 	// Message holds what 6.1 and 6.3 leave to the gatekeeper.
 	Message Message
+	// Safety is how safety numbers are made (PROTOCOL.md 6.14).
+	Safety Safety
 	// PreKeys are the counts of PROTOCOL.md 5.1.
 	PreKeys PreKeys
 	// Timing are the clocks of the stream and of what is sent on it.
@@ -179,6 +181,13 @@ type Message struct {
 	MaxRetries, MaxResends int
 	// Unanswered says that messages to somebody who was asked whether they may be written to, and has not answered, are delivered (PROTOCOL.md 5.3).
 	Unanswered bool
+}
+
+// Safety are the parameters of a safety number.
+type Safety struct {
+	// Version is that of what is scanned, Iterations how often each key is hashed.
+	Version    uint32
+	Iterations int
 }
 
 // PreKeys are counts of one-time prekeys.

@@ -68,6 +68,7 @@ func WhatsApp() *Profile {
 			MaxResends:   10,           // observed: ordinary clients
 			Unanswered:   true,         // assumed: who has opted in can be written to
 		},
+		Safety: safety(), // assumed: as ordinary chats
 		PreKeys: PreKeys{
 			Initial:     200, // assumed
 			RefillBelow: 100, // assumed
@@ -87,6 +88,14 @@ func WhatsApp() *Profile {
 		},
 		Media:            media(),
 		MediaPathProduct: "whatsapp", // paper
+	}
+}
+
+// safety are the parameters of safety numbers, the same for both gatekeepers until papers say otherwise.
+func safety() Safety {
+	return Safety{
+		Version:    1,    // assumed: libsignal's form that carries hashes of the keys
+		Iterations: 5200, // paper: of ordinary chats, in WhatsApp's encryption overview; that interop shares it is assumed
 	}
 }
 

@@ -6,6 +6,8 @@
 //   {op: "start", peer, bundle}                     -> {}
 //   {op: "encrypt", peer, text}                     -> {type: "pkmsg"|"msg", body}
 //   {op: "decrypt", peer, type, body}               -> {text, usedPreKeys}
+//   {op: "safety", iterations, version, ours: {identifier, identity}, theirs: {…}, scanned?}
+//                                                   -> {digits, scannable, equal?}
 //
 // Bytes are base64; public keys are 32 bytes without the type byte. A failure is {error: name}.
 'use strict';
@@ -127,6 +129,17 @@ const operations = {
     const message = await S.signalEncrypt(bytesOf(text), address(peer), sessions, identities);
     const type = message.type() === S.CiphertextMessageType.PreKey ? 'pkmsg' : 'msg';
     return { type, body: b64(message.serialize()) };
+  },
+
+  async safety({ iterations, version, ours, theirs, scanned }) {
+    const made = S.Fingerprint.new(iterations, version, bytesOf(ours.identifier), typed(ours.identity),
+      bytesOf(theirs.identifier), typed(theirs.identity));
+    const scannable = made.scannableFingerprint();
+    const answer = { digits: made.displayableFingerprint().toString(), scannable: b64(scannable.toBuffer()) };
+    if (scanned) {
+      answer.equal = scannable.compare(S.ScannableFingerprint._fromBuffer(bytesOf(scanned)));
+    }
+    return answer;
   },
 
   async decrypt({ peer, type, body }) {

@@ -41,6 +41,7 @@ func Conformance(t *testing.T, open func(t *testing.T) interop.Store) {
 		{"prekeys are offered until they are marked, and ids are not used twice", suite.preKeys},
 		{"signed prekeys come newest first and the newest cannot be deleted", suite.signedPreKeys},
 		{"what holds for a chat replaces what held, and nothing is forgotten but what does not hold", suite.blocks},
+		{"what is known of a chat's safety number replaces what was known", suite.verified},
 	}, slices.Concat(conversation, letters, requests)...) {
 		t.Run(c.name, func(t *testing.T) {
 			s := suite{interop.Store(nil), context.Background()}

@@ -43,6 +43,7 @@ type memData struct {
 	failed               map[string]memLetter // by event
 	renewal              string
 	blocks               map[string]interop.Block
+	verified             map[string]interop.Verified
 }
 
 type memKey struct {
@@ -62,13 +63,13 @@ func NewMemStore() *MemStore {
 		sessions: map[string][]byte{}, identities: map[string][]byte{}, preKeys: map[uint32]memKey{},
 		signed: map[uint32]interop.KeyRecord{}, in: map[inKey]interop.InRow{}, out: map[string]interop.OutRow{},
 		due: map[string]bool{}, peers: map[string]interop.Peer{}, letters: map[inKey]memLetter{}, failed: map[string]memLetter{},
-		blocks: map[string]interop.Block{},
+		blocks: map[string]interop.Block{}, verified: map[string]interop.Verified{},
 	}}
 }
 
 func (d memData) clone() memData {
 	d.sessions, d.identities = maps.Clone(d.sessions), maps.Clone(d.identities)
-	d.blocks = maps.Clone(d.blocks)
+	d.blocks, d.verified = maps.Clone(d.blocks), maps.Clone(d.verified)
 	d.preKeys, d.signed = maps.Clone(d.preKeys), maps.Clone(d.signed)
 	d.in, d.out, d.due, d.peers = maps.Clone(d.in), maps.Clone(d.out), maps.Clone(d.due), maps.Clone(d.peers)
 	d.letters, d.failed = maps.Clone(d.letters), maps.Clone(d.failed)
