@@ -128,6 +128,9 @@ type Limits struct {
 	LetterTime  time.Duration
 	LetterKeep  int
 	LetterBytes int
+	// Receipts is how many receipts wait for the gatekeeper's ack at once (1,024); what is
+	// due beyond that stays on disk.
+	Receipts int
 	// RetryMin and RetryMax bound the backoff of everything that is tried again
 	// (1 s, 30 s).
 	RetryMin, RetryMax time.Duration
@@ -139,7 +142,7 @@ func (l Limits) withDefaults() Limits {
 		to  *int
 		def int
 	}{{&l.MaxPending, 10_000}, {&l.MaxPendingChat, 2_000}, {&l.InFlight, 128}, {&l.RetryKeep, 2_000},
-		{&l.HeldChat, 20}, {&l.PrepareTries, 8}, {&l.LetterKeep, 500}, {&l.LetterBytes, 16 << 20}} {
+		{&l.HeldChat, 20}, {&l.PrepareTries, 8}, {&l.LetterKeep, 500}, {&l.LetterBytes, 16 << 20}, {&l.Receipts, 1024}} {
 		if *d.to == 0 {
 			*d.to = d.def
 		}

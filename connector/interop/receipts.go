@@ -40,6 +40,8 @@ type receipts struct {
 	onWire map[wireKey]bool
 	acks   []sentReceipt
 	flush  *time.Timer
+	// behind says that due receipts were left on disk, since as many are on the wire as may be.
+	behind bool
 }
 
 type sentReceipt struct {
@@ -90,7 +92,9 @@ func (r *receipts) due(row *InRow) {
 		r.a.attend.want()
 		return
 	}
-	r.fresh[row.Chat] = append(r.fresh[row.Chat], &small)
+	if !r.behind {
+		r.fresh[row.Chat] = append(r.fresh[row.Chat], &small)
+	}
 	r.mu.Unlock()
 	r.lanes.kick(row.Chat)
 }
@@ -99,6 +103,9 @@ func (r *receipts) work(ctx context.Context, chat string) {
 	if chat == "" {
 		r.backlog(ctx)
 		r.note(ctx)
+		if r.catchUp() {
+			r.rest(ctx)
+		}
 		return
 	}
 	for {
@@ -131,11 +138,17 @@ func (r *receipts) backlog(ctx context.Context) {
 		r.turn = turn
 		clear(r.sent)
 		clear(r.onWire)
+		r.behind = false
 	}
 	r.mu.Unlock()
 	if old {
 		return
 	}
+	r.rest(ctx)
+}
+
+// rest sends the due receipts that are on disk and not on the wire, as many as may be.
+func (r *receipts) rest(ctx context.Context) {
 	for after := int64(0); ; {
 		rows, err := r.a.store.DueReceipts(ctx, after, receiptPage)
 		if err != nil {
@@ -167,7 +180,8 @@ func (r *receipts) later(ctx context.Context, err error) {
 	time.AfterFunc(r.a.limits.RetryMax, func() { r.lanes.kick("") })
 }
 
-// sendAll sends receipts of a type for rows; false if there is no stream to send on.
+// sendAll sends receipts of a type for rows; false if there is no stream to send on, or
+// as many are on the wire as may be.
 // A receipt repeats the sts of its message. A delivery receipt, by which the gatekeeper
 // may keep its books, is for messages of one sts only; a read receipt is for what was
 // read at once and has the sts of the first.
@@ -197,6 +211,10 @@ func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 	var ids []string
 	var sts string
 	r.mu.Lock()
+	if r.full() {
+		r.mu.Unlock()
+		return false
+	}
 	for _, row := range rows {
 		if key := (wireKey{chat, typ, row.ID}); !r.onWire[key] {
 			r.onWire[key] = true
@@ -234,6 +252,9 @@ func (r *receipts) acked(ack *stanza.Ack) {
 	}
 	delete(r.sent, key)
 	r.acks = append(r.acks, s)
+	if r.behind && len(r.sent) == r.a.limits.Receipts/2 {
+		r.lanes.kick("")
+	}
 	if len(r.acks) == 1 {
 		r.flush = time.AfterFunc(receiptFlush, func() { r.lanes.kick("") })
 	}

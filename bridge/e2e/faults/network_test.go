@@ -34,13 +34,21 @@ func TestF23AHomeserverThatIsWrongLosesAndMovesNothing(t *testing.T) {
 		"slow":                       {Delay: time.Second},
 		"an answer byte by byte":     {Trickle: 20 * time.Millisecond},
 		"no answer, but it was late": {Status: 504, Cut: true},
+		"503 with Retry-After":       {Status: 503, Kind: "text/html", Body: html, Header: http.Header{"Retry-After": {"1"}}},
+		"503 of its own":             {Status: 503, Kind: "application/json", Body: `{"errcode":"M_UNKNOWN","error":"Restarting"}`},
+		"401, for a while":           {Status: 401, Kind: "application/json", Body: `{"errcode":"M_UNKNOWN_TOKEN","error":"Unknown token"}`},
+		"403 of a proxy":             {Status: 403, Kind: "text/html", Body: html}, // its own is a dead letter: deadletters_test.go
+	}
+	if all() {
+		kinds["half a minute"] = homeserver.Fault{Delay: 31 * time.Second}
+		kinds["a minute and a half"] = homeserver.Fault{Delay: 90 * time.Second}
 	}
 	for name, fault := range kinds {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(r *rig) {
 				c, fault := r.newChat(), fault
 				fault.Method, fault.Path, fault.Count = "PUT", "/send/m.room.message/", 1
-				if all() {
+				if all() && fault.Delay < 30*time.Second {
 					fault.Count = 3 // the pauses between attempts grow
 				}
 				fault.Users = func(id string) bool { return id != r.alice.UserID }
