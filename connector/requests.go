@@ -223,7 +223,8 @@ func (q *requests) shown(ctx context.Context, chat string) (bool, error) {
 }
 
 // accept lets somebody write: receipts that were held back go out, what was withheld is shown, attachments are loaded. before is what the
-// state was. It does nothing for who is accepted already.
+// state was. It does nothing for who is accepted already. errBlocked if the person has blocked them: what was withheld would be silenced on its
+// way, and receipts would go to somebody who is to learn nothing.
 func (q *requests) accept(ctx context.Context, chat string) (before *database.Request, err error) {
 	c, ch := q.client, q.client.chats.get(chat)
 	if ch.accepted.Load() {
@@ -251,6 +252,11 @@ func (q *requests) decideAccept(ctx context.Context, ch *chat) (*database.Reques
 		return nil, err
 	}
 	if row.State != database.RequestAccepted {
+		if blocked, err := q.client.account.Blocked(ctx, ch.id); err != nil {
+			return nil, err
+		} else if blocked {
+			return nil, errBlocked
+		}
 		accepted := &database.Request{ChatID: ch.id, AccountID: q.account(), State: database.RequestAccepted, Asked: row.Asked}
 		err = q.client.account.Release(ctx, ch.id, func(ctx context.Context) error {
 			if err := q.store().Put(ctx, accepted); err != nil {
@@ -369,7 +375,10 @@ func (q *requests) sweep(ctx context.Context) {
 
 // HandleMatrixAcceptMessageRequest implements bridgev2.MessageRequestAcceptingNetworkAPI, for clients with a button.
 func (c *client) HandleMatrixAcceptMessageRequest(ctx context.Context, msg *bridgev2.MatrixAcceptMessageRequest) error {
-	if _, err := c.requests.accept(ctx, string(msg.Portal.ID)); err != nil {
+	_, err := c.requests.accept(ctx, string(msg.Portal.ID))
+	if errors.Is(err, errBlocked) {
+		return refusal(err, c.words().Text("request.blocked", "prefix", c.connector.bridge.Config.CommandPrefix))
+	} else if err != nil {
 		return c.again(err)
 	}
 	return nil

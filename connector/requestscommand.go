@@ -75,6 +75,8 @@ type request struct {
 	handle string
 	name   string
 	number string // digits; "" if it is not known
+	// blocked: the person has blocked them, so the list of requests does not have them, and that of blocked people has.
+	blocked bool
 }
 
 // requests are those of a login that are not accepted, the oldest first.
@@ -97,6 +99,9 @@ func (q *requests) list(ctx context.Context) ([]request, error) {
 			return nil, err
 		}
 		r := request{Request: row, client: c, handle: handleOf(row.ChatID), name: c.contactName(contact)}
+		if r.blocked, err = c.account.Blocked(ctx, row.ChatID); err != nil {
+			return nil, err
+		}
 		if contact != nil {
 			if r.number = digits(contact.Phone); r.number == "" {
 				if address, err := jid.Parse(contact.JID); err == nil {
@@ -178,6 +183,9 @@ func sayRequests(ce *commands.Event) {
 func requestLines(w words.Words, list []request, kept map[string]int) (lines []string) {
 	people, messages, more := 0, int64(0), 0
 	for _, r := range list {
+		if r.blocked {
+			continue
+		}
 		if r.State == database.RequestRefused {
 			people, messages = people+1, messages+r.Dropped
 			continue
@@ -225,6 +233,8 @@ func acceptRequest(ce *commands.Event) {
 		portal, err = c.openAgain(ce.Ctx, chat)
 	}
 	switch {
+	case errors.Is(err, errBlocked):
+		reply(ce, "request.blocked", "prefix", ce.Bridge.Config.CommandPrefix)
 	case err != nil:
 		c.log.Err(err).Str("chat", chat).Msg("Could not accept a request")
 		reply(ce, "error.bridge")
