@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Armed says whether this program is built to be killed.
@@ -14,7 +15,8 @@ const Armed = true
 
 // orders is the file with the name of a point and the number of the hit to die at, such as "I3.stored 2". Hits count
 // from when the orders were first read. The file is removed at the end, so that the next process lives. With a third
-// word, "panic", the process does not die: the goroutine panics.
+// word the process does not die: with "panic" the goroutine panics, with "hold" it goes no further as long as there is a file
+// of that name with ".held" behind it.
 var orders = os.Getenv("POSTERN_KILL")
 
 var state struct {
@@ -36,23 +38,39 @@ func Hit(name string) {
 	if !strings.HasPrefix(text, name+" ") {
 		return
 	}
+	if manner, mine := taken(name, text); mine {
+		play(name, manner)
+	}
+}
+
+// taken counts a hit, and says whether it is the one that the orders are for, and what is to be done.
+func taken(name, text string) (manner string, mine bool) {
 	state.Lock()
 	defer state.Unlock()
 	if text != state.last {
 		state.last, state.hits = text, 0
 	}
-	at, manner := 1, ""
+	at := 1
 	if n, _ := fmt.Sscanf(text, name+" %d %s", &at, &manner); n == 0 {
-		return
+		return "", false
 	}
 	if state.hits++; state.hits != at {
-		return
+		return "", false
 	}
-	if err := os.Remove(orders); err != nil {
-		return
-	}
-	if manner == "panic" {
+	return manner, os.Remove(orders) == nil
+}
+
+func play(name, manner string) {
+	switch manner {
+	case "panic":
 		panic("killpoint: " + name)
+	case "hold":
+		for {
+			if _, err := os.Stat(orders + ".held"); err != nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
 	}
 	self, err := os.FindProcess(os.Getpid())
 	if err == nil {
