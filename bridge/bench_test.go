@@ -107,6 +107,7 @@ func newBenchWorld(b *testing.B, more map[string]any) *benchWorld {
 	b.Cleanup(func() { w.gatekeeper.Kill() })
 	settings := w.gatekeeper.Settings()
 	settings["network.requests.policy"] = "accept" // the phones write first
+	settings["network.receipt_delay"] = "0s"
 	for key, value := range more {
 		settings[key] = value
 	}

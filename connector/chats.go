@@ -142,7 +142,7 @@ func (ch *chat) end(in *interop.Inbound, aside bool, err error) {
 	delete(ch.waiting, key)
 	delete(ch.open, key)
 	switch {
-	case err == nil || errors.As(err, &rejected):
+	case err == nil || errors.Is(err, interop.ErrUnseen) || errors.As(err, &rejected):
 		ch.settled = ch.settled || !aside
 	case errors.Is(err, interop.ErrNoTarget):
 		if !in.Final {

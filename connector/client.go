@@ -105,7 +105,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		Reenlist:     cl.reenlist,
 		Reenlisted:   reenlisted(row),
 		Throttles:    c.brakes.throttles(login.UserMXID),
-		Limits:       interop.Limits{MaxPending: c.Config.Backlog.Account, MaxPendingChat: c.Config.Backlog.Chat},
+		Limits:       c.Config.limits(),
 		Log:          c.log,
 	})
 	return cl, nil

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"text/template"
+	"time"
 	"unicode/utf8"
 
 	up "go.mau.fi/util/configupgrade"
@@ -39,6 +40,7 @@ type Config struct {
 	Connect             string                      `yaml:"connect"`
 	Attached            AttachedConfig              `yaml:"attached"`
 	ConnectsPerSecond   int                         `yaml:"connects_per_second"`
+	ReceiptDelay        string                      `yaml:"receipt_delay"`
 	ClientAddress       AddressConfig               `yaml:"client_address"`
 	Departed            DepartedConfig              `yaml:"departed"`
 	Language            string                      `yaml:"language"`
@@ -53,7 +55,9 @@ type Config struct {
 
 	identifier  *template.Template
 	displayname *template.Template
-	agreements  []*agreement // enabled ones, in the profiles' order
+	// receiptDelay is ReceiptDelay.
+	receiptDelay time.Duration
+	agreements   []*agreement // enabled ones, in the profiles' order
 }
 
 // BacklogConfig says how many messages may wait for Matrix on disk before the gatekeeper keeps the rest.

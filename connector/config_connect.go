@@ -43,6 +43,9 @@ const (
 	longestAway  = 20 * 24 * time.Hour
 	// fastestConnects bounds connects_per_second.
 	defaultConnects = 20
+	// longestReceiptDelay bounds receipt_delay.
+	defaultReceiptDelay = 2 * time.Second
+	longestReceiptDelay = time.Minute
 	fastestConnects = 1000
 )
 
@@ -51,6 +54,7 @@ func upgradeConnectConfig(helper up.Helper) {
 	helper.Copy(up.Str, "attached", "idle")
 	helper.Copy(up.Str, "attached", "at_least")
 	helper.Copy(up.Int, "connects_per_second")
+	helper.Copy(up.Str, "receipt_delay")
 	helper.Copy(up.Str, "client_address", "policy")
 	helper.Copy(up.Str|up.Null, "client_address", "admin_token")
 }
@@ -87,6 +91,14 @@ func (c *Config) prepareConnect() error {
 	if c.ConnectsPerSecond < 1 || c.ConnectsPerSecond > fastestConnects {
 		return fmt.Errorf("network.connects_per_second has to be a number from 1 to %d", fastestConnects)
 	}
+	c.receiptDelay = defaultReceiptDelay
+	if c.ReceiptDelay != "" {
+		delay, err := time.ParseDuration(c.ReceiptDelay)
+		if err != nil || delay < 0 || delay > longestReceiptDelay {
+			return fmt.Errorf("network.receipt_delay has to be a length of time from 0s to %v, such as %v", longestReceiptDelay, defaultReceiptDelay)
+		}
+		c.receiptDelay = delay
+	}
 	switch c.ClientAddress.Policy {
 	case "":
 		c.ClientAddress.Policy = addressOff
@@ -99,6 +111,15 @@ func (c *Config) prepareConnect() error {
 		return errors.New("network.client_address.policy has to be off, pass or require")
 	}
 	return nil
+}
+
+// limits are those of an account.
+func (c *Config) limits() interop.Limits {
+	limits := interop.Limits{MaxPending: c.Backlog.Account, MaxPendingChat: c.Backlog.Chat, ReceiptDelay: c.receiptDelay}
+	if limits.ReceiptDelay == 0 {
+		limits.ReceiptDelay = -1 // none
+	}
+	return limits
 }
 
 // attendance is what the policy means for an account.

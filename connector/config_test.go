@@ -108,6 +108,8 @@ func TestAConfigurationThatCannotWorkIsRefusedAndTheKeyIsNamed(t *testing.T) {
 		"an idle time that is too long":       {map[string]any{"attached.idle": "25h"}, "network.attached.idle"},
 		"an account that stays away":          {map[string]any{"attached.at_least": "721h"}, "network.attached.at_least"},
 		"no connections at all":               {map[string]any{"connects_per_second": -1}, "network.connects_per_second"},
+		"a receipt that waits for ever":      {map[string]any{"receipt_delay": "2h"}, "network.receipt_delay"},
+		"a receipt before its time":          {map[string]any{"receipt_delay": "-2s"}, "network.receipt_delay"},
 		"too many connections":                {map[string]any{"connects_per_second": 1001}, "network.connects_per_second"},
 		"an unknown address policy":           {map[string]any{"client_address.policy": "maybe"}, "network.client_address.policy"},
 		"how long somebody is to be gone":     {map[string]any{"departed.grace": "soon"}, "network.departed.grace"},

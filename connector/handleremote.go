@@ -86,7 +86,7 @@ func (c *client) deliver(ctx context.Context, h *handing, what *content) error {
 	switch {
 	case what.Reason != convert.Shown:
 		c.log.Debug().Str("chat", h.Chat).Str("reason", fmt.Sprint(what.Reason)).Msg("Message has nothing in it for a person")
-		return nil
+		return interop.ErrUnseen
 	case what.Reaction != nil:
 		err = c.deliverReaction(ctx, h, what.Reaction)
 	case what.Edit != nil:
@@ -98,6 +98,8 @@ func (c *client) deliver(ctx context.Context, h *handing, what *content) error {
 	}
 	if errors.Is(err, matrixdurable.ErrNoTarget) {
 		return fmt.Errorf("%w: %w", interop.ErrNoTarget, err)
+	} else if errors.Is(err, interop.ErrUnseen) {
+		return err
 	} else if err != nil {
 		return c.refused(ctx, h.Inbound, "", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"maunium.net/go/mautrix/event"
 
 	"postern/connector/convert"
+	"postern/connector/interop"
 	"postern/connector/matrixdurable"
 	"postern/database"
 )
@@ -43,7 +44,7 @@ func (c *client) deliverReaction(ctx context.Context, h *handing, r *convert.Inc
 func (c *client) pointless(h *handing, what string) error {
 	if h.Final {
 		c.log.Debug().Str("chat", h.Chat).Str("kind", what).Msg("Dropped what is about a message that Matrix does not have")
-		return nil
+		return interop.ErrUnseen
 	}
 	return matrixdurable.ErrNoTarget
 }
@@ -111,7 +112,7 @@ func editParts(parts []*convert.Part) []*bridgev2.ConvertedMessagePart {
 // showEdited shows the new form of a message that cannot be edited as a message of its own, which answers the old one if that is there.
 func (c *client) showEdited(ctx context.Context, h *handing, edit *convert.IncomingEdit) error {
 	if len(edit.Parts) == 0 {
-		return nil // a caption was taken away
+		return interop.ErrUnseen // a caption was taken away
 	}
 	portal, err := c.chats.open(ctx, h.Chat, h.Contact)
 	if err != nil {

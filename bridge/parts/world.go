@@ -108,6 +108,7 @@ func (w *World) prepareBridge(cfg WorldConfig) (err error) {
 	for _, key := range []string{"new_chats_a_day", "lookups_an_hour", "messages_a_minute"} {
 		settings["network.brakes.user."+key], settings["network.brakes.bridge."+key] = 1_000_000, 1_000_000
 	}
+	settings["network.receipt_delay"] = "0s" // a test of it sets it
 	for path, value := range cfg.Settings {
 		settings[path] = value
 	}

@@ -122,6 +122,9 @@ type Limits struct {
 	// PreKeyJitter is the longest random delay before prekeys are refilled, save
 	// the first time (30 s).
 	PreKeyJitter time.Duration
+	// ReceiptDelay is the longest random delay of receipts (2 s), so that their time says
+	// nothing of ours; negative for none, and then they are not paced either.
+	ReceiptDelay time.Duration
 	// LetterTime is how long the payload of a dead letter is kept (30 days), LetterKeep
 	// how many of each direction (500), LetterBytes how much of incoming ones (16 MiB). Where
 	// that is too little, each chat has its share.
@@ -152,7 +155,7 @@ func (l Limits) withDefaults() Limits {
 		def time.Duration
 	}{
 		{&l.Waiting, time.Minute}, {&l.Held, 7 * 24 * time.Hour}, {&l.Hold, 10 * time.Minute}, {&l.Resend, 10 * time.Minute}, {&l.RetryWindow, 7 * 24 * time.Hour},
-		{&l.Memory, 45 * 24 * time.Hour}, {&l.PreKeyJitter, 30 * time.Second},
+		{&l.Memory, 45 * 24 * time.Hour}, {&l.PreKeyJitter, 30 * time.Second}, {&l.ReceiptDelay, 2 * time.Second},
 		{&l.LetterTime, 30 * 24 * time.Hour}, {&l.RetryMin, time.Second}, {&l.RetryMax, 30 * time.Second},
 	} {
 		if *d.to == 0 {

@@ -631,6 +631,9 @@ func (b *bench) config() interop.Config {
 		ReadReceipts: true,
 		Store:        b.store, Upcalls: b.m, Limits: b.limits, Log: zerolog.Nop(), NewStream: b.g.newStream,
 	}
+	if c.Limits.ReceiptDelay == 0 {
+		c.Limits.ReceiptDelay = -1 // but for the tests of it
+	}
 	if b.edit != nil {
 		b.edit(&c)
 	}

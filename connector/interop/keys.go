@@ -43,9 +43,8 @@ type keys struct {
 	timer    *time.Timer
 	rotated  bool // the first login of this run has been
 	refills  pace
-	// drained counts the prekeys that went without a message, in this run.
-	drained int
-	told    map[uint32]bool // damaged signed prekeys that the log has
+	drain    drain
+	told     map[uint32]bool // damaged signed prekeys that the log has
 	// renewing is the occasion for which this run has made a signed prekey (see renew); work's alone.
 	renewing string
 }
@@ -105,21 +104,54 @@ func (k *keys) counted(left int) {
 	}
 }
 
+// drain is what was taken of our prekeys within drainTime without a message to us.
+type drain struct {
+	since       time.Time
+	count       int
+	told, waits bool // the log has it, and that a refill waits
+}
+
+// drainTime is how long a drain counts as one.
+const drainTime = 24 * time.Hour
+
+// now begins a new count when the last one is over.
+func (d *drain) now() *drain {
+	if now := time.Now(); now.Sub(d.since) >= drainTime {
+		*d = drain{since: now}
+	}
+	return d
+}
+
 // taken notes what the gatekeeper says is left. What is missing and no message has
 // named was handed out to somebody who has not written: many of those are a drain, which
-// the operator is to know of. k.mu is held.
+// the operator is told of once, however slow it is. k.mu is held.
 func (k *keys) taken(left int) {
-	missing := k.left - left
-	if k.left < 0 {
-		missing = 0
-	}
+	missing := max(k.left-left, 0) // nothing if that was not known
 	k.left = left
-	if missing < k.a.prof.PreKeys.RefillTo/4 {
+	d := k.drain.now()
+	if d.count += missing; d.told || d.count < k.a.prof.PreKeys.RefillTo/4 {
 		return
 	}
-	k.drained += missing
-	k.a.log.Warn().Int("count", missing).Int("total", k.drained).Int("left", left).
+	d.told = true
+	k.a.log.Warn().Int("count", d.count).Int("left", left).
 		Msg("one-time prekeys were handed out without a message to us: somebody may be draining them")
+}
+
+// mayUpload says whether prekeys may be made now, and has it looked at again later if not. left is how many
+// the gatekeeper has, -1 if that was not asked.
+func (k *keys) mayUpload(left int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	wait := k.refills.take("", time.Now())
+	if wait == 0 {
+		return true
+	}
+	k.later(wait + rand.N(k.a.limits.PreKeyJitter))
+	if d := k.drain.now(); !d.waits {
+		d.waits = true
+		k.a.log.Warn().Int("left", left).Dur("wait", wait).Msg("one-time prekeys are used up faster than is usual: the refill waits")
+	}
+	return false
 }
 
 // later checks after a while; a check that is due already stands. k.mu is held.
@@ -181,17 +213,8 @@ func (k *keys) refill(ctx context.Context) error {
 	counts := k.a.prof.PreKeys
 	k.mu.Lock()
 	k.taken(left)
-	var wait time.Duration
-	if left < counts.RefillBelow {
-		if wait = k.refills.take("", time.Now()); wait > 0 {
-			k.later(wait + rand.N(k.a.limits.PreKeyJitter))
-		}
-	}
 	k.mu.Unlock()
-	if wait > 0 {
-		k.a.log.Warn().Int("left", left).Dur("wait", wait).Msg("one-time prekeys are used up faster than is usual: the refill waits")
-	}
-	if left >= counts.RefillBelow || wait > 0 {
+	if left >= counts.RefillBelow || !k.mayUpload(left) {
 		return nil
 	}
 	want := counts.RefillTo - left

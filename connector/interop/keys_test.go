@@ -3,6 +3,7 @@ package interop_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -187,8 +188,8 @@ func TestPreKeysThatAreDrainedAreRefilledAtACappedRateAndTheOperatorIsTold(t *te
 		if most := 1 + 5 + hours*6 + 1; len(uploads) > most || len(uploads) < hours*6 {
 			t.Errorf("%d uploads in %d hours of draining, want at most %d", len(uploads), hours, most)
 		}
-		if log.count("without a message") == 0 || log.count("refill waits") == 0 {
-			t.Error("the operator is not told of the drain")
+		if told, waits := log.count("without a message"), log.count("refill waits"); told != 1 || waits != 1 {
+			t.Errorf("the operator is told %d times of the drain and %d times that the refill waits, want once each", told, waits)
 		}
 		// Without a one-time prekey there is still the signed one.
 		b.g.mu.Lock()
@@ -220,6 +221,24 @@ func TestPreKeysThatMessagesUseUpAreNoDrain(t *testing.T) {
 		}
 		if log.count("without a message") != 0 {
 			t.Error("the operator is told of a drain that is none")
+		}
+	})
+}
+
+// TestASlowDrainIsNoticedOnceADay: each time that the gatekeeper is asked a few are missing.
+func TestASlowDrainIsNoticedOnceADay(t *testing.T) {
+	log := &logBuffer{}
+	inBubbleWith(t, func(b *bench) { b.edit = log.withLog }, func(t *testing.T, b *bench) {
+		for hour := range 48 {
+			b.sees(func() { b.g.preKeys = b.g.preKeys[min(6, len(b.g.preKeys)):] })
+			b.g.breaks(errors.New("cut")) // the next login asks
+			pass(time.Hour)
+			if n := log.count("without a message"); n > 2 || hour < 5 && n > 0 {
+				t.Fatalf("after %d hours the operator is told %d times", hour+1, n)
+			}
+		}
+		if n := log.count("without a message"); n != 2 {
+			t.Errorf("the operator is told %d times in two days, want twice", n)
 		}
 	})
 }

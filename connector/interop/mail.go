@@ -366,6 +366,8 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 		return settled, a.bury(stored, row, LetterDamaged)
 	case undecided(err):
 		return a.decisions.settle(stored, row, err, before)
+	case errors.Is(err, ErrUnseen):
+		return settled, a.unseen(stored, row)
 	case errors.Is(err, ErrNoTarget) && row.Kind == KindMessage && !final:
 		return heldBack, a.store.HoldInbound(stored, row)
 	case errors.Is(err, ErrNoTarget):

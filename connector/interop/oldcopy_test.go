@@ -2,6 +2,7 @@ package interop_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -111,6 +112,23 @@ func TestWhatTheGatekeeperDoesNotTakeAfterAnOldCopyIsNotMadeAnewAtEachAttempt(t 
 		})
 		if occasion, err := store.Renewal(t.Context()); occasion != "" || err != nil {
 			t.Errorf("not done in the end: %q (%v)", occasion, err)
+		}
+	})
+}
+
+// TestReplacingThePrekeysAfterAnOldCopyKeepsThePaceOfRefilling: that the gatekeeper has them is never noted.
+func TestReplacingThePrekeysAfterAnOldCopyKeepsThePaceOfRefilling(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		_, uploads := b.preKeysAtGate()
+		before := len(uploads)
+		for i := range 120 {
+			b.store.(*interoptest.MemStore).Copied(fmt.Sprint("occasion ", i))
+			b.g.breaks(errors.New("cut"))
+			pass(time.Minute)
+		}
+		_, uploads = b.preKeysAtGate()
+		if n := len(uploads) - before; n > 5+2*6+1 || n < 6 {
+			t.Errorf("%d uploads in two hours, want no more than refills are", n)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package interop
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -74,9 +75,9 @@ func (r *receipts) read(chat string) {
 		return
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.reads[chat] = true
-	r.mu.Unlock()
-	r.lanes.kick(chat)
+	r.soon(chat)
 }
 
 // expect has the read receipts of a chat looked for when its next message is settled.
@@ -119,5 +120,22 @@ func (r *receipts) drop(ctx context.Context, rows []*InRow) error {
 			}
 		}
 		return nil
+	})
+}
+
+// ErrUnseen is what Upcalls.Deliver returns for a message that is dealt with and shows the
+// person nothing. Its sender gets no receipt of any kind: silent messages would tell them
+// when we are there (PROTOCOL.md 6.6).
+var ErrUnseen = errors.New("deliver: nothing to be seen")
+
+// unseen stores that.
+func (a *Account) unseen(ctx context.Context, row *InRow) error {
+	return a.store.Do(ctx, func(ctx context.Context) error {
+		now, err := a.store.Inbound(ctx, row.Chat, row.Class, row.ID)
+		if err != nil || now == nil || now.Seq != row.Seq {
+			return err
+		}
+		a.silence(now)
+		return a.store.UpdateInbound(ctx, now)
 	})
 }

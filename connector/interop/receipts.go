@@ -2,6 +2,8 @@ package interop
 
 import (
 	"context"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,30 +20,40 @@ const (
 	// receiptFlush is how long acked receipts wait to be noted on disk together. A
 	// crash in between costs a receipt sent twice, which is harmless.
 	receiptFlush = time.Second
+	// receiptBurst is how often receipts go to one chat without a pause, receiptEvery the
+	// pause before each further time: what is due by then goes together.
+	receiptBurst = 10
+	receiptEvery = 5 * time.Second
 )
 
 // receipts sends the delivery receipts of what Matrix has, and the read receipts of what
 // the person has read (readreceipts.go), again after each login until the gatekeeper has
 // acked them (PROTOCOL.md 6.6). Receipts of one chat and type that are due at the same
-// time go out as one, delivery receipts if their messages have the same sts too.
+// time go out as one, delivery receipts if their messages have the same sts too. They go
+// after a random delay (Limits.ReceiptDelay), and to one chat no more often than the pace
+// allows: what somebody sends to see when it is received shows them neither when it was,
+// nor what else we do. Until then they are due on disk, and keep a stream from resting.
 type receipts struct {
 	a     *Account
 	lanes lanes // a chat sends what is new; "" sends what is on disk
 
 	mu    sync.Mutex
-	turn  int
+	sweep bool // what is on disk is to be sent
 	fresh map[string][]*InRow
 	// reads are chats with read receipts to look for on disk, early those in which a
 	// message was read before it was settled.
 	reads, early map[string]bool
 	// sent are those on the wire, by the id that the ack will have.
 	sent map[string]sentReceipt
-	// onWire are all ids of sent, so that none goes out twice in a turn.
+	// onWire are all ids of sent, so that none goes out twice on one stream.
 	onWire map[wireKey]bool
 	acks   []sentReceipt
 	flush  *time.Timer
 	// behind says that due receipts were left on disk, since as many are on the wire as may be.
 	behind bool
+	// waiting are the chats whose receipts wait for their moment, "" for what is on disk.
+	waiting map[string]*time.Timer
+	pace    pace
 }
 
 type sentReceipt struct {
@@ -56,6 +68,7 @@ func newReceipts(a *Account) *receipts {
 	r := &receipts{
 		a: a, fresh: make(map[string][]*InRow), reads: make(map[string]bool), early: make(map[string]bool),
 		sent: make(map[string]sentReceipt), onWire: make(map[wireKey]bool),
+		waiting: make(map[string]*time.Timer), pace: newPace(receiptBurst, receiptEvery),
 	}
 	r.lanes = a.lanes("receipts", r.work)
 	return r
@@ -68,12 +81,60 @@ func (r *receipts) stop() {
 	if r.flush != nil {
 		r.flush.Stop()
 	}
+	for _, timer := range r.waiting {
+		timer.Stop()
+	}
+	clear(r.waiting)
+	clear(r.fresh) // on disk
+	clear(r.reads)
 	r.mu.Unlock()
 	r.lanes.stop()
 }
 
-// live sends what earlier turns have left over.
-func (r *receipts) live() { r.lanes.kick("") }
+// live sends on a new stream what earlier ones have left over.
+func (r *receipts) live() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.sent)
+	clear(r.onWire)
+	r.behind = false
+	r.soon("")
+}
+
+// soon sends what is due in a chat at some moment from now. r.mu is held.
+func (r *receipts) soon(chat string) {
+	delay := r.a.limits.ReceiptDelay
+	if delay < 0 {
+		r.kick(chat)
+		return
+	}
+	if r.waiting[chat] == nil {
+		r.waiting[chat] = time.AfterFunc(rand.N(delay), func() { r.come(chat) })
+	}
+}
+
+// come sends it, if the pace allows it now.
+func (r *receipts) come(chat string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting[chat] == nil {
+		return // stopped
+	}
+	if chat != "" {
+		if wait := r.pace.take(chat, time.Now()); wait > 0 {
+			r.waiting[chat] = time.AfterFunc(wait+rand.N(r.a.limits.ReceiptDelay), func() { r.come(chat) })
+			return
+		}
+	}
+	delete(r.waiting, chat)
+	r.kick(chat)
+}
+
+// kick sends what is due in a chat now. r.mu is held.
+func (r *receipts) kick(chat string) {
+	r.sweep = r.sweep || chat == ""
+	r.lanes.kick(chat)
+}
 
 // due takes a row whose delivery receipt became due. Without a stream it is left on disk.
 func (r *receipts) due(row *InRow) {
@@ -95,16 +156,19 @@ func (r *receipts) due(row *InRow) {
 	if !r.behind {
 		r.fresh[row.Chat] = append(r.fresh[row.Chat], &small)
 	}
+	r.soon(row.Chat)
 	r.mu.Unlock()
-	r.lanes.kick(row.Chat)
 }
 
 func (r *receipts) work(ctx context.Context, chat string) {
 	if chat == "" {
-		r.backlog(ctx)
 		r.note(ctx)
-		if r.catchUp() {
-			r.rest(ctx)
+		r.mu.Lock()
+		sweep := r.sweep
+		r.sweep = false
+		r.mu.Unlock()
+		if r.catchUp() || sweep {
+			r.backlog(ctx)
 		}
 		return
 	}
@@ -114,7 +178,10 @@ func (r *receipts) work(ctx context.Context, chat string) {
 		delete(r.fresh, chat)
 		delete(r.reads, chat)
 		r.mu.Unlock()
-		if len(rows) == 0 && !reads || !r.sendAll(ctx, stanza.ReceiptDelivered, rows) {
+		if len(rows) == 0 && !reads {
+			return
+		}
+		if !r.sendAll(ctx, stanza.ReceiptDelivered, rows) {
 			return
 		}
 		if !reads {
@@ -129,26 +196,8 @@ func (r *receipts) work(ctx context.Context, chat string) {
 	}
 }
 
-// backlog sends the due receipts that are on disk, once a turn.
+// backlog sends the due receipts that are on disk and not on the wire, as many as may be.
 func (r *receipts) backlog(ctx context.Context) {
-	_, turn, ok := r.a.link.current()
-	r.mu.Lock()
-	old := !ok || turn == r.turn
-	if !old {
-		r.turn = turn
-		clear(r.sent)
-		clear(r.onWire)
-		r.behind = false
-	}
-	r.mu.Unlock()
-	if old {
-		return
-	}
-	r.rest(ctx)
-}
-
-// rest sends the due receipts that are on disk and not on the wire, as many as may be.
-func (r *receipts) rest(ctx context.Context) {
 	for after := int64(0); ; {
 		rows, err := r.a.store.DueReceipts(ctx, after, receiptPage)
 		if err != nil {
@@ -174,10 +223,11 @@ func (r *receipts) later(ctx context.Context, err error) {
 		return
 	}
 	r.a.log.Warn().Err(err).Msg("reading due receipts failed")
-	r.mu.Lock()
-	r.turn = 0
-	r.mu.Unlock()
-	time.AfterFunc(r.a.limits.RetryMax, func() { r.lanes.kick("") })
+	time.AfterFunc(r.a.limits.RetryMax, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.kick("")
+	})
 }
 
 // sendAll sends receipts of a type for rows; false if there is no stream to send on, or
@@ -232,10 +282,13 @@ func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 		return true
 	}
 	err = r.a.link.send(ctx, 0, &stanza.Receipt{ID: ids[0], IDs: ids, To: peer.JID, Type: typ, STS: sts})
-	if err == nil {
-		killpoint.Hit(killpoint.InReceipt)
+	if err != nil {
+		// A stream that was ended for lack of need, in this very moment, is needed.
+		r.a.attend.want()
+		return false
 	}
-	return err == nil
+	killpoint.Hit(killpoint.InReceipt)
+	return true
 }
 
 // sentKey is what the ack of a receipt repeats.
@@ -295,6 +348,14 @@ func (r *receipts) note(ctx context.Context) {
 	for _, s := range acks {
 		for _, id := range s.ids {
 			delete(r.onWire, wireKey{s.chat, s.typ, id})
+		}
+		if s.typ == stanza.ReceiptRead {
+			continue
+		}
+		// What was on disk after a login may wait here too.
+		rest := slices.DeleteFunc(r.fresh[s.chat], func(row *InRow) bool { return slices.Contains(s.ids, row.ID) })
+		if r.fresh[s.chat] = rest; len(rest) == 0 {
+			delete(r.fresh, s.chat)
 		}
 	}
 }
