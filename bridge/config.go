@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+	"maunium.net/go/mautrix/appservice"
 	"maunium.net/go/mautrix/bridgev2/bridgeconfig"
 	"maunium.net/go/mautrix/bridgev2/matrix/mxmain"
 
@@ -203,10 +204,7 @@ func generateRegistration(configPath, registrationPath string, network any) erro
 	if cfg.Homeserver.Domain == "example.com" {
 		return errors.New("generating the registration: homeserver.domain is not set")
 	}
-	registration := cfg.GenerateRegistration()
-	// Rooms are made under aliases of their own, so that making one again finds it.
-	aliases := fmt.Sprintf("^#%s.+:%s$", regexp.QuoteMeta(connector.AliasPrefix(cfg.AppService.ID)), regexp.QuoteMeta(cfg.Homeserver.Domain))
-	registration.Namespaces.RoomAliases.Register(regexp.MustCompile(aliases), true)
+	registration := newRegistration(cfg)
 	if err := registration.Save(registrationPath); err != nil {
 		return fmt.Errorf("writing the registration: %w", err)
 	}
@@ -228,6 +226,17 @@ func generateRegistration(configPath, registrationPath string, network any) erro
 		return fmt.Errorf("putting the tokens into the configuration: %w", err)
 	}
 	return replaceFile(configPath, raw)
+}
+
+// newRegistration makes a registration with tokens of its own; the configuration stays as it is.
+func newRegistration(cfg *bridgeconfig.Config) *appservice.Registration {
+	as, hs := cfg.AppService.ASToken, cfg.AppService.HSToken
+	registration := cfg.GenerateRegistration()
+	cfg.AppService.ASToken, cfg.AppService.HSToken = as, hs
+	// Rooms are made under aliases of their own, so that making one again finds it.
+	aliases := fmt.Sprintf("^#%s.+:%s$", regexp.QuoteMeta(connector.AliasPrefix(cfg.AppService.ID)), regexp.QuoteMeta(cfg.Homeserver.Domain))
+	registration.Namespaces.RoomAliases.Register(regexp.MustCompile(aliases), true)
+	return registration
 }
 
 // child is the value of a key, made if it is missing.

@@ -35,6 +35,8 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
   postern -e [-c config.yaml]   write an example configuration
   postern -g [-c config.yaml] [-r registration.yaml]
                                 write the registration for the homeserver
+  postern doctor [-r registration.yaml] [--json] [-c config.yaml]
+                                say what is wrong with an installation, and what to do
   postern dead-letters list [--account ID] [--json] [-c config.yaml]
   postern dead-letters retry ID... [--json] [-c config.yaml]
   postern dead-letters drop ID... [--json] [-c config.yaml]
@@ -67,6 +69,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	switch command {
 	case "run":
 		return runCommand(ctx, args, stdout, stderr)
+	case "doctor":
+		return doctorCommand(ctx, args, stdout, stderr)
 	case "dead-letters":
 		return deadLettersCommand(ctx, args, stdout, stderr)
 	case "reports":

@@ -16,6 +16,13 @@ import (
 	"postern/connector/mediastore"
 )
 
+// What is wrong with folders.
+var (
+	errNested = errors.New("network.media.spool and network.media.path have to be two folders, neither in the other: what is in the spool is " +
+		"deleted at each start")
+	errSpoolTaken = errors.New("the folder has other things in it: give the bridge an empty one of its own, since it is emptied at each start")
+)
+
 // openMedia makes the media store and the spool, and finds what the section on attachments names. Relative paths are relative to dir.
 func (c *Connector) openMedia(ctx context.Context, dir string, log zerolog.Logger) error {
 	m := &c.Config.Media
@@ -28,7 +35,7 @@ func (c *Connector) openMedia(ctx context.Context, dir string, log zerolog.Logge
 		return fmt.Errorf("network.media.path: %w", err)
 	}
 	if m.Store == storeFiles && (within(store, c.spool) || within(c.spool, store)) {
-		return errors.New("network.media.spool and network.media.path have to be two folders, neither in the other: what is in the spool is deleted at each start")
+		return errNested
 	}
 	if err := openSpool(c.spool); err != nil {
 		return fmt.Errorf("network.media.spool: %w", err)
@@ -40,10 +47,7 @@ func (c *Connector) openMedia(ctx context.Context, dir string, log zerolog.Logge
 	}
 	var backend mediastore.Backend
 	if m.Store == storeS3 {
-		backend, err = mediastore.S3(ctx, mediastore.S3Config{
-			Endpoint: m.S3.Endpoint, Bucket: m.S3.Bucket, Region: m.S3.Region, AccessKey: m.S3.AccessKey, SecretKey: m.S3.SecretKey,
-			Prefix: m.S3.Prefix, Insecure: m.S3.Insecure, Spool: c.spool, Log: log,
-		})
+		backend, err = c.Config.objectStore(ctx, c.spool, log)
 	} else {
 		backend, err = mediastore.Files(store)
 	}
@@ -80,7 +84,7 @@ func openSpool(dir string) error {
 	_, err = os.Lstat(filepath.Join(dir, spoolMark))
 	if errors.Is(err, fs.ErrNotExist) {
 		if len(entries) > 0 {
-			return errors.New("the folder has other things in it: give the bridge an empty one of its own, since it is emptied at each start")
+			return errSpoolTaken
 		}
 		err = os.WriteFile(filepath.Join(dir, spoolMark), []byte("The bridge empties this folder at each start.\n"), 0o600)
 	}

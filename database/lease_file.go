@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -51,3 +52,19 @@ func (l fileLock) alive(context.Context) error {
 }
 
 func (l fileLock) release() error { return l.file.Close() }
+
+// fileLockHeld says whether somebody holds the lock, without making its file. Whoever wants to take it at this moment tries again.
+func fileLockHeld(path string) (bool, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}

@@ -2,9 +2,7 @@ package database
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -37,13 +35,11 @@ func takeServerLock(ctx context.Context, connector *pq.Connector) (lock leaseLoc
 	if err != nil {
 		return nil, fmt.Errorf("database: lease: %w", err)
 	}
-	// One lock for each schema: several bridges may share one Postgres database.
 	var schema string
 	if err = conn.QueryRowContext(ctx, "SELECT COALESCE(current_schema(), '')").Scan(&schema); err != nil {
 		return nil, fmt.Errorf("database: lease: %w", err)
 	}
-	sum := sha256.Sum256([]byte("postern lease\x00" + schema))
-	key := int64(binary.BigEndian.Uint64(sum[:8]))
+	key := serverLockKey(schema)
 	var taken bool
 	if err = conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", key).Scan(&taken); err != nil {
 		return nil, fmt.Errorf("database: lease: %w", err)

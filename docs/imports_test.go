@@ -98,8 +98,15 @@ var table = []row{
 	{"bridge/parts", nil, []string{mautrix, yaml}},
 	{"bridge/demo", []string{"bridge/parts", "bridge/sandbox"}, nil},
 	{
+		"bridge/doctor", []string{"connector", "connector/admin", "connector/issuer", "connector/mediastore", "database"},
+		[]string{mautrix, yaml},
+	},
+	{
 		"bridge",
-		[]string{"connector", "connector/profile", "connector/admin", "database", "bridge/sandbox", "bridge/demo", "bridge/parts"},
+		[]string{
+			"connector", "connector/profile", "connector/admin", "database", "bridge/sandbox", "bridge/demo", "bridge/parts",
+			"bridge/doctor",
+		},
 		[]string{mautrix, yaml, "go.mau.fi/zeroconfig", "github.com/tidwall/gjson"},
 	},
 }

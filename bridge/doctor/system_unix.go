@@ -1,0 +1,23 @@
+//go:build unix
+
+package doctor
+
+import "syscall"
+
+// freeBytes is how much this process may still write to the disk of a folder.
+func freeBytes(path string) (int64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(path, &s); err != nil {
+		return 0, err
+	}
+	return int64(s.Bavail) * int64(s.Bsize), nil
+}
+
+// fileLimit is how many files a process may open.
+func fileLimit() (limit uint64, ok bool) {
+	var l syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil {
+		return 0, false
+	}
+	return uint64(l.Cur), true
+}
