@@ -120,8 +120,9 @@ var testHelpers = []row{
 	{"connector/interop/interoptest", []string{"connector/interop", "connector/e2ee", "connector/jid"}, nil},
 	{"connector/mediastore/mediastoretest", []string{"connector/mediastore"}, nil},
 	{"database/databasetest", []string{"database"}, []string{"github.com/lib/pq"}},
-	{"database/databasetest/disklog", nil, nil},
-	{"database/diskfault", nil, nil}, // in the program only if that is built with the tag killpoints
+	{"database/diskshim", nil, nil},
+	{"database/databasetest/disklog", []string{"database/diskshim"}, nil},
+	{"database/diskfault", []string{"database/diskshim"}, nil}, // in the program only if that is built with the tag killpoints
 	{"bridge/e2e", []string{"bridge/parts"}, nil},
 	{"bridge/e2e/faults", nil, nil},
 	{"bridge/e2e/faults/homeserver", nil, []string{yaml}},

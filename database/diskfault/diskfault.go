@@ -4,36 +4,30 @@
 //
 // Layer: beside database, and not in the product. It is a layer under SQLite (a "VFS") that passes each call on to the usual one,
 // or answers it with an error. Tests name it with the parameter vfs=postern_diskfault; a program that is built with the tag
-// killpoints has it under every connection (Follow). It may import the standard library only. It implements no section of
-// docs/PROTOCOL.md.
+// killpoints has it under every connection (Follow). It may import diskshim. It implements no section of docs/PROTOCOL.md.
 package diskfault
 
-/*
-#cgo LDFLAGS: -Wl,--unresolved-symbols=ignore-all
-#include "shim.h"
-*/
-import "C"
-
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+
+	"postern/database/diskshim"
 )
 
 // VFS is the value of the parameter vfs that makes the faults of a connection's folder apply to it.
 const VFS = "postern_diskfault"
 
 // Op is what can fail.
-type Op int
+type Op = diskshim.Op
 
 // The operations.
 const (
-	Write Op = iota
-	Sync
-	Read
-	ops
+	Write = diskshim.Write
+	Sync  = diskshim.Sync
+	Read  = diskshim.Read
+	ops   = int(Read) + 1
 )
 
 // Result codes of SQLite (https://sqlite.org/rescode.html).
@@ -66,7 +60,7 @@ type Folder struct {
 var folders struct {
 	mu     sync.Mutex
 	list   []*Folder
-	byPath map[string]C.longlong
+	byPath map[string]int64
 	follow string
 }
 
@@ -81,12 +75,8 @@ func register(first bool) error {
 	if registered.done {
 		return nil
 	}
-	flag := C.int(0)
-	if first {
-		flag = 1
-	}
-	if C.diskfault_register(flag) != 0 {
-		return errors.New("diskfault: SQLite does not take the layer")
+	if err := diskshim.Register(VFS, first, shim{}); err != nil {
+		return err
 	}
 	registered.done = true
 	return nil
@@ -114,15 +104,15 @@ func Follow(orders string) error {
 }
 
 // number finds a folder or makes it; folders.mu is held.
-func number(path string) C.longlong {
+func number(path string) int64 {
 	if n, ok := folders.byPath[path]; ok {
 		return n
 	}
 	if folders.byPath == nil {
-		folders.byPath = map[string]C.longlong{}
+		folders.byPath = map[string]int64{}
 	}
 	folders.list = append(folders.list, &Folder{orders: folders.follow})
-	n := C.longlong(len(folders.list))
+	n := int64(len(folders.list))
 	folders.byPath[path] = n
 	return n
 }
@@ -196,17 +186,20 @@ func (f *Folder) read() {
 	f.fault, f.seen, f.failed, f.last = &fault, 0, 0, string(raw)
 }
 
-//export diskfaultOpen
-func diskfaultOpen(name *C.char) C.longlong {
+// shim is the layer. A file has the number of its folder.
+type shim struct{}
+
+// Opened implements diskshim.Layer.
+func (shim) Opened(path string) int64 {
 	folders.mu.Lock()
 	defer folders.mu.Unlock()
-	return number(filepath.Dir(C.GoString(name)))
+	return number(filepath.Dir(path))
 }
 
-//export diskfaultAsk
-func diskfaultAsk(folder C.longlong, op C.int) C.int {
+// Ask implements diskshim.Asked.
+func (shim) Ask(folder int64, op Op) int {
 	folders.mu.Lock()
 	f := folders.list[folder-1]
 	folders.mu.Unlock()
-	return C.int(f.ask(Op(op)))
+	return f.ask(op)
 }

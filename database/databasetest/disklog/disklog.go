@@ -6,21 +6,16 @@
 // It is for tests alone: a layer under SQLite (a "VFS") that the driver is told to use with the
 // parameter vfs=postern_disklog, which passes each call on to the usual one and notes writes,
 // truncations, syncs and removals in their order. The file of shared memory beside a log is not
-// noted: it is not durable, and SQLite makes it anew. It may import the standard library. It
+// noted: it is not durable, and SQLite makes it anew. It may import diskshim. It
 // implements no section of docs/PROTOCOL.md.
 package disklog
 
-/*
-#cgo LDFLAGS: -Wl,--unresolved-symbols=ignore-all
-#include "shim.h"
-*/
-import "C"
-
 import (
-	"errors"
+	"bytes"
 	"path/filepath"
 	"sync"
-	"unsafe"
+
+	"postern/database/diskshim"
 )
 
 // VFS is the value of the parameter vfs that makes a connection be recorded.
@@ -69,12 +64,7 @@ var recordings struct {
 	lastFile int64
 }
 
-var register = sync.OnceValue(func() error {
-	if C.disklog_register() != 0 {
-		return errors.New("disklog: SQLite does not take the recording layer")
-	}
-	return nil
-})
+var register = sync.OnceValue(func() error { return diskshim.Register(VFS, false, shim{}) })
 
 // Record notes from now on what is done in a folder through connections with VFS.
 func Record(dir string) (*Recording, error) {
@@ -120,7 +110,7 @@ func (r *Recording) add(op Op) {
 }
 
 // done notes a call unless it failed.
-func (r *Recording) done(op Op, rc C.int) {
+func (r *Recording) done(op Op, rc int) {
 	if r == nil {
 		return
 	}
@@ -133,10 +123,10 @@ func (r *Recording) done(op Op, rc C.int) {
 	r.failed++
 }
 
-func of(file C.longlong) *Recording {
+func of(file int64) *Recording {
 	recordings.mu.Lock()
 	defer recordings.mu.Unlock()
-	return recordings.byFile[int64(file)]
+	return recordings.byFile[file]
 }
 
 func in(dir string) *Recording {
@@ -145,9 +135,11 @@ func in(dir string) *Recording {
 	return recordings.byDir[dir]
 }
 
-//export disklogOpen
-func disklogOpen(name *C.char) C.longlong {
-	path := C.GoString(name)
+// shim is the layer.
+type shim struct{}
+
+// Opened implements diskshim.Layer.
+func (shim) Opened(path string) int64 {
 	r := in(filepath.Dir(path))
 	if r == nil {
 		return 0
@@ -156,7 +148,7 @@ func disklogOpen(name *C.char) C.longlong {
 	defer r.mu.Unlock()
 	base := filepath.Base(path)
 	if file, ok := r.names[base]; ok {
-		return C.longlong(file)
+		return file
 	}
 	recordings.mu.Lock()
 	recordings.lastFile++
@@ -166,45 +158,44 @@ func disklogOpen(name *C.char) C.longlong {
 	r.names[base] = file
 	// One that was there before counts as new too: who made it need not have synced the folder.
 	r.ops = append(r.ops, Op{Kind: Create, File: file, Name: base})
-	return C.longlong(file)
+	return file
 }
 
-//export disklogWrite
-func disklogWrite(file C.longlong, from unsafe.Pointer, n C.int, at C.longlong, rc C.int) {
-	of(file).done(Op{Kind: Write, File: int64(file), Offset: int64(at), Data: C.GoBytes(from, n)}, rc)
+// Wrote implements diskshim.Told.
+func (shim) Wrote(file int64, data []byte, offset int64, code int) {
+	of(file).done(Op{Kind: Write, File: file, Offset: offset, Data: bytes.Clone(data)}, code)
 }
 
-//export disklogTruncate
-func disklogTruncate(file, size C.longlong, rc C.int) {
-	of(file).done(Op{Kind: Truncate, File: int64(file), Offset: int64(size)}, rc)
+// Truncated implements diskshim.Told.
+func (shim) Truncated(file, size int64, code int) {
+	of(file).done(Op{Kind: Truncate, File: file, Offset: size}, code)
 }
 
-//export disklogSyncBegin
-func disklogSyncBegin(file C.longlong) C.longlong {
+// SyncBegins implements diskshim.Told.
+func (shim) SyncBegins(file int64) int64 {
 	r := of(file)
 	if r == nil {
 		return 0
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return C.longlong(len(r.ops))
+	return int64(len(r.ops))
 }
 
-//export disklogSyncEnd
-func disklogSyncEnd(file, begun C.longlong, rc C.int) {
-	of(file).done(Op{Kind: SyncEnd, File: int64(file), Begun: int(begun)}, rc)
+// Synced implements diskshim.Told.
+func (shim) Synced(file, begun int64, code int) {
+	of(file).done(Op{Kind: SyncEnd, File: file, Begun: int(begun)}, code)
 }
 
-//export disklogRemove
-func disklogRemove(name *C.char, synced, rc C.int) {
-	path := C.GoString(name)
+// Removed implements diskshim.Told.
+func (shim) Removed(path string, synced bool, code int) {
 	r := in(filepath.Dir(path))
-	if r == nil || rc != 0 {
+	if r == nil || code != 0 {
 		return // also what is not there is removed, now and then
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	base := filepath.Base(path)
-	r.ops = append(r.ops, Op{Kind: Remove, File: r.names[base], Name: base, Synced: synced != 0})
+	r.ops = append(r.ops, Op{Kind: Remove, File: r.names[base], Name: base, Synced: synced})
 	delete(r.names, base)
 }
