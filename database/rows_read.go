@@ -67,7 +67,7 @@ func (p *peerRow) mend(ctx context.Context, s *SignalStore, addr string, value [
 
 // wrongRow tells of a row that is not of now.
 func (s *SignalStore) wrongRow(ctx context.Context, kind rowKind) error {
-	s.db.log.Error().Str("account_id", s.account).Stringer("kind", kind).
+	s.db.log.Error().Str("account", s.account).Stringer("kind", kind).
 		Msg("A row of an account's keys or sessions is of an earlier time, or gone: it is not trusted any more")
 	return s.db.tellOfOld(ctx, s.account, false)
 }

@@ -172,7 +172,7 @@ func (db *DB) mendRows(ctx context.Context, f *foundRows, counter int64) error {
 	r.committed(nil, heads, total)
 	if !f.first {
 		for _, account := range accounts {
-			db.log.Error().Str("account_id", account).Int("sums", len(f.wrong[account])).
+			db.log.Error().Str("account", account).Int("count", len(f.wrong[account])).
 				Msg("Keys or sessions of an account are of an earlier time: new sessions are begun with those whom it may concern")
 		}
 	}
