@@ -218,7 +218,7 @@ func newsWords(w words.Words, in *interop.Inbound, gatekeeper, prefix string) (t
 		case interop.ReasonKeyBack:
 			return w.Text("chat.identity-back"), false
 		}
-		return w.Text("chat.identity", "gatekeeper", gatekeeper), false
+		return w.Text("chat.identity", "gatekeeper", gatekeeper, "prefix", prefix), false
 	case interop.KindReachability:
 		switch in.Reason {
 		case "accepted":

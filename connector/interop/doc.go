@@ -9,8 +9,8 @@
 //
 // It implements PROTOCOL.md 3.1, 3.2 (enlistment), 4.11 (answers after durable
 // handling), 5 (prekeys, look-ups, reachability), 6.1 to 6.4, 6.6 to 6.9 (messages,
-// padding, fall-backs of replies, receipts, typing, retries, identity changes) and 8.1
-// (deletion).
+// padding, fall-backs of replies, receipts, typing, retries, identity changes), 6.14
+// (safety numbers) and 8.1 (deletion).
 //
 // # Commit points
 //

@@ -7,7 +7,7 @@
 //
 // It carries the values of docs/PROTOCOL.md that may differ between gatekeepers or
 // that partner papers may change: sections 1.2–1.4, 2.2, 3.1, 4.1–4.6, 5.1, 6.1–6.8,
-// 7.2 and 8.2. Each value is marked, where it is set, as paper (official text),
+// 6.14, 7.2 and 8.2. Each value is marked, where it is set, as paper (official text),
 // observed (seen in shipping software) or assumed (ours).
 //
 // Nobody compares the name of a gatekeeper: a difference is a field here.
