@@ -185,3 +185,13 @@ type PhoneReaction struct {
 	FromMe bool   `json:"from_me"`
 	Emoji  string `json:"emoji"`
 }
+
+// Answer lets a WhatsApp user answer the question whether a partner user may write to them: accepted or declined.
+func (g *Gatekeeper) Answer(ctx context.Context, phone, to, answer string) error {
+	return g.Call(ctx, http.MethodPost, userPath(phone, "answer"), map[string]any{"to": to, "answer": answer}, nil)
+}
+
+// OptIn lets a WhatsApp user switch chats with this partner on or off.
+func (g *Gatekeeper) OptIn(ctx context.Context, phone string, in bool) error {
+	return g.Call(ctx, http.MethodPost, userPath(phone, "opt"), map[string]any{"integrator": IntegratorID, "opted_in": in}, nil)
+}
