@@ -47,6 +47,7 @@ func (s *Server) login(ctx context.Context, c *carrier, conn *noise.Conn, peer *
 	if err := proto.Unmarshal(peer.Payload, payload); err != nil {
 		return nil, failureNode(400, 0)
 	}
+	s.witness.login(payload)
 	data := payload.GetInteropData()
 	if payload.GetProduct() != s.prof.Login.Product || payload.Product == nil || data == nil || data.AccountID == nil || payload.GetDevice() != 0 {
 		return nil, failureNode(400, 0)
@@ -152,6 +153,7 @@ func (st *stream) readLoop() {
 			st.refuse()
 			return
 		}
+		s.witness.element(n)
 		if !st.take(n) {
 			return
 		}

@@ -104,6 +104,7 @@ func (s *Server) handleEnlist(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not a form", http.StatusBadRequest)
 		return
 	}
+	s.witness.request(r)
 	login, identifier, reason, err := s.enlist(r.Context(), r.PostForm)
 	if err != nil {
 		http.Error(w, "enlistment failed", http.StatusInternalServerError)

@@ -77,6 +77,7 @@ func parseArgs(args []string, stderr io.Writer) (Config, error) {
 	fs.StringVar(&phones, "phone-server", "", "server part of WhatsApp users' addresses: `lid` or s.whatsapp.net")
 	fs.StringVar(&reads, "jid-reads", "", "how partner addresses are read: 245-with-server, 245-bare or 244-domain-`byte`")
 	fs.StringVar(&writes, "jid-writes", "", "how partner addresses are written, as for --jid-reads")
+	fs.StringVar(&cfg.Record, "record", "", "`file` to add to what partners let a gatekeeper see")
 	fs.BoolVar(&cfg.Strict, "noise-strict", false, "strict Noise transcript")
 	if err := fs.Parse(args); err != nil {
 		return cfg, err

@@ -42,6 +42,8 @@ type Config struct {
 	// Now is the clock for everything that is dated; nil means time.Now.
 	Now   func() time.Time
 	fetch *fetchRules // nil: a gatekeeper's
+	// Record is a file to which everything is added that partners let a gatekeeper see, as text; empty means none.
+	Record string
 	// Log gets what goes wrong inside; it never gets anything about a person.
 	Log zerolog.Logger
 }
@@ -80,6 +82,7 @@ type Server struct {
 	keys     serverKeys
 	ahead    atomic.Int64 // of cfg.Now, in nanoseconds
 	log      zerolog.Logger
+	witness  *witness
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -140,6 +143,13 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Writes != nil {
 		s.codec.Write = *cfg.Writes
+	}
+	if cfg.Record != "" {
+		out, err := os.OpenFile(cfg.Record, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("start sandbox: %w", err)
+		}
+		s.witness = &witness{out: out} // closed with the process
 	}
 	if err := s.openState(); err != nil {
 		s.unlock()
