@@ -20,8 +20,9 @@ import (
 	"postern/connector/matrixdurable"
 )
 
-// When the bridge looks at a person's list of ignored users, which no homeserver tells it of: when a login is connected, when the person shows
-// signs of life or has somebody blocked, but not more often than ignoreEvery, and once in ignoreIdle without any reason.
+// When the bridge looks at a person's list of ignored users, which no homeserver tells it of: when a login is connected, when somebody is
+// blocked or there is a new chat, when the person shows signs of life, but for that not more often than ignoreEvery, and once in ignoreIdle without
+// any reason. ignoreEvery is also how long the list has to stay as the bridge has written it.
 const (
 	ignoreEvery    = 10 * time.Second
 	ignoreIdle     = 15 * time.Minute
@@ -36,10 +37,13 @@ const (
 type ignores struct {
 	client *client
 	every  time.Duration
-	wake   chan struct{}
-	// last is the list that was seen last, settled says that nothing was left to do then. One goroutine has them.
+	// signs and kicks wake it.
+	signs, kicks chan struct{}
+	// last is the list that was seen last, settled says that nothing was left to do then, wrote is when the bridge wrote the list last. One
+	// goroutine has them.
 	last    []byte
 	settled bool
+	wrote   time.Time
 	// kicked: something else than the list may have changed.
 	mu      sync.Mutex
 	kicked  bool
@@ -47,50 +51,55 @@ type ignores struct {
 }
 
 func newIgnores(c *client) *ignores {
-	return &ignores{client: c, every: ignoreEvery, wake: make(chan struct{}, 1)}
+	return &ignores{client: c, every: ignoreEvery, signs: make(chan struct{}, 1), kicks: make(chan struct{}, 1)}
 }
 
 // sign says that the person shows signs of life.
-func (g *ignores) sign() {
-	select {
-	case g.wake <- struct{}{}:
-	default: // is to look anyway
-	}
-}
+func (g *ignores) sign() { wake(g.signs) }
 
 // kick says that somebody was blocked, or not any more, or that there is a new chat.
 func (g *ignores) kick() {
 	g.mu.Lock()
 	g.kicked = true
 	g.mu.Unlock()
-	g.sign()
+	wake(g.kicks)
+}
+
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // is awake
+	}
 }
 
 // run looks until ctx ends.
 func (g *ignores) run(ctx context.Context) {
-	for {
-		more := g.contained(ctx)
-		next := ignoreIdle + rand.N(ignoreIdle/4)
+	for ctx.Err() == nil {
+		more, now := g.contained(ctx), time.Now()
+		next := now.Add(ignoreIdle + rand.N(ignoreIdle/4))
 		if more {
-			next = g.every
+			next = now.Add(g.every)
 		}
-		if !wait(ctx, g.every, nil) || !wait(ctx, next-g.every, g.wake) {
-			return
-		}
+		g.rest(ctx, now.Add(g.every), next)
 	}
 }
 
-// wait waits so long or until it is woken; false if ctx has ended.
-func wait(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	timer := time.NewTimer(d)
+// rest waits until it is time to look again: next, but not before soonest where only a sign of life is the reason for an earlier look.
+func (g *ignores) rest(ctx context.Context, soonest, next time.Time) {
+	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-wake:
-	case <-ctx.Done():
-		return false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-g.kicks:
+			return
+		case <-g.signs:
+			timer.Reset(max(0, time.Until(soonest)))
+		}
 	}
-	return ctx.Err() == nil
 }
 
 // contained looks once; a panic costs that look only.
@@ -168,6 +177,10 @@ func (g *ignores) look(ctx context.Context) (more bool, err error) {
 		case ignoreWrite:
 			write = append(write, s)
 		case ignoreSettle:
+			if s.pending && time.Since(g.wrote) < g.every {
+				more = true
+				continue
+			}
 			err = errors.Join(err, g.settle(ctx, s))
 		case ignoreFollow:
 			err = errors.Join(err, g.follow(ctx, s))
@@ -176,8 +189,9 @@ func (g *ignores) look(ctx context.Context) (more bool, err error) {
 	if len(write) > 0 {
 		err = errors.Join(err, g.write(ctx, puppet, write))
 	}
-	g.last, g.settled = raw, err == nil && len(write) == 0
-	return len(write) > 0, err
+	more = more || len(write) > 0
+	g.last, g.settled = raw, err == nil && !more
+	return more, err
 }
 
 // states are those of all chats of the login with the list and whom it has blocked.
@@ -280,7 +294,7 @@ func (g *ignores) follow(ctx context.Context, s ignoreState) error {
 	return err
 }
 
-// write makes the list say who is blocked. That it does is noted at the next look only, for a client of the person's that writes its own
+// write makes the list say who is blocked. That it does is noted at a later look only, for a client of the person's that writes its own
 // copy of the list at the same time may undo it. Matrix has no way to write only if nobody else has written: the list is read
 // again just before.
 func (g *ignores) write(ctx context.Context, puppet *mautrix.Client, states []ignoreState) error {
@@ -319,6 +333,7 @@ func (g *ignores) write(ctx context.Context, puppet *mautrix.Client, states []ig
 	})
 	if err == nil {
 		killpoint.Hit(killpoint.IgnoreWritten)
+		g.wrote = time.Now()
 	}
 	return err
 }
