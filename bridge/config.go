@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 	"maunium.net/go/mautrix/appservice"
 	"maunium.net/go/mautrix/bridgev2/bridgeconfig"
-	"maunium.net/go/mautrix/bridgev2/matrix/mxmain"
 
 	"postern/connector"
 )
@@ -52,74 +53,6 @@ func writeExample(path string, stdout io.Writer) error {
 	}
 	_, err = file.WriteString(exampleConfig)
 	return errors.Join(err, file.Close())
-}
-
-// loadConfig reads a configuration file over the example's defaults, without
-// changing the file. network is filled from the network section. A key that
-// does not exist is an error that names it.
-func loadConfig(path string, network any) (*bridgeconfig.Config, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w; `postern -e -c %s` writes an example", err, path)
-	}
-	merged, err := mergeConfig([]byte(exampleConfig), raw)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	var cfg bridgeconfig.Config
-	if err := merged.Decode(&cfg); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	if err := cfg.Network.Decode(network); err != nil {
-		return nil, fmt.Errorf("reading the network section of %s: %w", path, err)
-	}
-	if cfg.EnvConfigPrefix != "" {
-		if err := mxmain.UpdateConfigFromEnv(&cfg, network, cfg.EnvConfigPrefix); err != nil {
-			return nil, fmt.Errorf("reading the configuration from the environment: %w", err)
-		}
-	}
-	cfg.Bridge.Backfill = cfg.Backfill
-	return &cfg, nil
-}
-
-// mergeConfig lays the user's values over the defaults.
-func mergeConfig(defaults, user []byte) (*yaml.Node, error) {
-	var base, over yaml.Node
-	if err := yaml.Unmarshal(defaults, &base); err != nil {
-		return nil, err
-	}
-	if err := yaml.Unmarshal(user, &over); err != nil {
-		return nil, err
-	}
-	if len(over.Content) == 0 {
-		return base.Content[0], nil // an empty file
-	}
-	return base.Content[0], overlay(base.Content[0], over.Content[0], "")
-}
-
-// overlay replaces values of base by those of over, key by key.
-func overlay(base, over *yaml.Node, path string) error {
-	if over.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: %s has to be a mapping of keys to values", over.Line, orTop(path))
-	}
-	for i := 0; i+1 < len(over.Content); i += 2 {
-		key, value := over.Content[i], over.Content[i+1]
-		full := strings.TrimPrefix(path+"."+key.Value, ".")
-		target := valueOf(base, key.Value)
-		switch {
-		case target == nil && !isLoggingKey(full):
-			return fmt.Errorf("line %d: there is no key %s%s", key.Line, full, suggest(base, key.Value))
-		case target == nil:
-			base.Content = append(base.Content, key, value)
-		case target.Kind == yaml.MappingNode && !slices.Contains(freeMaps, full):
-			if err := overlay(target, value, full); err != nil {
-				return err
-			}
-		default:
-			*target = *value
-		}
-	}
-	return nil
 }
 
 // isLoggingKey reports whether a key that the example does not show is one of
@@ -164,12 +97,26 @@ func validateConfig(cfg *bridgeconfig.Config) error {
 	switch {
 	case cfg.Homeserver.Address == "http://example.localhost:8008":
 		return errors.New("homeserver.address is not set")
+	case !webAddress(cfg.Homeserver.Address):
+		return errors.New("homeserver.address has to be a complete http or https address")
 	case cfg.Homeserver.Domain == "example.com":
 		return errors.New("homeserver.domain is not set")
+	case cfg.Homeserver.Domain == "" || strings.ContainsAny(cfg.Homeserver.Domain, "/@ #"):
+		return errors.New("homeserver.domain has to be what stands behind the colon in your users' Matrix IDs, such as example.org")
 	case !cfg.Bridge.Permissions.IsConfigured():
 		return errors.New("bridge.permissions is not set: nobody could use the bridge")
 	case cfg.AppService.ASToken == tokenPlaceholder || cfg.AppService.HSToken == tokenPlaceholder:
 		return errors.New("appservice.as_token and hs_token are not set: run `postern -g` first")
+	case !webAddress(cfg.AppService.Address):
+		return errors.New("appservice.address has to be a complete http or https address, where the homeserver reaches the bridge")
+	case cfg.AppService.Port == 0 && !strings.HasPrefix(cfg.AppService.Hostname, "/"):
+		return errors.New("appservice.port has to be a port from 1 to 65535")
+	case cfg.AppService.ID == "":
+		return errors.New("appservice.id has to be set")
+	case cfg.AppService.ASToken == cfg.AppService.HSToken:
+		return errors.New("appservice.as_token and hs_token have to be two different tokens")
+	case !localpart.MatchString(cfg.AppService.Bot.Username):
+		return errors.New("appservice.bot.username has to be the local part of a Matrix ID: small letters, digits and ._=/+-")
 	case !strings.Contains(cfg.AppService.FormatUsername("1234567890"), "1234567890"):
 		return errors.New("appservice.username_template has no place for the id: it needs {{.}}")
 	case !bridgeconfig.AllowedHomeserverSoftware[cfg.Homeserver.Software]:
@@ -182,6 +129,36 @@ func validateConfig(cfg *bridgeconfig.Config) error {
 		return errors.New("provisioning.shared_secret needs at least 16 characters, or the word disable")
 	case cfg.Database.Type != "sqlite3-fk-wal" && cfg.Database.Type != "postgres":
 		return fmt.Errorf("database.type %q is not supported; use sqlite3-fk-wal or postgres", cfg.Database.Type)
+	case cfg.Database.URI == "":
+		return errors.New("database.uri has to name a file, or a Postgres database")
+	case cfg.Database.MaxOpenConns < 1 || cfg.Database.MaxIdleConns < 0 || cfg.Database.MaxIdleConns > cfg.Database.MaxOpenConns:
+		return errors.New("database.max_open_conns has to be at least 1, and max_idle_conns from 0 to that")
+	}
+	for key, text := range map[string]string{"max_conn_idle_time": cfg.Database.ConnMaxIdleTime, "max_conn_lifetime": cfg.Database.ConnMaxLifetime} {
+		if length, err := time.ParseDuration(text); text != "" && (err != nil || length <= 0) {
+			return fmt.Errorf("database.%s has to be a length of time such as 5m, or null", key)
+		}
+	}
+	return validatePermissions(cfg.Bridge.Permissions)
+}
+
+// localpart is what the part of a Matrix ID before the colon may be.
+var localpart = regexp.MustCompile(`^[a-z0-9._=/+-]{1,200}$`)
+
+// webAddress says whether text is a complete http or https address.
+func webAddress(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+// validatePermissions finds names that nobody can have.
+func validatePermissions(permissions bridgeconfig.PermissionConfig) error {
+	for _, who := range slices.Sorted(maps.Keys(permissions)) {
+		local, domain, full := strings.Cut(strings.TrimPrefix(who, "@"), ":")
+		isUser := strings.HasPrefix(who, "@")
+		if isUser && (!full || local == "" || domain == "") || !isUser && (who == "" || strings.ContainsAny(who, "/@# ")) {
+			return fmt.Errorf("bridge.permissions: %q is neither * nor a domain nor a Matrix ID such as @alice:example.org", who)
+		}
 	}
 	return nil
 }
@@ -192,40 +169,6 @@ func beside(configPath, path string) string {
 		return path
 	}
 	return filepath.Join(filepath.Dir(configPath), path)
-}
-
-// generateRegistration makes new tokens, writes the registration, and puts the
-// tokens into the configuration, where it changes nothing else.
-func generateRegistration(configPath, registrationPath string, network any) error {
-	cfg, err := loadConfig(configPath, network)
-	if err != nil {
-		return err
-	}
-	if cfg.Homeserver.Domain == "example.com" {
-		return errors.New("generating the registration: homeserver.domain is not set")
-	}
-	registration := newRegistration(cfg)
-	if err := registration.Save(registrationPath); err != nil {
-		return fmt.Errorf("writing the registration: %w", err)
-	}
-	raw, err := os.ReadFile(configPath)
-	if err != nil {
-		return fmt.Errorf("putting the tokens into the configuration: %w", err)
-	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(raw, &doc); err != nil {
-		return fmt.Errorf("putting the tokens into the configuration: %w", err)
-	}
-	if len(doc.Content) == 0 {
-		doc = yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode}}}
-	}
-	appservice := child(doc.Content[0], "appservice", yaml.MappingNode)
-	*child(appservice, "as_token", yaml.ScalarNode) = yaml.Node{Kind: yaml.ScalarNode, Value: registration.AppToken}
-	*child(appservice, "hs_token", yaml.ScalarNode) = yaml.Node{Kind: yaml.ScalarNode, Value: registration.ServerToken}
-	if raw, err = yaml.Marshal(&doc); err != nil {
-		return fmt.Errorf("putting the tokens into the configuration: %w", err)
-	}
-	return replaceFile(configPath, raw)
 }
 
 // newRegistration makes a registration with tokens of its own; the configuration stays as it is.
@@ -247,22 +190,4 @@ func child(mapping *yaml.Node, key string, kind yaml.Kind) *yaml.Node {
 	v := &yaml.Node{Kind: kind}
 	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, v)
 	return v
-}
-
-// replaceFile writes a file so that a reader sees the old or the new one.
-func replaceFile(path string, content []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".config-*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	defer os.Remove(temporary.Name())
-	_, err = temporary.Write(content)
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
 }

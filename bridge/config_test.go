@@ -196,7 +196,7 @@ func TestARegistrationPutsInTheTokensAndChangesNothingElse(t *testing.T) {
 }
 
 func TestWhatHasToBeSetIsNamed(t *testing.T) {
-	const good = "homeserver: {address: 'http://localhost:1', domain: a.example.org}\nbridge: {permissions: {a.example.org: user}}\nappservice: {as_token: 'abcdefghijklmnop', hs_token: 'abcdefghijklmnop'}\n"
+	const good = "homeserver: {address: 'http://localhost:1', domain: a.example.org}\nbridge: {permissions: {a.example.org: user}}\nappservice: {as_token: 'abcdefghijklmnop', hs_token: 'ponmlkjihgfedcba'}\n"
 	for change, want := range map[string]string{
 		"":                                      "",
 		"homeserver: {domain: a.example.org}\n": "homeserver.address",
