@@ -165,7 +165,7 @@ func (p *program) assemble(ctx context.Context) error {
 	epochFile := beside(p.flags.config, p.connector.Config.EpochFile)
 	err = p.connector.Attach(ctx, connector.AttachConfig{
 		Matrix: p.matrix, DatabaseDialect: p.cfg.Database.Type, DatabaseURI: p.cfg.Database.URI, Key: p.key, Log: *p.log,
-		Dir: filepath.Dir(p.flags.config), EpochFile: epochFile,
+		Dir: filepath.Dir(p.flags.config), EpochFile: epochFile, Version: Tag, Commit: Commit,
 	})
 	switch {
 	case errors.Is(err, database.ErrEpochFile), errors.Is(err, database.ErrEpochForeign), errors.Is(err, database.ErrEpochFormat):

@@ -52,7 +52,8 @@ type client struct {
 	stopped    atomic.Bool // only a person can help
 	live       atomic.Bool // the stream takes messages at once
 	connection connection
-	rested     atomic.Bool // the account has no stream because it needs none
+	rested     atomic.Bool  // the account has no stream because it needs none
+	pushedAt   atomic.Int64 // when a push came that nothing was done for yet, in Unix nanoseconds; for figures
 
 	name atomic.Pointer[string] // what goes with messages, if more than the Matrix ID is known
 }
@@ -102,6 +103,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		Pace:         c.pace(),
 		Store:        NewAccountStore(c.db, row.ID, row.Gatekeeper),
 		Upcalls:      cl,
+		Meter:        c.meter(p.Name),
 		Reenlist:     cl.reenlist,
 		Reenlisted:   reenlisted(row),
 		Throttles:    c.brakes.throttles(login.UserMXID),

@@ -51,6 +51,8 @@ type Config struct {
 	Reports             ReportsConfig               `yaml:"reports"`
 	Brakes              BrakesConfig                `yaml:"brakes"`
 	Media               MediaConfig                 `yaml:"media"`
+	Metrics             MetricsConfig               `yaml:"metrics"`
+	Health              HealthConfig                `yaml:"health"`
 	Gatekeepers         map[string]GatekeeperConfig `yaml:"gatekeepers"`
 
 	identifier  *template.Template
@@ -129,6 +131,7 @@ func upgradeConfig(helper up.Helper) {
 	upgradeConnectConfig(helper)
 	upgradeDepartedConfig(helper)
 	upgradeMediaConfig(helper)
+	upgradeMetricsConfig(helper)
 	upgradeJoiningConfig(helper)
 	for _, p := range profile.All() {
 		helper.Copy(up.Bool, "gatekeepers", p.Name, "enabled")
@@ -194,6 +197,12 @@ func (c *Config) prepare() error {
 		return err
 	}
 	if err := c.Media.prepare(); err != nil {
+		return err
+	}
+	if err := c.Metrics.prepare(); err != nil {
+		return err
+	}
+	if err := c.Health.prepare(); err != nil {
 		return err
 	}
 	return c.agree()

@@ -32,6 +32,7 @@ import (
 	"postern/connector/killpoint"
 	"postern/connector/matrixdurable"
 	"postern/connector/mediastore"
+	"postern/connector/metrics"
 	"postern/connector/profile"
 	"postern/connector/push"
 	"postern/connector/transcode"
@@ -53,6 +54,7 @@ type Connector struct {
 	opened atomic.Pointer[database.DB]
 	// ready are the checks of readiness; taking: between Run and StopTaking.
 	ready  readiness
+	health healthWatch
 	taking atomic.Bool
 	// rows are the framework's tables in our own transactions.
 	rows  *frameworkdb.Database
@@ -88,10 +90,13 @@ type Connector struct {
 	// pushes takes what the gatekeepers wake users with.
 	pushes *push.Handler
 	public *http.Server
-	ctx    context.Context // ends at Shutdown
-	began  time.Time       // when this process began
-	cancel context.CancelFunc
-	work   sync.WaitGroup
+	// metrics are nil if nobody wants them, figures is their own listener.
+	metrics *metrics.Metrics
+	figures *http.Server
+	ctx     context.Context // ends at Shutdown
+	began   time.Time       // when this process began
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
 
 	// connected are the clients between Connect and Disconnect.
 	connected connected
@@ -140,7 +145,9 @@ type AttachConfig struct {
 	EpochFile string
 	// Dir is what relative paths of the configuration are relative to.
 	Dir string
-	Log zerolog.Logger
+	// Version and Commit are the program's.
+	Version, Commit string
+	Log             zerolog.Logger
 }
 
 // AliasPrefix begins the local parts of the aliases that rooms are made under. The registration has to reserve them.
@@ -151,9 +158,12 @@ func AliasPrefix(appserviceID string) string { return appserviceID + "_room_" }
 func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.matrix = cfg.Matrix
 	c.log = cfg.Log.With().Str("component", "connector").Logger()
+	if err := c.openMetrics(cfg); err != nil {
+		return err
+	}
 	db, err := database.Open(ctx, database.Config{
 		Dialect: cfg.DatabaseDialect, URI: cfg.DatabaseURI, MasterKey: cfg.Key, Holder: "postern",
-		EpochFile: cfg.EpochFile,
+		EpochFile: cfg.EpochFile, Meter: c.databaseMeter(),
 		Log:       cfg.Log.With().Str("component", "database").Logger(),
 		Upgrading: func() { killpoint.Hit(killpoint.Upgrading) },
 	})
@@ -199,10 +209,11 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if err := c.serveAdmin(cfg); err != nil {
 		return errors.Join(err, db.Close())
 	}
+	c.watchHomeserver()
 	c.uploads = matrixdurable.NewUploads(cfg.Matrix)
 	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
-		Matrix: cfg.Matrix, Journal: journal{db.Journal(), db.Notices(), db.Do}, Notices: notices{db.Notices()},
+		Matrix: cfg.Matrix, Journal: c.journal(), Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther, Member: c.member,
 		Alive: c.connected.alive, Well: c.connected.wellAgain, Elsewhere: c.elsewhere, Health: c.ready.handler(),
 		Log: cfg.Log.With().Str("component", "matrix").Logger(),
@@ -222,6 +233,9 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 		return fmt.Errorf("connector: public listener: %w", err)
 	}
 	if _, err := c.stack.Listen(ctx, failed); err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	if err := c.serveMetrics(failed); err != nil {
 		return errors.Join(err, socket.Close())
 	}
 	c.public = c.publicServer()
@@ -248,13 +262,16 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 	return nil
 }
 
+// silentLog takes what net/http says of connections, which names their addresses.
+var silentLog = log.New(io.Discard, "", 0)
+
 // publicServer is the public listener's server. The limits are for the small answers; attachments have their own.
 func (c *Connector) publicServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: c.publicHandler(), ErrorLog: log.New(io.Discard, "", 0) /* it names addresses */, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: c.publicHandler(), ErrorLog: silentLog, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 	}
 }
@@ -265,7 +282,7 @@ const mediaPath = "/media"
 // publicHandler serves what the gatekeeper asks for, also below the path that the public base may have. A path that is not written
 // plainly is not there: nobody is led to where another reading of it would point.
 func (c *Connector) publicHandler() http.Handler {
-	keys, media, pushes := c.issuer.Handler(), http.StripPrefix(mediaPath, c.media.Handler()), c.pushes
+	keys, media, pushes := c.issuer.Handler(), http.StripPrefix(mediaPath, c.countServed(c.media.Handler())), c.pushes
 	inside := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, mediaPath+"/"):
@@ -298,6 +315,11 @@ func (c *Connector) Run() {
 	c.taking.Store(true)
 	c.work.Go(func() { c.leavings.run(c.ctx) })
 	c.work.Go(c.watchRegions)
+	c.work.Go(c.watchHealth)
+	c.work.Go(c.watchForSleep)
+	if c.metrics != nil {
+		c.work.Go(c.countFigures)
+	}
 	c.work.Go(c.brakes.tidy)
 	c.work.Go(func() { c.departures.run(c.ctx) })
 }
@@ -340,6 +362,9 @@ func (c *Connector) Shutdown() error {
 		if err = c.public.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
 			err = c.public.Close() // a long download is cut, and resumed after the start
 		}
+	}
+	if c.figures != nil {
+		err = errors.Join(err, c.figures.Close())
 	}
 	c.cancel()
 	c.work.Wait()

@@ -192,6 +192,7 @@ func (c *client) download(ctx context.Context, m *convert.IncomingMedia, limit i
 	defer sealed.remove()
 	killpoint.Hit(killpoint.InFileWanted)
 	n, err := c.mediaHost.download(ctx, m.DirectPath, limit, func() (io.Writer, error) { return sealed, sealed.empty() })
+	c.connector.moved("fetched", n, err)
 	if errors.Is(err, errMediaLong) && m.Media.Length < 0 {
 		return nil, 0, errMediaTooLarge
 	} else if err != nil {
@@ -229,6 +230,7 @@ func (c *Connector) upload(ctx context.Context, room id.RoomID, as id.UserID, bo
 		uploaded, err := c.uploads.Upload(ctx, as, matrixdurable.File{
 			Body: body, Size: size, Mimetype: mimetype, Name: name, Encrypt: encrypt,
 		})
+		c.moved("uploaded", size, err)
 		if !patient || !matrixdurable.Away(err) {
 			try++
 		}

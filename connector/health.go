@@ -129,8 +129,13 @@ func (c *Connector) WatchedLogger(next dbutil.DatabaseLogger) dbutil.DatabaseLog
 
 // QueryTiming implements dbutil.DatabaseLogger.
 func (l watchedLogger) QueryTiming(ctx context.Context, method, query string, args []any, rows int, took time.Duration, err error) {
-	if db := l.c.opened.Load(); db != nil && err != nil {
-		db.Note(err)
+	if db := l.c.opened.Load(); db != nil {
+		if err != nil {
+			db.Note(err)
+		}
+		if m := l.c.metrics; m != nil { // it is there before the database
+			m.Database().Query(false, took)
+		}
 	}
 	l.DatabaseLogger.QueryTiming(ctx, method, query, args, rows, took, err)
 }

@@ -176,8 +176,10 @@ func (m *move) store(ctx context.Context, body io.Reader) (*mediastore.Object, e
 	})
 	quiet()
 	if err != nil {
+		c.connector.moved("stored", 0, err)
 		return nil, err
 	}
+	c.connector.moved("stored", object.Size, nil)
 	m.made.DirectPath = fmt.Sprintf("/interop/%s/download/%d/%s/", c.profile.MediaPathProduct, row.Integrator, object.Ref)
 	return object, nil
 }

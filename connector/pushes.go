@@ -26,6 +26,7 @@ func (c *Connector) pushed(gatekeeper, identifier string) {
 		return // nobody has it
 	}
 	if user := c.connected.find(gatekeeper, identifier); user != nil {
+		user.awaited()
 		user.account.Wake()
 	}
 }

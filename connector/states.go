@@ -41,6 +41,9 @@ func (c *Connector) sayState(login *bridgev2.UserLogin, state status.BridgeState
 // Connection implements interop.Upcalls: it puts the state of the stream into the framework's words.
 func (c *client) Connection(ctx context.Context, s interop.ConnState) {
 	c.seen(ctx, s)
+	if s.Kind == interop.ConnLive {
+		c.arrived()
+	}
 	switch s.Kind {
 	case interop.ConnWaiting, interop.ConnBanned, interop.ConnNoAddress, interop.ConnReplaced, interop.ConnRefused:
 		c.failing(ctx)

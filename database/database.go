@@ -41,6 +41,8 @@ type Config struct {
 	// EpochFile is a file outside the database by which an old copy of it is noticed (see epoch.go), made if it is not there; ""
 	// for none. It must not be part of the database's backup.
 	EpochFile string
+	// Meter, if set, is told how the database does.
+	Meter Meter
 	// Log receives upgrades, slow transactions and failures; never a value from a row.
 	Log zerolog.Logger
 

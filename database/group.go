@@ -248,7 +248,9 @@ func (g *group) count() error {
 }
 
 func (g *group) commit() error {
+	began := time.Now()
 	err := g.tx.Commit()
+	g.w.meter.Committed(time.Since(began), len(g.ran), err)
 	g.end()
 	g.tx = nil
 	outcome := commitOutcome(err)

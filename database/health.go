@@ -85,10 +85,12 @@ func (db *DB) Note(err error) { db.health.note(err) }
 type watchedLogger struct {
 	dbutil.DatabaseLogger
 	health *health
+	meter  Meter
 }
 
 func (l watchedLogger) QueryTiming(ctx context.Context, method, query string, args []any, rows int, took time.Duration, err error) {
 	l.health.note(err)
+	l.meter.Query(true, took)
 	l.DatabaseLogger.QueryTiming(ctx, method, query, args, rows, took, err)
 }
 

@@ -34,7 +34,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	db := &DB{raw: raw, log: cfg.Log, failure: &failure{ch: make(chan struct{})}, place: place}
 	db.health = newHealth(cfg.Log, db.failure)
-	raw.Log = watchedLogger{dbLogger{cfg.Log, cfg.Upgrading}, db.health}
+	raw.Log = watchedLogger{dbLogger{cfg.Log, cfg.Upgrading}, db.health, cfg.meter()}
 	if db.sealer, err = newSealer(cfg.MasterKey); err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
@@ -70,7 +70,7 @@ func (db *DB) start(ctx context.Context, cfg *Config) error {
 	if err = db.upgrade(ctx, lock); err != nil {
 		return err
 	}
-	if db.writer, err = newWriter(db.raw, db.log, db.failure, db.health); err != nil {
+	if db.writer, err = newWriter(db.raw, db.log, db.failure, db.health, cfg.meter()); err != nil {
 		return errors.Join(err, releaseLock(lock))
 	}
 	if lock != nil {

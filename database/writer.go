@@ -36,6 +36,7 @@ type writer struct {
 	log    zerolog.Logger
 	fail   *failure
 	health *health
+	meter  Meter
 	fence  atomic.Pointer[Lease] // checked before each commit while a lease is held
 	epoch  atomic.Pointer[epoch] // set when the database is open
 	rows   atomic.Pointer[rows]  // set with it
@@ -82,9 +83,9 @@ func (j *job) answer(err error) {
 	close(j.done)
 }
 
-func newWriter(raw *dbutil.Database, log zerolog.Logger, fail *failure, health *health) (*writer, error) {
+func newWriter(raw *dbutil.Database, log zerolog.Logger, fail *failure, health *health, meter Meter) (*writer, error) {
 	w := &writer{
-		raw: raw, log: log, fail: fail, health: health, pages: checkpointPages, look: checkpointLook,
+		raw: raw, log: log, fail: fail, health: health, meter: meter, pages: checkpointPages, look: checkpointLook,
 		jobs: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	w.txnKey = findTxnKey(raw)
@@ -105,6 +106,7 @@ func (w *writer) do(ctx context.Context, fn func(ctx context.Context) error) err
 	if err := w.fail.err(); err != nil {
 		return err
 	}
+	began := time.Now()
 	j := &job{ctx: ctx, fn: fn, done: make(chan struct{})}
 	select {
 	case w.jobs <- j:
@@ -115,6 +117,7 @@ func (w *writer) do(ctx context.Context, fn func(ctx context.Context) error) err
 	}
 	select {
 	case <-j.done:
+		w.meter.Waited(time.Since(began))
 		return j.err
 	case <-ctx.Done():
 		if j.giveUp() {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -31,6 +32,7 @@ type link struct {
 
 	owed    ledger
 	wakeup  chan struct{} // to the minder: its clocks have changed
+	probe   atomic.Bool   // a keep-alive is wanted now
 	gone    chan struct{} // closed when nobody reads any more
 	minding chan struct{} // closed when the minder has returned
 
@@ -310,7 +312,7 @@ func (l *link) check(pinged *time.Time) time.Duration {
 	if pinged.IsZero() {
 		*pinged = loggedIn
 	}
-	if time.Since(*pinged) >= l.timing.KeepAlive {
+	if l.probe.Swap(false) || time.Since(*pinged) >= l.timing.KeepAlive {
 		*pinged = time.Now()
 		l.keepAlive()
 	}

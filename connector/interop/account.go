@@ -81,6 +81,8 @@ type Config struct {
 	// Throttles hold messages back, each for a rate that it keeps; a message goes through all of them, in
 	// order, before it is encrypted. What is repeated is not counted again.
 	Throttles []Throttle
+	// Meter, if not nil, is told what the account does.
+	Meter Meter
 	// Limits are bounds; zero fields take the default.
 	Limits Limits
 	// Log gets what happens, without user data.
@@ -187,6 +189,7 @@ type Account struct {
 	store  Store
 	up     Upcalls
 	log    zerolog.Logger
+	meter  Meter
 	codec  binxml.Codec
 	signal *e2ee.Signal
 
@@ -225,6 +228,7 @@ func New(c Config) *Account {
 	a := &Account{
 		id: c.ID, prof: c.Profile, cfg: c, limits: c.Limits.withDefaults(),
 		store: c.Store, up: c.Upcalls, log: c.Log.With().Str("account", c.ID).Logger(),
+		meter:  meterOf(&c),
 		codec:  binxml.Codec{Read: c.Profile.ReadDialect, Write: c.Profile.WriteDialect},
 		signal: e2ee.New(c.Device, c.Store),
 	}
@@ -320,6 +324,7 @@ func (a *Account) guard(what string, fn func()) (panicked bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			panicked = true
+			a.meter.Panic(what)
 			a.log.Error().Type("panic", p).Str("in", what).Str("where", where()).Msg("panic of an account caught")
 			if what != inConnection { // or a panic there would call itself for ever
 				a.conn.set(ConnState{Kind: ConnFault})

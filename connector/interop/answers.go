@@ -44,6 +44,7 @@ func (o *outbox) acked(ctx context.Context, ack *stanza.Ack) error {
 	o.mu.Lock()
 	_, answering := o.flying[ack.ID]
 	o.mu.Unlock()
+	o.answered(row, ack.Error)
 	waiting := row.State < PartSent
 	switch outcome := ack.Outcome(); {
 	case outcome == stanza.OutcomeAccepted, ack.Error == stanza.NackOldCounter:
@@ -233,6 +234,7 @@ func (o *outbox) asked(ctx context.Context, r *stanza.Receipt) error {
 		return err
 	}
 	killpoint.Hit(killpoint.OutAsked)
+	a.meter.AskedAgain(false)
 	if advanced {
 		o.finish(row.StanzaID, row.Chat, row.Seq, true)
 		a.news.changed(row)

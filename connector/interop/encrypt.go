@@ -159,12 +159,13 @@ func (o *outbox) write(ctx context.Context, row *OutRow) error {
 		c.asked[row.Seq] = turn
 	}
 	seen := *row
-	seen.Plaintext, seen.Stanza = nil, nil
+	seen.Plaintext, seen.Stanza, seen.written = nil, nil, time.Now()
 	o.flying[row.StanzaID] = &seen
 	o.mu.Unlock()
 	err := stream.SendFrame(ctx, row.Stanza)
 	switch {
 	case err == nil:
+		o.wrote(row)
 		killpoint.Hit(killpoint.OutWritten)
 		return nil
 	case errors.Is(err, gatekeeper.ErrNotConnected), ctx.Err() != nil:

@@ -43,6 +43,7 @@ type inbox struct {
 type job struct {
 	turn int
 	s    stanza.Stanza
+	read time.Time                 // when it came
 	do   func(ctx context.Context) // instead of a stanza
 }
 
@@ -85,7 +86,7 @@ func (b *inbox) take(ctx context.Context, from jid.JID, s stanza.Stanza) {
 	if !ok || ctx.Err() != nil {
 		return // all that comes after this too, or it would overtake what is left
 	}
-	key := from.Bare().String()
+	key, read := from.Bare().String(), time.Now()
 	if _, isAck := s.(*stanza.Ack); !isAck && b.refuses(key, s) {
 		return
 	}
@@ -94,7 +95,7 @@ func (b *inbox) take(ctx context.Context, from jid.JID, s stanza.Stanza) {
 	case <-ctx.Done():
 		return
 	}
-	b.push(key, job{turn: turn, s: s})
+	b.push(key, job{turn: turn, s: s, read: read})
 }
 
 // later queues work that must not run beside the handling of the sender's stanzas.
@@ -236,7 +237,9 @@ func (b *inbox) one(ctx context.Context, j job) {
 	code, err := b.contained(ctx, j)
 	_, isAck := j.s.(*stanza.Ack)
 	if b.settle(ctx, err) && !isAck {
+		stored := b.a.storedIn(j)
 		b.a.guard("ack", func() { b.answer(ctx, j.turn, j.s, code) })
+		b.a.ackedIn(j, stored, code)
 	}
 }
 

@@ -260,6 +260,7 @@ func (k *keys) upload(ctx context.Context, n int) error {
 	killpoint.Hit(killpoint.KeysMarked)
 	answer, err := a.link.request(ctx, up)
 	if err == nil {
+		a.meter.PreKeys(len(ids), 0, 0)
 		killpoint.Hit(killpoint.KeysUploaded)
 		return stanza.ParseEmpty(answer)
 	}

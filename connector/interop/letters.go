@@ -73,6 +73,10 @@ func (a *Account) bury(ctx context.Context, row *InRow, reason string) error {
 		pruned, err = pruneLetters(ctx, a.store, &a.limits, now)
 		return err
 	})
+	if err == nil {
+		a.meter.Incoming(rowContent(row), stateBuried)
+		a.meter.Buried(reason)
+	}
 	if err == nil && pruned > 0 {
 		a.log.Warn().Int("count", pruned).Msg("old dead letters were dropped")
 	}

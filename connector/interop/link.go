@@ -151,7 +151,7 @@ func (l *link) one(ctx context.Context) error {
 		c.Pace = func(ctx context.Context) error { return pace(ctx, l.a.attend.hurried()) }
 	}
 	c.Profile, c.Log, c.ReadReceipts = l.a.prof, l.a.log, l.a.reads.Load()
-	c.Handler = &handler{a: l.a}
+	c.Handler = &handler{a: l.a, meter: streamMeter{meter: l.a.meter}}
 	l.mu.Lock()
 	c.AccountID, _ = l.login.Account()
 	l.mu.Unlock()
@@ -327,12 +327,14 @@ type handler struct {
 	a *Account
 	// owed is the ack that the gatekeeper wants before anything else on the next
 	// turn (PROTOCOL.md 4.5).
-	owed *stanza.OwedAck
+	owed  *stanza.OwedAck
+	meter streamMeter
 }
 
 // State follows the stream.
 func (h *handler) State(s gatekeeper.State) {
 	a := h.a
+	h.meter.state(s)
 	switch s.Phase {
 	case gatekeeper.Connecting:
 		a.link.down()

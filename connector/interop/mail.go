@@ -216,6 +216,7 @@ func (m *mail) done(chat string, row *InRow) {
 
 // failed notes that a row must be tried again.
 func (m *mail) failed(chat string) {
+	m.a.meter.Again(againMatrix)
 	m.mu.Lock()
 	c := m.chats[chat]
 	c.attempts++
@@ -337,6 +338,7 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 	if row.Kind == KindMessage && a.blocks.has(row.Chat) {
 		quiet := *row
 		a.silence(&quiet)
+		a.meter.Incoming(rowContent(row), stateDropped)
 		return settled, a.store.UpdateInbound(ctx, &quiet)
 	}
 	in, err := a.inbound(ctx, row)
@@ -385,6 +387,7 @@ func (m *mail) deliver(ctx context.Context, row *InRow, final bool) (outcome, er
 	if err = a.store.FinishInbound(stored, row, InDone, receipt); err != nil {
 		return settled, err
 	}
+	a.came(row, contentOf(in))
 	if receipt == ReceiptDue {
 		atFinished()
 		a.receipts.due(row)

@@ -126,6 +126,7 @@ func (n *news) work(ctx context.Context, chat string) {
 			continue
 		}
 		c.attempts++
+		n.a.meter.Again(againStatus)
 		wait := backoff(c.attempts, n.a.limits.RetryMin, n.a.limits.RetryMax)
 		c.notUntil = time.Now().Add(wait)
 		n.mu.Unlock()
@@ -185,6 +186,7 @@ func (n *news) tell(ctx context.Context, chat string, ev eventRef) error {
 				return err
 			}
 			killpoint.Hit(killpoint.OutTold)
+			a.went(rows[0].content(), reported, s)
 		} else {
 			s.State = reported
 		}

@@ -199,6 +199,7 @@ func (a *Account) Send(ctx context.Context, out Outgoing, also func(ctx context.
 	a.guard("queued", func() {
 		killpoint.Hit(killpoint.OutQueued)
 		placed = false
+		a.meter.Outgoing(rows[0].content(), stateAccepted)
 		a.outbox.fill(rows)
 		a.attend.signed(false)
 		if out.Type != stanza.TypeReaction {
@@ -329,6 +330,7 @@ func (o *outbox) pause(chat string, reason Reason, code int) {
 		return
 	}
 	c.attempts++
+	o.a.meter.Again(againGatekeeper)
 	c.turn = 0
 	c.notUntil = time.Now().Add(backoff(c.attempts, o.a.limits.RetryMin, o.a.limits.RetryMax))
 	if reason != "" {

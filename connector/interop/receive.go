@@ -63,6 +63,7 @@ func (b *inbox) message(ctx context.Context, turn int, m *stanza.Message) (code 
 	err = in.open(ctx)
 	var why *e2ee.Error
 	if err == nil || !errors.As(err, &why) {
+		in.counted(err)
 		return in.nack, err
 	}
 	if in.known() {
@@ -72,17 +73,20 @@ func (b *inbox) message(ctx context.Context, turn int, m *stanza.Message) (code 
 		return 0, nil // nobody is to see it, and nobody there that we try
 	}
 	killpoint.Hit(killpoint.InRefused)
-	return a.waits.unreadable(ctx, turn, in, why.RetryReason())
+	code, err = a.waits.unreadable(ctx, turn, in, why.RetryReason())
+	in.counted(err)
+	return code, err
 }
 
 // incoming is one message between its ciphertext and its row.
 type incoming struct {
-	a    *Account
-	peer Peer
-	m    *stanza.Message
-	hash []byte
-	row  *InRow // as found, nil if new
-	nack int
+	a     *Account
+	peer  Peer
+	m     *stanza.Message
+	hash  []byte
+	row   *InRow // as found, nil if new
+	nack  int
+	quiet bool // it is stored for nobody to see
 }
 
 // known says that the content of this message is stored, so that another
@@ -152,12 +156,14 @@ func (in *incoming) open(ctx context.Context) error {
 		}
 	}
 	if row != nil && row.State != InPending {
+		in.quiet = true
 		a.mail.settle(chat, seq, nil)
 	} else {
 		a.mail.settle(chat, seq, row)
 	}
 	a.waits.forget(chat, in.m.ID)
 	if usedPreKey {
+		a.meter.PreKeys(0, 1, 0)
 		a.keys.used()
 	}
 	if row != nil {
@@ -227,6 +233,7 @@ func identityRow(chat string, seq int64, reason string) *InRow {
 func (b *inbox) notification(ctx context.Context, n *stanza.Notification) error {
 	a := b.a
 	if left, ok := n.PreKeyCount(); ok {
+		a.meter.PreKeys(0, 0, 1)
 		a.keys.counted(left)
 		return nil
 	}

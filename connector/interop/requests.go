@@ -91,6 +91,7 @@ func (d *decisions) settle(ctx context.Context, row *InRow, why error, before de
 		if err := a.store.FinishInbound(ctx, row, InDone, receipt); err != nil {
 			return settled, err
 		}
+		a.came(row, rowContent(row))
 		atFinished()
 		if receipt == ReceiptDue {
 			a.receipts.due(row)
@@ -101,6 +102,7 @@ func (d *decisions) settle(ctx context.Context, row *InRow, why error, before de
 	case errors.Is(why, ErrWithheld):
 		return settled, a.store.WithholdInbound(ctx, row)
 	}
+	a.meter.Incoming(rowContent(row), stateDropped)
 	return settled, a.store.FinishInbound(ctx, row, InDone, ReceiptNone)
 }
 

@@ -306,6 +306,8 @@ type OutRow struct {
 	// queued is the reading of the live clock when the row was placed, for the
 	// Account that placed it.
 	queued time.Duration
+	// written is when the part went to the socket last.
+	written time.Time
 }
 
 // RetryRequest is a retry receipt of the other side (PROTOCOL.md 6.8).

@@ -287,5 +287,7 @@ func (w *waits) send(ctx context.Context, turn int, m *stanza.Message, row *InRo
 	})
 	if err != nil {
 		w.a.log.Debug().Err(err).Msg("retry receipt not sent")
+		return
 	}
+	w.a.meter.AskedAgain(true)
 }

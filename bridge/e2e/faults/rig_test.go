@@ -116,7 +116,10 @@ func newRigOf(ctx context.Context, t *testing.T, program, database string, more 
 		database: database, dir: dir, t: t, ctx: ctx,
 		orders: filepath.Join(dir, "kill-orders"), disk: filepath.Join(dir, "disk-orders"), clock: filepath.Join(dir, "clock-orders"),
 	}
-	settings := map[string]any{"logging.min_level": "trace", "network.backlog.account": mayWait, "network.backlog.chat": mayWaitChat}
+	settings := map[string]any{
+		"logging.min_level": "trace", "network.backlog.account": mayWait, "network.backlog.chat": mayWaitChat,
+		"network.metrics.enabled": true, "network.metrics.address": "", "network.metrics.token": metricsToken,
+	}
 	for _, m := range more {
 		maps.Copy(settings, m)
 	}

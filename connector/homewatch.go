@@ -1,0 +1,123 @@
+package connector
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"postern/connector/metrics"
+)
+
+// homeserverPatience is how long the homeserver may fail before the bridge says that it is not ready. Something is asked each 30 s at least.
+const homeserverPatience = 5 * time.Second
+
+// homeWatch stands between the bridge and the homeserver, and follows how it answers.
+type homeWatch struct {
+	base  http.RoundTripper
+	token string          // of the bridge
+	meter *metrics.Matrix // may be nil
+	now   func() time.Time
+
+	mu      sync.Mutex
+	reason  string // "" while it answers
+	since   time.Time
+	stopped time.Time // the first failure since the last good answer
+}
+
+func newHomeWatch(base http.RoundTripper, token string, meter *metrics.Matrix) *homeWatch {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	now := time.Now()
+	return &homeWatch{base: base, token: token, meter: meter, now: time.Now, since: now}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *homeWatch) RoundTrip(req *http.Request) (*http.Response, error) {
+	began := time.Now()
+	resp, err := w.base.RoundTrip(req)
+	if err != nil && req.Context().Err() != nil {
+		return resp, err // given up here, which says nothing of the homeserver
+	}
+	result, reason := "ok", ""
+	switch {
+	case err != nil:
+		result, reason = "failed", "it does not answer"
+	case resp.StatusCode >= http.StatusInternalServerError:
+		result, reason = "failed", "it answers with errors of its own"
+	case resp.StatusCode == http.StatusTooManyRequests:
+		result = "limited"
+	case resp.StatusCode >= http.StatusBadRequest:
+		result = "refused"
+		if resp.StatusCode == http.StatusUnauthorized && req.Header.Get("Authorization") == "Bearer "+w.token {
+			reason = "it does not know the bridge's token: is the registration in place?"
+		}
+	}
+	w.note(reason)
+	w.meter.Asked(requestKind(req.Method, req.URL.Path), result, time.Since(began))
+	return resp, err
+}
+
+// watchHomeserver puts a homeWatch before the homeserver, and registers what is watched from outside.
+func (c *Connector) watchHomeserver() {
+	var meter *metrics.Matrix
+	if c.metrics != nil {
+		meter = c.metrics.Matrix()
+	}
+	client := c.matrix.AS.HTTPClient
+	home := newHomeWatch(client.Transport, c.matrix.Config.AppService.ASToken, meter)
+	client.Transport = home
+	c.addWatchedChecks(home)
+}
+
+func (w *homeWatch) note(reason string) {
+	now := w.now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case reason == "" && w.reason != "":
+		w.since = now
+	case reason != "" && w.reason == "":
+		w.stopped = now
+	}
+	w.reason = reason
+}
+
+// condition is for the readiness endpoint.
+func (w *homeWatch) condition() Condition {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reason == "" || w.now().Sub(w.stopped) < homeserverPatience {
+		return Condition{OK: true, Since: w.since}
+	}
+	return Condition{Reason: w.reason, Since: w.stopped}
+}
+
+// requestKind is what a request is for: one of metrics.Requests.
+func requestKind(method, path string) string {
+	_, room, inRoom := strings.Cut(path, "/rooms/")
+	_, step, _ := strings.Cut(room, "/")
+	step, _, _ = strings.Cut(step, "/")
+	switch {
+	case inRoom && (step == "send" || step == "redact"):
+		return "send"
+	case inRoom && step == "state":
+		return "state"
+	case inRoom && (step == "join" || step == "invite" || step == "leave" || step == "kick" || step == "forget"), strings.Contains(path, "/join/"):
+		return "membership"
+	case strings.HasSuffix(path, "/createRoom"):
+		return "create_room"
+	case strings.Contains(path, "/media/") && method != http.MethodGet:
+		return "upload"
+	case strings.Contains(path, "/media/"):
+		return "download"
+	case strings.HasSuffix(path, "/sync"):
+		return "sync"
+	case strings.Contains(path, "/profile/"):
+		return "profile"
+	case strings.Contains(path, "/account/"), strings.HasSuffix(path, "/register"):
+		return "account"
+	}
+	return metrics.Other
+}
