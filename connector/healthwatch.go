@@ -13,7 +13,7 @@ const (
 	// lookEvery is how often the share of connected users is looked at.
 	lookEvery = 5 * time.Second
 	// probeEvery is how often the media store is tried, probeTime how long that may take.
-	probeEvery = 30 * time.Second
+	probeEvery = 10 * time.Second
 	probeTime  = 20 * time.Second
 )
 
