@@ -101,6 +101,8 @@ type Connector struct {
 	// connected are the clients between Connect and Disconnect.
 	connected connected
 
+	// strays makes it be looked for ghosts in rooms that are not theirs.
+	strays chan struct{}
 	// departures notices who is gone.
 	departures *departures
 	// leavings deletes the accounts of those who leave.
@@ -129,7 +131,7 @@ func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.bridge = bridge
 	c.log = bridge.Log.With().Str("component", "connector").Logger()
 	c.began, c.uploadPause = time.Now(), uploadPause
-	c.leavings, c.ignoring = newLeavings(c), newIgnoring()
+	c.leavings, c.ignoring, c.strays = newLeavings(c), newIgnoring(), make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
 }
 
@@ -185,6 +187,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if err := c.prepareJoining(cfg.Dir); err != nil {
 		return errors.Join(err, db.Close())
 	}
+	c.departures = newDepartures(c, c.Config.Departed.AdminToken, cfg.Matrix.AS.HTTPClient.Transport)
 	c.rows = frameworkdb.New(c.bridge.ID, c.GetDBMetaTypes(), db.Raw())
 	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: db.IssuerKeys()})
 	if err != nil {
@@ -322,6 +325,7 @@ func (c *Connector) Run() {
 	}
 	c.work.Go(c.brakes.tidy)
 	c.work.Go(func() { c.departures.run(c.ctx) })
+	c.work.Go(c.watchStrays)
 }
 
 // prepareJoining reads the secrets that joining needs.
@@ -339,7 +343,6 @@ func (c *Connector) prepareJoining(dir string) (err error) {
 			return err
 		}
 	}
-	c.departures = newDepartures(c, departed.AdminToken, c.matrix.AS.HTTPClient.Transport)
 	c.region, err = newRegionGate(&c.Config.Region, dir)
 	return err
 }

@@ -167,6 +167,7 @@ func (l *leavings) work(ctx context.Context, row *database.Leaving) error {
 	}
 	c.dropLogin(ctx, row.AccountID)
 	c.stack.Notices.Wake()
+	c.wakeStrays()
 	return nil
 }
 
