@@ -186,6 +186,10 @@ func TestWithoutAnAdministratorsTokenOnlyWhoHasLeftEverythingAndHasNoProfileIsGo
 		"left everything, and nothing of a name": {event.MembershipLeave, "", "", true},
 	} {
 		w.inRoom(c.seen)
+		// What the homeserver said before is remembered; since then they have left.
+		if err := w.connector.matrix.StateStore.SetMembership(t.Context(), managedRoom, fakePerson, event.MembershipLeave); err != nil {
+			t.Fatal(err)
+		}
 		h.set(func() { h.name, h.joined = c.name, map[string]bool{c.joined: true} })
 		d.look(t.Context(), now, map[id.UserID]bool{fakePerson: true})
 		if gone := w.goneSince() != 0; gone != c.gone {
