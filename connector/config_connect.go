@@ -46,7 +46,7 @@ const (
 	// longestReceiptDelay bounds receipt_delay.
 	defaultReceiptDelay = 2 * time.Second
 	longestReceiptDelay = time.Minute
-	fastestConnects = 1000
+	fastestConnects     = 1000
 )
 
 // upgradeConnectConfig copies the values of an admin's file into the example.
