@@ -156,8 +156,8 @@ var mutants = []mutant{
 		"connector/matrixdurable/rooms.go", "	if c.LocalID == \"\" && c.management() {", "	if c.LocalID == \"\" && c.management() && c.Direct == c.management() && c.Topic == \"\" {",
 	}}},
 	{"new_keys_untold", "a new key is told in the room", "F29", []replacement{
-		{encrypt, "		if !started.IdentityChanged {\n", "		if started.IdentityChanged || !started.IdentityChanged {\n"},
-		{receive, "			if info.IdentityChanged {\n", "			if info.IdentityChanged && info.UsedPreKey == nil && change != nil {\n"},
+		{encrypt, "		if !news {\n", "		if news || !news {\n"},
+		{receive, "info.IdentityChanged, info.Identity); news {\n", "info.IdentityChanged, info.Identity); news && info.UsedPreKey == nil && change != nil {\n"},
 	}},
 	{"asked_and_forgotten", "a request to send again is on disk before it is acked", "F31AMessageIsSentAgain", []replacement{{
 		"connector/interop/answers.go", "		return a.store.SetRetry(ctx, row.StanzaID, req, mark)\n", "		row.Retry = req\n		return nil\n",
