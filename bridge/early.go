@@ -20,6 +20,7 @@ func (p *program) expectEnd(ctx context.Context) *earlyEnd {
 	e := &earlyEnd{ctx: ctx, log: p.log}
 	e.starting.Store(true)
 	log := p.log.Hook(zerolog.HookFunc(func(line *zerolog.Event, level zerolog.Level, _ string) {
+		//nolint:forbidigo // it is only compared: nothing ends the process here
 		if level == zerolog.FatalLevel && e.starting.Load() && ctx.Err() != nil {
 			line.Discard()
 		}

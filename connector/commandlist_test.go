@@ -238,7 +238,7 @@ func TestANewcomerFindsFromHelpAloneHowToJoinRefuseBlockAndLeave(t *testing.T) {
 		}
 	}
 	joining, people := strings.Index(text, "Joining, and leaving"), strings.Index(text, "Who may write to you")
-	if joining < 0 || people < joining || strings.Index(text, "For administrators") >= 0 {
+	if joining < 0 || people < joining || strings.Contains(text, "For administrators") {
 		t.Errorf("the order is wrong:\n%s", text)
 	}
 	said := strings.Join(w.typed(w.userAt("user", bridgeconfig.PermissionLevelUser), "!elsewhere:test", "help block"), "\n")

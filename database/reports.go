@@ -27,7 +27,7 @@ type Report struct {
 	Same int
 }
 
-// ErrTooManyReports: the person has reported as much as they may for now.
+// ErrTooManyReports says that the person has reported as much as they may for now.
 var ErrTooManyReports = errors.New("database: too many reports")
 
 // ReportStore keeps them.

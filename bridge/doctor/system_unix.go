@@ -10,7 +10,7 @@ func freeBytes(path string) (int64, error) {
 	if err := syscall.Statfs(path, &s); err != nil {
 		return 0, err
 	}
-	return int64(s.Bavail) * int64(s.Bsize), nil
+	return int64(s.Bavail) * int64(s.Bsize), nil //nolint:unconvert // on other systems they have other types
 }
 
 // fileLimit is how many files a process may open.
@@ -19,5 +19,5 @@ func fileLimit() (limit uint64, ok bool) {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil {
 		return 0, false
 	}
-	return uint64(l.Cur), true
+	return uint64(l.Cur), true //nolint:unconvert // on other systems it is signed
 }

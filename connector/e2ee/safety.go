@@ -21,9 +21,9 @@ const (
 )
 
 var (
-	// ErrNotScanned: what is to be compared was not scanned from a safety number.
+	// ErrNotScanned says that what is to be compared was not scanned from a safety number.
 	ErrNotScanned = errors.New("safety number: not one that was scanned")
-	// ErrScannedVersion: it was, in another version than ours.
+	// ErrScannedVersion says that it was, in another version than ours.
 	ErrScannedVersion = errors.New("safety number: of another version")
 )
 

@@ -42,9 +42,9 @@ const (
 )
 
 var (
-	// ErrNoKey: no identity key of the other side is known yet.
+	// ErrNoKey says that no identity key of the other side is known yet.
 	ErrNoKey = errors.New("safety number: no key of the other side is known")
-	// ErrNotShown: the person has not looked at the number that stands now.
+	// ErrNotShown says that the person has not looked at the number that stands now.
 	ErrNotShown = errors.New("safety number: not the one that was shown")
 	// errHeld: the person has confirmed another key than the one to encrypt to.
 	errHeld = errors.New("send: the key is not the confirmed one")
