@@ -34,6 +34,7 @@ usage() {
 ./build.sh faults [...] kill the bridge at random while both sides write, and check; carries on
                         where it was stopped: [--messages N] [--log FILE] [--recount]
 ./build.sh mutants [NAME] break the bridge on purpose, and show which test notices
+./build.sh docs         write docs/CONFIG.md and docs/COMMANDS.md from the program
 ./build.sh lint         run the linters
 ./build.sh setup        only install what demo and tests need
 TEXT
@@ -322,6 +323,12 @@ setup_linters() {
   (cd bridge/parts/lint && go build -o "$dir/golangci-lint" github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 }
 
+# The reference pages say what the program says of itself.
+docs() {
+  need_go
+  POSTERN_WRITE_PAGES=1 go test -tags "$TAGS" -count=1 -run '^TestTheReferencePagesAreCurrent$' ./bridge
+}
+
 lint() {
   setup_linters
   step "gofmt"
@@ -341,6 +348,7 @@ case "${1:-build}" in
   fuzz) shift; fuzz "$@" ;;
   faults) shift; faults "$@" ;;
   mutants) shift; mutants "$@" ;;
+  docs) docs ;;
   lint) lint ;;
   setup) setup_all ;;
   help | -h | --help) usage ;;
