@@ -63,14 +63,7 @@ func (s *SignalStore) Apply(ctx context.Context, c SignalChange, extra func(ctx 
 			}
 		}
 		if c.UsedPreKey != nil {
-			err := execOne(ctx, s.db.raw, "use prekey",
-				"DELETE FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2", s.account, int64(*c.UsedPreKey))
-			if err == nil {
-				err = s.note(ctx, rowPreKey, keyName(*c.UsedPreKey), 0)
-			}
-			if errors.Is(err, ErrNotFound) {
-				return ErrPreKeyGone
-			} else if err != nil {
+			if err := s.usePreKey(ctx, *c.UsedPreKey); err != nil {
 				return err
 			}
 		}
@@ -93,6 +86,17 @@ func (s *SignalStore) Apply(ctx context.Context, c SignalChange, extra func(ctx 
 		}
 		return extra(ctx)
 	})
+}
+
+func (s *SignalStore) usePreKey(ctx context.Context, id uint32) error {
+	err := execOne(ctx, s.db.raw, "use prekey",
+		"DELETE FROM postern_signal_prekey WHERE account_id=$1 AND key_id=$2", s.account, int64(id))
+	if errors.Is(err, ErrNotFound) {
+		return ErrPreKeyGone
+	} else if err != nil {
+		return err
+	}
+	return s.note(ctx, rowPreKey, keyName(id), 0)
 }
 
 // putSession stores an empty value for a session that is deleted: the row goes on counting versions, so
