@@ -329,3 +329,31 @@ func TestEveryKeyOfTheExampleIsReadByTheProgram(t *testing.T) {
 
 // readByUs are keys that the framework's own types do not read, and decodeConfig does, or one of a section that is refused.
 var readByUs = regexp.MustCompile(`field (max_conn_idle_time|max_conn_lifetime|allow_proxy) not found`)
+
+// TestAnOldConfigurationIsGoodAndKeepsItsComments: one of the first, in which many keys of today are missing, and with words of its owner.
+func TestAnOldConfigurationIsGoodAndKeepsItsComments(t *testing.T) {
+	old, err := os.ReadFile("testdata/config-old.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, string(old))
+	if err := generateRegistration(path, filepath.Join(filepath.Dir(path), "registration.yaml"), new(yaml.Node)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wholly(path); err != nil {
+		t.Error(err)
+	}
+	now, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, lines := 0, strings.Split(string(now), "\n")
+	for i, line := range strings.Split(string(old), "\n") {
+		if i >= len(lines) || lines[i] != line {
+			changed++
+		}
+	}
+	if changed != len(tokenKeys) || !strings.Contains(string(now), "# mine: ") {
+		t.Errorf("%d lines have changed, want those of the two tokens", changed)
+	}
+}

@@ -4,11 +4,14 @@ package main
 
 import (
 	"database/sql"
+	"errors"
 	"maps"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"maunium.net/go/mautrix/appservice"
 
 	"postern/bridge/doctor"
@@ -36,7 +39,12 @@ func (c *clinic) running() {
 
 func TestDoctorWorksBesideARunningBridge(t *testing.T) {
 	c := newClinic(t)
+	before, err := os.ReadFile(c.path("config.yaml"))
+	c.ok(err)
 	c.running()
+	if after, err := os.ReadFile(c.path("config.yaml")); err != nil || string(after) != string(before) {
+		t.Errorf("the bridge has changed its configuration, %v", err)
+	}
 	code, wrong, out := c.examine()
 	if code != 0 || len(wrong) != 0 || !strings.Contains(out, `"it runs, and listens on`) {
 		t.Errorf("exit status %d, wrong: %v\n%s", code, wrong, out)
@@ -123,5 +131,36 @@ func TestDoctorLooksAtPostgres(t *testing.T) {
 	c.set(map[string]any{"database.uri": "postgres://user:marker-password@127.0.0.1:1/postern?sslmode=disable"})
 	if _, wrong, out := c.examine(); !maps.Equal(wrong, failing("database")) || strings.Contains(out, "marker-password") {
 		t.Errorf("a server that is away: %v\n%s", wrong, out)
+	}
+}
+
+func TestDoctorTriesARealObjectStore(t *testing.T) {
+	if _, err := parts.MinIOPath(); errors.Is(err, parts.ErrMissing) && os.Getenv("CI") != "true" {
+		t.Skipf("NOT RUN against a real object store: %v", err)
+	}
+	c := newClinic(t)
+	server, err := parts.StartMinIO(inTime(t), t.TempDir())
+	c.ok(err)
+	t.Cleanup(func() { c.ok(server.Stop()) })
+	client, err := minio.New(server.Endpoint, &minio.Options{Creds: credentials.NewStaticV4(server.AccessKey, server.SecretKey, "")})
+	c.ok(err)
+	c.ok(client.MakeBucket(t.Context(), "attachments", minio.MakeBucketOptions{}))
+	settings := map[string]any{
+		"network.media.store": "s3", "network.media.s3.endpoint": server.Endpoint, "network.media.s3.bucket": "attachments",
+		"network.media.s3.access_key": server.AccessKey, "network.media.s3.secret_key": server.SecretKey, "network.media.s3.insecure": true,
+	}
+	c.set(settings)
+	if _, wrong, out := c.examine(); len(wrong) != 0 {
+		t.Errorf("found %v\n%s", wrong, out)
+	}
+	for object := range client.ListObjects(t.Context(), "attachments", minio.ListObjectsOptions{Recursive: true}) {
+		t.Errorf("%s was left in the bucket", object.Key)
+	}
+	for key, value := range map[string]string{"bucket": "none-of-that-name", "secret_key": "not-the-right-secret", "access_key": "nobody-with-that-key"} {
+		c.set(settings)
+		c.set(map[string]any{"network.media.s3." + key: value})
+		if _, wrong, out := c.examine(); !maps.Equal(wrong, failing("media-store")) || strings.Contains(out, "not-the-right-secret") {
+			t.Errorf("with another %s: found %v\n%s", key, wrong, out)
+		}
 	}
 }

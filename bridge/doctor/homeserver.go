@@ -119,11 +119,19 @@ func (f *serverFacts) ask(ctx context.Context, e *examination) string {
 		} `json:"server"`
 	}
 	r, err := ask(ctx, http.MethodGet, e.hs("/_matrix/federation/v1/version"), "", nil)
-	if err != nil || r.status != http.StatusOK || !r.json(&said) || said.Server.Name == "" {
-		return "the homeserver"
+	if err == nil && r.status == http.StatusOK && r.json(&said) && said.Server.Name != "" {
+		f.name = plain(said.Server.Name)
+		return strings.TrimSpace(f.name + " " + plain(said.Server.Version))
 	}
-	f.name = plain(said.Server.Name)
-	return strings.TrimSpace(f.name + " " + plain(said.Server.Version))
+	var synapse struct {
+		Version string `json:"server_version"`
+	}
+	r, err = ask(ctx, http.MethodGet, e.hs("/_synapse/admin/v1/server_version"), "", nil)
+	if err == nil && r.status == http.StatusOK && r.json(&synapse) && synapse.Version != "" {
+		f.name = "Synapse"
+		return "Synapse " + plain(synapse.Version)
+	}
+	return "the homeserver"
 }
 
 // plain keeps what somebody else says of themselves to a few visible characters.
