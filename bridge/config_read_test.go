@@ -102,7 +102,7 @@ func TestEachMistakeIsOneSentenceWithTheKeysPath(t *testing.T) {
 		"homeserver: {address: 'a\n":                          "found unexpected end",
 		complete + "appservice:\n  port: 1\n":                 "appservice stands there a second time",
 		strings.Replace(complete, "7", "secret-in-place", 1):  "network.gatekeepers.whatsapp.integrator has to be",
-		strings.Replace(complete, "a.example.org", "[1]", -1): "homeserver.domain has to be a text",
+		strings.ReplaceAll(complete, "a.example.org", "[1]"): "homeserver.domain has to be a text",
 	} {
 		_, err := wholly(write(t, text))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret-in-place") {
