@@ -140,6 +140,26 @@ setup_ffmpeg() {
   say "NOTE: no ffmpeg and ffprobe found: what a phone cannot show goes as a document, and tests of conversion will be skipped (on Debian: apt-get install ffmpeg)"
 }
 
+# promtool judges the figures and the rules for alerts. It is taken out of Debian's package, which would start a server; the cache
+# has it in a folder of the package's version.
+setup_promtool() {
+  have promtool && return 0
+  local found; found="$(find "$CACHE" -maxdepth 2 -path '*/promtool-*/promtool' 2>/dev/null | head -1)"
+  [ -n "$found" ] && return 0
+  if have apt-get && have dpkg-deb; then
+    step "taking promtool out of the package prometheus (Debian) into the cache (once)"
+    local tmp version; tmp="$(mktemp -d)"
+    [ "$(id -u)" != 0 ] || apt-get update -qq || true
+    if (cd "$tmp" && apt-get download -qq prometheus >/dev/null 2>&1 && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool); then
+      version="$(dpkg-deb -f "$tmp"/prometheus_*.deb Version | tr -c 'A-Za-z0-9.+\n-' _)"
+      mkdir -p "$CACHE/promtool-$version" && mv "$tmp/usr/bin/promtool" "$CACHE/promtool-$version/promtool"
+    fi
+    rm -rf "$tmp"
+    [ -n "$(find "$CACHE" -maxdepth 2 -path '*/promtool-*/promtool' 2>/dev/null | head -1)" ] && return 0
+  fi
+  say "NOTE: promtool cannot be had here; its judgement of figures and rules will be skipped (on Debian: apt-get install prometheus)"
+}
+
 setup_oracles() {
   if ! have npm; then
     say "NOTE: no npm found; the outside judges from npm (libsignal-client, jose) will be skipped (install Node.js 20 or newer)"
@@ -159,6 +179,7 @@ setup_all() {
   setup_zxing
   setup_postgres
   setup_ffmpeg
+  setup_promtool
   setup_oracles
   setup_dendrite
   setup_minio

@@ -117,8 +117,14 @@ func newBenchRig(b *testing.B, store interop.Store) *benchRig {
 	r := &benchRig{b: newBench(b, store), c: &counter{}, s: &benchStream{in: make(chan stanza.Stanza)}}
 	r.s.gate = r.b.g
 	r.s.codec = binxml.Codec{Read: r.b.g.prof.WriteDialect, Write: r.b.g.prof.WriteDialect}
+	r.start(b, nil)
+	return r
+}
+
+// start runs the account, with a meter if there is one, and says something each way.
+func (r *benchRig) start(b *testing.B, meter interop.Meter) {
 	r.b.edit = func(c *interop.Config) {
-		c.Upcalls = r.c
+		c.Upcalls, c.Meter = r.c, meter
 		c.NewStream = func(gc gatekeeper.Config) interop.Stream { r.s.h = gc.Handler; return r.s }
 	}
 	r.text = must(proto.Marshal(&waE2E.Message{Conversation: proto.String(string(bytes.Repeat([]byte("text "), 18)))}))
@@ -133,7 +139,6 @@ func newBenchRig(b *testing.B, store interop.Store) *benchRig {
 	// Both directions once, so that sessions are established and acknowledged.
 	r.sendAll(b, "$warm", 1)
 	r.feed(r.sealed("warm", 1))
-	return r
 }
 
 // sealed makes messages of all phones, count each.

@@ -42,6 +42,7 @@ var (
 	Reasons = []string{
 		"blocked", "gone", "may_not_start", "new_chat_cap", "bad_stanza", "unreadable", "rate_limited", "server_error", "no_answer", "no_keys",
 		"internal", "account_stopped", "media", "media_gone", "media_other", "too_large", "quota", "damaged", "no_target",
+		"not_confirmed", "forbidden", "not_found", "refused",
 	}
 	// Places are where a panic of an account was caught.
 	Places = []string{
