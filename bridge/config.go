@@ -92,47 +92,18 @@ func orTop(path string) string {
 	return path
 }
 
+// rule is something that a configuration must not have.
+type rule struct {
+	broken bool
+	words  string
+}
+
 // validateConfig says in words what has still to be set, or may not be.
 func validateConfig(cfg *bridgeconfig.Config) error {
-	switch {
-	case cfg.Homeserver.Address == "http://example.localhost:8008":
-		return errors.New("homeserver.address is not set")
-	case !webAddress(cfg.Homeserver.Address):
-		return errors.New("homeserver.address has to be a complete http or https address")
-	case cfg.Homeserver.Domain == "example.com":
-		return errors.New("homeserver.domain is not set")
-	case cfg.Homeserver.Domain == "" || strings.ContainsAny(cfg.Homeserver.Domain, "/@ #"):
-		return errors.New("homeserver.domain has to be what stands behind the colon in your users' Matrix IDs, such as example.org")
-	case !cfg.Bridge.Permissions.IsConfigured():
-		return errors.New("bridge.permissions is not set: nobody could use the bridge")
-	case cfg.AppService.ASToken == tokenPlaceholder || cfg.AppService.HSToken == tokenPlaceholder:
-		return errors.New("appservice.as_token and hs_token are not set: run `postern -g` first")
-	case !webAddress(cfg.AppService.Address):
-		return errors.New("appservice.address has to be a complete http or https address, where the homeserver reaches the bridge")
-	case cfg.AppService.Port == 0 && !strings.HasPrefix(cfg.AppService.Hostname, "/"):
-		return errors.New("appservice.port has to be a port from 1 to 65535")
-	case cfg.AppService.ID == "":
-		return errors.New("appservice.id has to be set")
-	case cfg.AppService.ASToken == cfg.AppService.HSToken:
-		return errors.New("appservice.as_token and hs_token have to be two different tokens")
-	case !localpart.MatchString(cfg.AppService.Bot.Username):
-		return errors.New("appservice.bot.username has to be the local part of a Matrix ID: small letters, digits and ._=/+-")
-	case !strings.Contains(cfg.AppService.FormatUsername("1234567890"), "1234567890"):
-		return errors.New("appservice.username_template has no place for the id: it needs {{.}}")
-	case !bridgeconfig.AllowedHomeserverSoftware[cfg.Homeserver.Software]:
-		return errors.New("homeserver.software is not a known value; use standard")
-	case cfg.Homeserver.Websocket:
-		return errors.New("homeserver.websocket is not supported: events would go around the journal")
-	case cfg.DirectMedia.Enabled:
-		return errors.New("direct_media.enabled is not supported")
-	case cfg.Provisioning.SharedSecret != "disable" && len(cfg.Provisioning.SharedSecret) < 16:
-		return errors.New("provisioning.shared_secret needs at least 16 characters, or the word disable")
-	case cfg.Database.Type != "sqlite3-fk-wal" && cfg.Database.Type != "postgres":
-		return fmt.Errorf("database.type %q is not supported; use sqlite3-fk-wal or postgres", cfg.Database.Type)
-	case cfg.Database.URI == "":
-		return errors.New("database.uri has to name a file, or a Postgres database")
-	case cfg.Database.MaxOpenConns < 1 || cfg.Database.MaxIdleConns < 0 || cfg.Database.MaxIdleConns > cfg.Database.MaxOpenConns:
-		return errors.New("database.max_open_conns has to be at least 1, and max_idle_conns from 0 to that")
+	for _, r := range slices.Concat(homeserverRules(cfg), appserviceRules(cfg), otherRules(cfg)) {
+		if r.broken {
+			return errors.New(r.words)
+		}
 	}
 	for key, text := range map[string]string{"max_conn_idle_time": cfg.Database.ConnMaxIdleTime, "max_conn_lifetime": cfg.Database.ConnMaxLifetime} {
 		if length, err := time.ParseDuration(text); text != "" && (err != nil || length <= 0) {
@@ -140,6 +111,40 @@ func validateConfig(cfg *bridgeconfig.Config) error {
 		}
 	}
 	return validatePermissions(cfg.Bridge.Permissions)
+}
+
+func homeserverRules(cfg *bridgeconfig.Config) []rule {
+	return []rule{
+		{cfg.Homeserver.Address == "http://example.localhost:8008", "homeserver.address is not set"},
+		{!webAddress(cfg.Homeserver.Address), "homeserver.address has to be a complete http or https address"},
+		{cfg.Homeserver.Domain == "example.com", "homeserver.domain is not set"},
+		{cfg.Homeserver.Domain == "" || strings.ContainsAny(cfg.Homeserver.Domain, "/@ #"), "homeserver.domain has to be what stands behind the colon in your users' Matrix IDs, such as example.org"},
+		{!bridgeconfig.AllowedHomeserverSoftware[cfg.Homeserver.Software], "homeserver.software is not a known value; use standard"},
+		{cfg.Homeserver.Websocket, "homeserver.websocket is not supported: events would go around the journal"},
+	}
+}
+
+func appserviceRules(cfg *bridgeconfig.Config) []rule {
+	return []rule{
+		{cfg.AppService.ASToken == tokenPlaceholder || cfg.AppService.HSToken == tokenPlaceholder, "appservice.as_token and hs_token are not set: run `postern -g` first"},
+		{!webAddress(cfg.AppService.Address), "appservice.address has to be a complete http or https address, where the homeserver reaches the bridge"},
+		{cfg.AppService.Port == 0 && !strings.HasPrefix(cfg.AppService.Hostname, "/"), "appservice.port has to be a port from 1 to 65535"},
+		{cfg.AppService.ID == "", "appservice.id has to be set"},
+		{cfg.AppService.ASToken == cfg.AppService.HSToken, "appservice.as_token and hs_token have to be two different tokens"},
+		{!localpart.MatchString(cfg.AppService.Bot.Username), "appservice.bot.username has to be the local part of a Matrix ID: small letters, digits and ._=/+-"},
+		{!strings.Contains(cfg.AppService.FormatUsername("1234567890"), "1234567890"), "appservice.username_template has no place for the id: it needs {{.}}"},
+	}
+}
+
+func otherRules(cfg *bridgeconfig.Config) []rule {
+	return []rule{
+		{!cfg.Bridge.Permissions.IsConfigured(), "bridge.permissions is not set: nobody could use the bridge"},
+		{cfg.DirectMedia.Enabled, "direct_media.enabled is not supported"},
+		{cfg.Provisioning.SharedSecret != "disable" && len(cfg.Provisioning.SharedSecret) < 16, "provisioning.shared_secret needs at least 16 characters, or the word disable"},
+		{cfg.Database.Type != "sqlite3-fk-wal" && cfg.Database.Type != "postgres", fmt.Sprintf("database.type %q is not supported; use sqlite3-fk-wal or postgres", cfg.Database.Type)},
+		{cfg.Database.URI == "", "database.uri has to name a file, or a Postgres database"},
+		{cfg.Database.MaxOpenConns < 1 || cfg.Database.MaxIdleConns < 0 || cfg.Database.MaxIdleConns > cfg.Database.MaxOpenConns, "database.max_open_conns has to be at least 1, and max_idle_conns from 0 to that"},
+	}
 }
 
 // localpart is what the part of a Matrix ID before the colon may be.

@@ -198,34 +198,48 @@ func lookAtPing(ctx context.Context, e *examination) []Result {
 	if err != nil {
 		return fail("the homeserver does not answer when it is asked to call the bridge: "+err.Error(), "see its log")
 	}
+	if r.status != http.StatusOK {
+		return e.pingFailed(r)
+	}
+	if e.private != nil && e.private.pinged.Load() == 0 {
+		return fail("the homeserver has reached another program than this one at "+host(e.Config.AppService.Address), makeReachable)
+	}
+	return fine("the homeserver reaches the bridge, with the right token")
+}
+
+const makeReachable = "let appservice.address be where the homeserver reaches the bridge (in containers: the name of the bridge's container, not localhost; " +
+	"then appservice.hostname is 0.0.0.0), write the registration anew and restart the homeserver"
+
+// pingFailed says what a homeserver means that did not reach the bridge.
+func (e *examination) pingFailed(r *reply) []Result {
 	var said matrixError
-	_ = r.json(&said) // what is no error has no code
+	_ = r.json(&said) // what is no Matrix error has no code
 	where := host(e.Config.AppService.Address)
-	reachable := "let appservice.address be where the homeserver reaches the bridge (in containers: the name of the bridge's container, not localhost; then appservice.hostname " +
-		"is 0.0.0.0), write the registration anew and restart the homeserver"
-	switch {
-	case r.status == http.StatusOK && e.private != nil && e.private.pinged.Load() == 0:
-		return fail("the homeserver has reached another program than this one at "+where, reachable)
-	case r.status == http.StatusOK:
-		return fine("the homeserver reaches the bridge, with the right token")
-	case e.private != nil && e.private.refused.Load() > 0, e.runs && said.Code == "M_BAD_STATUS":
+	if e.private != nil && e.private.refused.Load() > 0 || e.runs && said.Code == "M_BAD_STATUS" {
 		return fail("the homeserver reaches "+where+", and what is there refuses its hs_token", installRegistration)
-	case said.Code == "M_BAD_STATUS":
-		return fail("the homeserver reaches another program at "+where, reachable)
-	case said.Code == "M_CONNECTION_TIMEOUT":
-		return fail("the homeserver gets no answer from "+where+" in time", reachable+"; see whether a firewall is in between")
-	case said.Code == "M_CONNECTION_FAILED":
-		return fail("the homeserver cannot reach "+where, reachable)
-	case said.Code == "M_URL_NOT_SET":
+	}
+	if r.status == http.StatusNotFound && said.Code == "" {
+		said.Code = "M_UNRECOGNIZED"
+	}
+	switch said.Code {
+	case "M_BAD_STATUS":
+		return fail("the homeserver reaches another program at "+where, makeReachable)
+	case "M_CONNECTION_TIMEOUT":
+		return fail("the homeserver gets no answer from "+where+" in time", makeReachable+"; see whether a firewall is in between")
+	case "M_CONNECTION_FAILED":
+		return fail("the homeserver cannot reach "+where, makeReachable)
+	case "M_URL_NOT_SET":
 		return fail("the registration that the homeserver has names no url", installRegistration)
-	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
-		return fail("the homeserver does not take the bridge for appservice.id", installRegistration)
-	case r.status == http.StatusNotFound, said.Code == "M_UNRECOGNIZED":
+	case "M_UNRECOGNIZED":
 		return warn("this homeserver cannot be asked to call the bridge, so that way is not looked at", "write to the bot: if it does not answer, the homeserver does not reach "+where)
+	}
+	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
+		return fail("the homeserver does not take the bridge for appservice.id", installRegistration)
 	}
 	return fail("the homeserver answers with status "+strconv.Itoa(r.status)+" when it is asked to call the bridge", "see its log")
 }
 
+// dendrite says whether the homeserver is one.
 func (e *examination) dendrite() bool { return strings.EqualFold(e.server.name, "dendrite") }
 
 // lookAtEphemeral: whether typing and receipts come.
