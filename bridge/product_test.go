@@ -31,3 +31,23 @@ func TestTheProductHasNeitherKillPointsNorAFailingDisk(t *testing.T) {
 		}
 	}
 }
+
+// maxModules is how many modules of others the program may be made of.
+const maxModules = 60
+
+// TestTheProductIsMadeOfFewModules: each one is somebody else's code that has to be watched.
+func TestTheProductIsMadeOfFewModules(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-tags", "goolm", "-f", "{{with .Module}}{{.Path}}{{end}}", "postern/bridge").Output()
+	if err != nil {
+		t.Fatalf("listing what the program is made of: %v", err)
+	}
+	modules := map[string]bool{}
+	for _, path := range strings.Fields(string(out)) {
+		modules[path] = path != "postern"
+	}
+	if n := len(modules) - 1; n > maxModules || n < 20 {
+		t.Errorf("the program is made of %d modules of others, want at most %d", n, maxModules)
+	} else {
+		t.Logf("%d modules", n)
+	}
+}

@@ -288,6 +288,24 @@ func TestPromtoolAcceptsTheFiguresAndTheRules(t *testing.T) {
 	})
 }
 
+// TestEachAlertFiresWhenItShouldAndNoneWhenAllIsWell has Prometheus's own tool play figures to the rules.
+func TestEachAlertFiresWhenItShouldAndNoneWhenAllIsWell(t *testing.T) {
+	rules := must(filepath.Abs(ops + "alerts.yaml"))(t)
+	played := must(os.ReadFile("testdata/alerts_test.yaml"))(t)
+	for _, alert := range regexp.MustCompile(`(?m)^ *- alert: (\w+)$`).FindAllSubmatch(must(os.ReadFile(rules))(t), -1) {
+		if !bytes.Contains(played, []byte(`alertname="`+string(alert[1])+`"`)) {
+			t.Errorf("%s is not played", alert[1])
+		}
+	}
+	file := filepath.Join(t.TempDir(), "test.yaml")
+	if err := os.WriteFile(file, bytes.Replace(played, []byte("RULES"), []byte(rules), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), promtool(t), "test", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("the rules do not fire as they should: %v\n%s", err, out)
+	}
+}
+
 // promtool finds the tool, or skips.
 func promtool(t *testing.T) string {
 	t.Helper()
