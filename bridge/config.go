@@ -100,7 +100,7 @@ type rule struct {
 
 // validateConfig says in words what has still to be set, or may not be.
 func validateConfig(cfg *bridgeconfig.Config) error {
-	for _, r := range slices.Concat(homeserverRules(cfg), appserviceRules(cfg), otherRules(cfg)) {
+	for _, r := range slices.Concat(homeserverRules(cfg), appserviceRules(cfg), otherRules(cfg), valueRules(cfg)) {
 		if r.broken {
 			return errors.New(r.words)
 		}

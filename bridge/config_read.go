@@ -157,6 +157,9 @@ func (r *reading) blame(network any, cause error) error {
 		*target = *s.value
 		alone := reflect.New(reflect.TypeOf(network).Elem()).Interface()
 		if _, err := decodeConfig(base, alone); err != nil {
+			if choice := choices[strings.Join(s.keys(), ".")]; choice != "" {
+				return fmt.Errorf("%s: %s has to be %s", s.where, s.path, choice)
+			}
 			return fmt.Errorf("%s: %s %s", s.where, s.path, kindWords(err))
 		}
 	}
