@@ -82,7 +82,8 @@ func otherKey(c *clinic) {
 }
 
 var brokenFiles = []broken{
-	{"nobody may log in", sets(map[string]any{"bridge.permissions": map[string]any{"elsewhere.example": "user"}}), failing("permissions")},
+	{"nobody may log in", sets(map[string]any{"bridge.permissions": map[string]any{"matrix.example.org": "commands"}}), failing("permissions")},
+	{"only others may log in", sets(map[string]any{"bridge.permissions": map[string]any{"elsewhere.example": "user"}}), warning("permissions")},
 	{"there is no admin", sets(map[string]any{"bridge.permissions": map[string]any{"*": "user", "matrix.example.org": "user"}}), warning("permissions")},
 	{"the operator has no name", sets(map[string]any{"network.operator.name": ""}), warning("operator")},
 	{"others may read the key file", func(c *clinic) { c.ok(os.Chmod(c.path("postern.key"), 0o644)) }, failing("key-file")},
@@ -350,6 +351,17 @@ func TestDoctorFindsThatFewFilesMayBeOpen(t *testing.T) {
 	c.ok(syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low))
 	defer func() { c.ok(syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)) }()
 	if _, wrong, out := c.examine(); len(wrong) != 1 || wrong["file-limit"] != doctor.Failed {
+		t.Errorf("found %v\n%s", wrong, out)
+	}
+}
+
+func TestDoctorFindsThatSomebodyElseRunsIt(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	c := newClinic(t)
+	c.ok(os.Chown(c.path("postern.key"), 65534, 65534))
+	if _, wrong, out := c.examine(); len(wrong) != 1 || wrong["user"] != doctor.Warning {
 		t.Errorf("found %v\n%s", wrong, out)
 	}
 }

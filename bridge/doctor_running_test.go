@@ -49,7 +49,7 @@ func TestDoctorWorksBesideARunningBridge(t *testing.T) {
 	if code != 0 || len(wrong) != 0 || !strings.Contains(out, `"it runs, and listens on`) {
 		t.Errorf("exit status %d, wrong: %v\n%s", code, wrong, out)
 	}
-	raw, err := os.ReadFile(c.path("config.yaml"))
+	registered, err := os.ReadFile(c.path("registration.yaml"))
 	c.ok(err)
 	for name, b := range map[string]struct {
 		breaks func(c *clinic)
@@ -79,7 +79,8 @@ func TestDoctorWorksBesideARunningBridge(t *testing.T) {
 			})
 		}, failing("ping")},
 	} {
-		c.write("config.yaml", string(raw), 0o600)
+		c.write("config.yaml", string(before), 0o600)
+		c.write("registration.yaml", string(registered), 0o600)
 		b.breaks(c)
 		if _, wrong, out := c.examine(); !maps.Equal(wrong, b.finds) {
 			t.Errorf("%s: found %v, want %v\n%s", name, wrong, b.finds, out)

@@ -99,6 +99,7 @@ type check struct {
 
 // checks are all there are, in their order: a later one may need what an earlier one has found.
 var checks = []check{
+	{"user", lookAtUser},
 	{"permissions", lookAtPermissions},
 	{"operator", lookAtOperator},
 	{"key-file", lookAtKeyFile},
@@ -263,22 +264,26 @@ func databaseSecrets(uri string) (secrets []string) {
 
 // lookAtPermissions: whether somebody may use the bridge, and somebody look after it.
 func lookAtPermissions(_ context.Context, e *examination) []Result {
-	domain, admins, users := e.Config.Homeserver.Domain, 0, 0
+	domain, admins, users, ours := e.Config.Homeserver.Domain, 0, 0, 0
 	for who, may := range e.Config.Bridge.Permissions {
 		if may == nil {
 			continue
 		}
-		ours := who == "*" || who == domain || strings.HasSuffix(who, ":"+domain)
-		if may.Login && ours {
+		if may.Login {
 			users++
+			if who == "*" || who == domain || strings.HasSuffix(who, ":"+domain) {
+				ours++
+			}
 		}
-		if may.Admin && ours {
+		if may.Admin {
 			admins++
 		}
 	}
 	switch {
 	case users == 0:
-		return fail("nobody of homeserver.domain may log in", "give \""+domain+"\": user, or single Matrix IDs, in bridge.permissions")
+		return fail("nobody may log in", "give \""+domain+"\": user, or single Matrix IDs, in bridge.permissions")
+	case ours == 0:
+		return warn("nobody of homeserver.domain ("+domain+") may log in, only people of other servers", "if that is not meant, give \""+domain+"\": user in bridge.permissions")
 	case admins == 0:
 		return warn("nobody is an admin of the bridge, so nobody is told of reports and of what goes wrong in chats",
 			"give your own Matrix ID: admin in bridge.permissions")

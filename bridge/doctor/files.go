@@ -18,6 +18,18 @@ import (
 	"postern/connector/mediastore"
 )
 
+// lookAtUser: whether we are who the bridge is, or what we find of rights to files is not what the bridge finds.
+func lookAtUser(_ context.Context, e *examination) []Result {
+	for _, path := range []string{e.beside(e.Network.KeyFile), e.beside(e.Network.EpochFile)} {
+		owner, known := ownerOf(path)
+		if known && owner != os.Geteuid() {
+			return warn(fmt.Sprintf("this runs as user %d, and %s belongs to user %d: the rights to files are looked at with the wrong eyes", os.Geteuid(), path, owner),
+				fmt.Sprintf("run it as the bridge's user, such as with sudo -u '#%d'; if the bridge runs as this one, chown its files", owner))
+		}
+	}
+	return fine("this runs as user %d, as the bridge should", os.Geteuid())
+}
+
 // canMakeFileIn makes a file in a folder, or in the nearest one above that is there, and removes it.
 func canMakeFileIn(dir string) error { return tryFile(dir, nil) }
 
@@ -176,7 +188,10 @@ func tryObject(ctx context.Context, e *examination, content []byte) error {
 			err = errors.New("what was read is not what was written")
 		}
 	}
-	return errors.Join(err, store.Delete(ctx, name))
+	// Also when the time is over, nothing is to stay.
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), question)
+	defer cancel()
+	return errors.Join(err, store.Delete(after, name))
 }
 
 // versionLine finds the version in the first line of what ffmpeg says of itself.

@@ -2,7 +2,10 @@
 
 package doctor
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
 
 // freeBytes is how much this process may still write to the disk of a folder.
 func freeBytes(path string) (int64, error) {
@@ -20,4 +23,17 @@ func fileLimit() (limit uint64, ok bool) {
 		return 0, false
 	}
 	return uint64(l.Cur), true //nolint:unconvert // on other systems it is signed
+}
+
+// ownerOf is whose a file is.
+func ownerOf(path string) (uid int, known bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, false
+	}
+	stat, known := info.Sys().(*syscall.Stat_t)
+	if !known {
+		return 0, false
+	}
+	return int(stat.Uid), true
 }
