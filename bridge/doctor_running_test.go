@@ -67,7 +67,7 @@ func TestDoctorWorksBesideARunningBridge(t *testing.T) {
 		"the homeserver has another hs_token": {func(c *clinic) {
 			r, err := appservice.LoadRegistration(c.path("registration.yaml"))
 			c.ok(err)
-			r.AppToken, r.ServerToken, r.ID = "second-token-of-nobody", "another-of-nobody", "second"
+			r.AppToken, r.ServerToken, r.ID, r.SenderLocalpart = "second-token-of-nobody", "another-of-nobody", "second", "second-sender"
 			c.ok(r.Save(c.path("second.yaml")))
 			second, err := os.ReadFile(c.path("second.yaml"))
 			c.ok(err)
