@@ -2,7 +2,9 @@ package faults_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -19,6 +21,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"postern/bridge/e2e/faults/homeserver"
+	"postern/bridge/parts"
 	"postern/connector/metrics"
 )
 
@@ -167,6 +170,56 @@ func TestFiguresAreForWhoBringsTheToken(t *testing.T) {
 				t.Errorf("answered with %d, want %d", res.StatusCode, want)
 			}
 		}
+	})
+}
+
+// TestFiguresHaveAListenerOfTheirOwn, with nothing else on it, and then they are nowhere else.
+func TestFiguresHaveAListenerOfTheirOwn(t *testing.T) {
+	t.Run(sqlite, func(t *testing.T) {
+		r := use(t, sqlite)
+		own := fmt.Sprintf("127.0.0.1:%d", must(parts.FreePort())(t))
+		r.restartWith(r.ctx, map[string]any{"network.metrics.address": own, "network.metrics.token": ""})
+		t.Cleanup(func() {
+			if !t.Failed() { // or the world is given up
+				r.ctx = context.WithoutCancel(r.ctx)
+				r.restartWith(r.ctx, map[string]any{"network.metrics.address": "", "network.metrics.token": metricsToken})
+				r.connected(true)
+			}
+		})
+		for address, want := range map[string]int{
+			"http://" + own + metrics.Path: http.StatusOK, "http://" + own + "/_matrix/mau/ready": http.StatusNotFound,
+			"http://" + own + "/": http.StatusNotFound, r.Bridge.Address + metrics.Path: http.StatusNotFound,
+			r.Bridge.PublicBase + metrics.Path: http.StatusNotFound,
+		} {
+			res := must(http.DefaultClient.Do(must(http.NewRequestWithContext(r.ctx, http.MethodGet, address, nil))(t)))(t)
+			body := must(io.ReadAll(res.Body))(t)
+			res.Body.Close()
+			if res.StatusCode != want || bytes.Contains(body, []byte("postern_build_info")) != (want == http.StatusOK) {
+				t.Errorf("%s answers %d, want %d", address, res.StatusCode, want)
+			}
+		}
+	})
+}
+
+// TestAPushIsTimedUntilItsStreamIsLive: one that wakes somebody, once.
+func TestAPushIsTimedUntilItsStreamIsLive(t *testing.T) {
+	t.Run(sqlite, func(t *testing.T) {
+		r := use(t, sqlite)
+		r.attached(nil)
+		c := r.newChat()
+		r.connected(false)
+		before := r.scrape()
+		if idle := before.sum("postern_users", "state=idle"); idle < 1 {
+			t.Errorf("%v users rest", idle)
+		}
+		c.fromPhone(1)
+		c.settled()
+		r.soon("the push to be timed", func() bool {
+			now := r.scrape()
+			return now.sum("postern_push_to_live_seconds") > before.sum("postern_push_to_live_seconds") &&
+				now.sum("postern_pushes_total", "result=good") > before.sum("postern_pushes_total", "result=good")
+		})
+		c.check()
 	})
 }
 
