@@ -169,7 +169,7 @@ func (r *benchRig) sendAll(b *testing.B, event string, count int) {
 	for _, chat := range r.chats { // rooms side by side, as the homeserver's events are handled
 		wg.Go(func() {
 			for i := range count {
-				out := interop.Outgoing{EventID: fmt.Sprint(event, i, chat), Chat: chat, Type: "text", Parts: [][]byte{r.text}}
+				out := interop.Outgoing{EventID: fmt.Sprintf("%s-%d-%s", event, i, chat), Chat: chat, Type: "text", Parts: [][]byte{r.text}}
 				if _, err := r.b.a.Send(context.Background(), out, nil); err != nil {
 					b.Error(err)
 				}
