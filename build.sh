@@ -140,12 +140,13 @@ setup_ffmpeg() {
   say "NOTE: no ffmpeg and ffprobe found: what a phone cannot show goes as a document, and tests of conversion will be skipped (on Debian: apt-get install ffmpeg)"
 }
 
+find_promtool() { compgen -G "$CACHE/promtool-*/promtool" >/dev/null; }
+
 # promtool judges the figures and the rules for alerts. It is taken out of Debian's package, which would start a server; the cache
 # has it in a folder of the package's version.
 setup_promtool() {
   have promtool && return 0
-  local found; found="$(find "$CACHE" -maxdepth 2 -path '*/promtool-*/promtool' 2>/dev/null | head -1)"
-  [ -n "$found" ] && return 0
+  find_promtool && return 0
   if have apt-get && have dpkg-deb; then
     step "taking promtool out of the package prometheus (Debian) into the cache (once)"
     local tmp version; tmp="$(mktemp -d)"
@@ -155,7 +156,7 @@ setup_promtool() {
       mkdir -p "$CACHE/promtool-$version" && mv "$tmp/usr/bin/promtool" "$CACHE/promtool-$version/promtool"
     fi
     rm -rf "$tmp"
-    [ -n "$(find "$CACHE" -maxdepth 2 -path '*/promtool-*/promtool' 2>/dev/null | head -1)" ] && return 0
+    find_promtool && return 0
   fi
   say "NOTE: promtool cannot be had here; its judgement of figures and rules will be skipped (on Debian: apt-get install prometheus)"
 }
