@@ -331,6 +331,16 @@ var brokenRest = []broken{
 			good(w)
 		}
 	}, failing("clock")},
+	{"a file with a secret is not there", sets(map[string]any{
+		"network.region.hook.token_file": "none",
+	}), failing("secret-files")},
+	{"a file with a secret is empty", func(c *clinic) {
+		c.write("token", "\n", 0o600)
+		c.set(map[string]any{"network.metrics.enabled": true, "network.metrics.address": fmt.Sprintf("127.0.0.1:%d", c.freePort()), "network.metrics.token_file": "token"})
+	}, failing("secret-files")},
+	{"another program listens where the figures are to be", func(c *clinic) {
+		c.set(map[string]any{"network.metrics.enabled": true, "network.metrics.address": c.listener()})
+	}, failing("metrics")},
 	{"the mail server is away", sets(map[string]any{
 		"network.identifier.mode": "email", "network.identifier_type": "email", "network.identifier.smtp.address": "127.0.0.1:1",
 		"network.identifier.smtp.from": "bridge@example.org", "network.identifier.smtp.tls": "none",

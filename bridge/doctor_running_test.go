@@ -5,6 +5,7 @@ package main
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"strings"
@@ -39,6 +40,9 @@ func (c *clinic) running() {
 
 func TestDoctorWorksBesideARunningBridge(t *testing.T) {
 	c := newClinic(t)
+	c.set(map[string]any{
+		"network.metrics.enabled": true, "network.metrics.address": fmt.Sprintf("127.0.0.1:%d", c.freePort()), "network.metrics.token": "a-token-for-figures",
+	})
 	before, err := os.ReadFile(c.path("config.yaml"))
 	c.ok(err)
 	c.running()
@@ -61,9 +65,12 @@ func TestDoctorWorksBesideARunningBridge(t *testing.T) {
 			c.write("other/postern.db", string(files["postern.db"].Data), 0o600)
 			c.set(map[string]any{"database.uri": "file:" + c.path("other/postern.db")})
 		}, failing("bridge")},
+		"its figures have another token now": {func(c *clinic) {
+			c.set(map[string]any{"network.metrics.token": "another-token-for-figures"})
+		}, failing("metrics")},
 		"it listens elsewhere now": {func(c *clinic) {
 			c.set(map[string]any{"appservice.port": c.freePort()})
-		}, failing("bridge")},
+		}, failing("bridge", "metrics")},
 		"the homeserver has another hs_token": {func(c *clinic) {
 			r, err := appservice.LoadRegistration(c.path("registration.yaml"))
 			c.ok(err)

@@ -107,7 +107,10 @@ var checks = []check{
 	{"database-writable", lookAtWriting},
 	{"database-durability", lookAtDurability},
 	{"bridge", lookForBridge},
+	{"readiness", lookAtReadiness},
+	{"metrics", lookAtMetrics},
 	{"epoch-file", lookAtEpochFile},
+	{"secret-files", lookAtSecretFiles},
 	{"disk", lookAtDisk},
 	{"spool", lookAtSpool},
 	{"media-store", lookAtMedia},
@@ -228,6 +231,7 @@ func hideSecrets(s *Subject) *strings.Replacer {
 	secrets := []string{
 		c.AppService.ASToken, c.AppService.HSToken, c.Provisioning.SharedSecret, c.Encryption.PickleKey, c.PublicMedia.SigningKey, c.Analytics.Token,
 		n.ClientAddress.AdminToken, n.Identifier.SMTP.Password, n.Region.Hook.Token, n.Media.S3.SecretKey, n.Media.S3.AccessKey,
+		n.Metrics.Token,
 	}
 	for _, secret := range c.DoublePuppet.Secrets {
 		secrets = append(secrets, secret, strings.TrimPrefix(secret, "as_token:"))

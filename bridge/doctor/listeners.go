@@ -19,6 +19,7 @@ import (
 
 	"postern/connector/admin"
 	"postern/connector/issuer"
+	"postern/database"
 )
 
 // lookForBridge finds out whether the bridge of this configuration runs. If it does not, this process listens in its place from here on.
@@ -32,6 +33,9 @@ func lookForBridge(ctx context.Context, e *examination) []Result {
 		}
 	}
 	err := e.askBridge(ctx)
+	if errors.Is(err, admin.ErrNobody) && e.held != nil {
+		e.held = e.stillHeld(ctx)
+	}
 	switch {
 	case errors.Is(err, admin.ErrNobody) && e.held != nil:
 		e.blocked = "another process uses the database"
@@ -57,6 +61,26 @@ func lookForBridge(ctx context.Context, e *examination) []Result {
 	}
 	e.runs = true
 	return fine("it runs, and listens on %s", where)
+}
+
+// grace is how long a lock may outlive the process that had it, since a server has to notice.
+const grace = 2 * time.Second
+
+// stillHeld waits for a process that has just ended.
+func (e *examination) stillHeld(ctx context.Context) *database.LeaseHeldError {
+	tick := time.NewTicker(grace / 20)
+	defer tick.Stop()
+	for end := time.Now().Add(grace); time.Now().Before(end); {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return e.held
+		}
+		if held, err := e.base.Held(ctx); err == nil && held == nil {
+			return nil
+		}
+	}
+	return e.held
 }
 
 // askBridge asks the running bridge something that costs nothing.
