@@ -175,35 +175,13 @@ func (c *Config) prepare() error {
 	if c.EpochFile == c.KeyFile {
 		return errors.New("network.epoch_file must not be the key file")
 	}
-	if err := c.Backlog.check(); err != nil {
-		return err
-	}
-	if err := c.prepareIdentifier(); err != nil {
-		return err
-	}
-	if err := c.Requests.check(); err != nil {
-		return err
-	}
-	if err := c.Reports.check(); err != nil {
-		return err
-	}
-	if err := c.Brakes.check(); err != nil {
-		return err
-	}
-	if err := c.Departed.prepare(); err != nil {
-		return err
-	}
-	if err := c.Region.prepare(); err != nil {
-		return err
-	}
-	if err := c.Media.prepare(); err != nil {
-		return err
-	}
-	if err := c.Metrics.prepare(); err != nil {
-		return err
-	}
-	if err := c.Health.prepare(); err != nil {
-		return err
+	for _, section := range []func() error{
+		c.Backlog.check, c.prepareIdentifier, c.Requests.check, c.Reports.check, c.Brakes.check, c.Departed.prepare, c.Region.prepare,
+		c.Media.prepare, c.Metrics.prepare, c.Health.prepare,
+	} {
+		if err := section(); err != nil {
+			return err
+		}
 	}
 	return c.agree()
 }

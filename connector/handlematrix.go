@@ -180,9 +180,7 @@ func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkM
 	})
 	switch {
 	case err == nil:
-		if row != nil {
-			c.queued(row.Timestamp)
-		}
+		c.queued(row)
 		return nil
 	case errors.Is(err, interop.ErrBadOutgoing):
 		return refusal(err, c.words().Text("refused.too-long"))

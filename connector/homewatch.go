@@ -94,30 +94,38 @@ func (w *homeWatch) condition() Condition {
 	return Condition{Reason: w.reason, Since: w.stopped}
 }
 
+// roomSteps are the kinds of requests about a room, by what stands behind its id.
+var roomSteps = map[string]string{
+	"send": "send", "redact": "send", "state": "state", "join": "membership", "invite": "membership", "leave": "membership", "kick": "membership",
+	"forget": "membership",
+}
+
+// requestSteps are those of others, by a part of the path.
+var requestSteps = []struct{ part, kind string }{
+	{"/join/", "membership"}, {"/createRoom", "create_room"}, {"/sync", "sync"}, {"/profile/", "profile"}, {"/account/", "account"},
+	{"/register", "account"},
+}
+
 // requestKind is what a request is for: one of metrics.Requests.
 func requestKind(method, path string) string {
-	_, room, inRoom := strings.Cut(path, "/rooms/")
-	_, step, _ := strings.Cut(room, "/")
-	step, _, _ = strings.Cut(step, "/")
-	switch {
-	case inRoom && (step == "send" || step == "redact"):
-		return "send"
-	case inRoom && step == "state":
-		return "state"
-	case inRoom && (step == "join" || step == "invite" || step == "leave" || step == "kick" || step == "forget"), strings.Contains(path, "/join/"):
-		return "membership"
-	case strings.HasSuffix(path, "/createRoom"):
-		return "create_room"
-	case strings.Contains(path, "/media/") && method != http.MethodGet:
+	if _, room, ok := strings.Cut(path, "/rooms/"); ok {
+		_, step, _ := strings.Cut(room, "/")
+		step, _, _ = strings.Cut(step, "/")
+		if kind := roomSteps[step]; kind != "" {
+			return kind
+		}
+		return metrics.Other
+	}
+	if strings.Contains(path, "/media/") {
+		if method == http.MethodGet {
+			return "download"
+		}
 		return "upload"
-	case strings.Contains(path, "/media/"):
-		return "download"
-	case strings.HasSuffix(path, "/sync"):
-		return "sync"
-	case strings.Contains(path, "/profile/"):
-		return "profile"
-	case strings.Contains(path, "/account/"), strings.HasSuffix(path, "/register"):
-		return "account"
+	}
+	for _, s := range requestSteps {
+		if strings.Contains(path, s.part) {
+			return s.kind
+		}
 	}
 	return metrics.Other
 }

@@ -125,9 +125,9 @@ func (c *Connector) journal() matrixdurable.Journal {
 }
 
 // queued times an event from the homeserver to the out-queue.
-func (c *client) queued(origin time.Time) {
-	if m := c.connector.metrics; m != nil {
-		m.Account(c.profile.Name).Leg("homeserver_to_queue", time.Since(origin))
+func (c *client) queued(row *frameworkMessage) {
+	if m := c.connector.metrics; m != nil && row != nil {
+		m.Account(c.profile.Name).Leg("homeserver_to_queue", time.Since(row.Timestamp))
 	}
 }
 

@@ -107,7 +107,7 @@ func (p *planner) QueryTiming(ctx context.Context, method, query string, args []
 
 // counted is a Meter that remembers.
 type counted struct {
-	commits, jobs, waited chan int
+	commits, waited chan int
 }
 
 func (c *counted) Committed(_ time.Duration, jobs int, err error) {
