@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/tidwall/gjson"
@@ -41,8 +42,11 @@ var secrets = regexp.MustCompile(`(?i)` +
 	`|\bey[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]*` + // tokens
 	`|\b(?:as|hs|syt|mct)_[a-z0-9_-]{8,}`)
 
+// hidden stands in place of what is left out of a string.
+const hidden = "[hidden]"
+
 // scrub replaces what names a person or opens a door.
-func scrub(s string) string { return secrets.ReplaceAllString(s, "[hidden]") }
+func scrub(s string) string { return secrets.ReplaceAllString(s, hidden) }
 
 // logFilter is the end of the log pipe: it lets only allowed fields through.
 type logFilter struct {
@@ -100,7 +104,10 @@ func filterLine(line []byte) []byte {
 	if !gjson.ValidBytes(line) {
 		return []byte(`{"level":"error","message":"a log line that is no JSON was left out"}` + "\n")
 	}
-	gjson.ParseBytes(line).ForEach(func(key, value gjson.Result) bool {
+	parsed := gjson.ParseBytes(line)
+	// What a library panics with may hold the data at which it panicked.
+	panicked := strings.Contains(strings.ToLower(parsed.Get("message").String()), "panic")
+	parsed.ForEach(func(key, value gjson.Result) bool {
 		if !allowedFields[key.String()] {
 			return true
 		}
@@ -110,6 +117,9 @@ func filterLine(line []byte) []byte {
 			text = value.String()
 			if k := key.String(); k != "time" && k != "level" && k != "until" && k != "built_at" {
 				text = scrub(text)
+			}
+			if panicked && key.String() == "error" {
+				text = hidden
 			}
 			text = quoteJSON(text)
 		case gjson.Number, gjson.True, gjson.False, gjson.Null:

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -69,6 +70,22 @@ func TestPeopleAndSecretsAreTakenOutOfAllowedFields(t *testing.T) {
 func TestALineThatIsNoJSONIsReplaced(t *testing.T) {
 	if got := string(filterLine([]byte("panic: @alice:example.org\n"))); strings.Contains(got, "alice") || !json.Valid([]byte(got)) {
 		t.Errorf("got %s", got)
+	}
+}
+
+func TestWhatAPanicSaysIsLeftOutAndWhatAnErrorSaysIsNot(t *testing.T) {
+	for _, message := range []string{"Event handling panicked", "Panic in Matrix command handler"} {
+		for _, value := range []any{"reading hello Ben: out of range", errors.New("reading hello Ben: out of range"), []string{"hello Ben"}} {
+			line := filtered(t, func(l zerolog.Logger) {
+				l.Error().Any(zerolog.ErrorFieldName, value).Str("action", "handle").Bytes("stack", []byte("main.f({0x1})")).Msg(message)
+			})
+			if strings.Contains(line, "hello Ben") || !strings.Contains(line, message) || !strings.Contains(line, `"action":"handle"`) {
+				t.Errorf("%T: %s", value, line)
+			}
+		}
+	}
+	if line := filtered(t, func(l zerolog.Logger) { l.Error().Err(errors.New("no route")).Msg("Connecting failed") }); !strings.Contains(line, `"error":"no route"`) {
+		t.Errorf("got %s", line)
 	}
 }
 

@@ -125,6 +125,7 @@ var testHelpers = []row{
 	{"database/databasetest/disklog", []string{"database/diskshim"}, nil},
 	{"database/diskfault", []string{"database/diskshim"}, nil}, // in the program only if that is built with the tag killpoints
 	{"bridge/e2e", []string{"bridge/parts"}, nil},
+	{"bridge/e2e/canary", []string{"bridge/parts"}, nil},
 	{"bridge/e2e/faults", nil, nil},
 	{"bridge/e2e/faults/homeserver", nil, []string{yaml}},
 	{"bridge/e2e/faults/mutants", nil, nil}, // a program, run by ./build.sh mutants

@@ -3,52 +3,164 @@ package e2e_test
 import (
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"maps"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
-	"gopkg.in/yaml.v3"
 	"maunium.net/go/mautrix/event"
 
+	"postern/bridge/e2e/canary"
 	"postern/bridge/parts"
 	"postern/connector/e2ee"
+	"postern/connector/email/emailtest"
+	"postern/connector/metrics"
 	"postern/database"
 )
 
-// canary is a word that occurs nowhere by itself.
-const canary = "kanarienvogel"
+// marker is a word that occurs nowhere by itself.
+const marker = "kanarienvogel"
 
 // TestNothingSecretReachesALogAtTheLowestLevel is promise 7 on the whole program:
 // everything it writes while people talk, while things go wrong on all sides, and
 // while it starts and stops, is searched for what was said, by whom, and for every
-// key and password there is.
+// key and password there is; so are its figures, and what the runtime writes when
+// the program is aborted. Every other story ends with a search, too.
 func TestNothingSecretReachesALogAtTheLowestLevel(t *testing.T) {
 	for name, set := range map[string]setting{"a plain room": {}, "an encrypted room": {encrypted: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			set.noLogin = true
-			set.config = map[string]any{"logging.min_level": "trace"}
-			s := open(t, set)
-			s.ok(s.setDisplayName(canary + " Alice"))
-			login := must(s.LogIn(s.ctx, s.person))(t)
-			s.management, s.identifier = login.Room, login.Identifier
-			ben := s.phone(canary+" Ben", true)
-			files := s.talk(ben)
-			s.ok(s.Bridge.Stop())
-			log := must(os.ReadFile(s.Bridge.LogPath()))(t)
-			if traces := strings.Count(string(log), `"level":"trace"`); traces < 10 {
-				t.Fatalf("%d lines of level trace in %d bytes of log", traces, len(log))
+			set.noLogin, set.user = true, marker+"-alice"
+			set.config = map[string]any{
+				"network.metrics.enabled": true, "network.metrics.address": "", "network.metrics.token": marker + "-token-of-the-figures", "network.receipt_delay": "1s",
 			}
-			s.search(string(log), ben, files)
+			var mail *emailtest.Server
+			if !set.encrypted {
+				mail = emailtest.Start(t, "--user", marker+"-post", "--password", marker+"-password")
+				for key, value := range map[string]any{
+					"mode": "email", "smtp.address": mail.Address, "smtp.tls": "none", "smtp.from": marker + "@example.org",
+					"smtp.username": marker + "-post", "smtp.password": marker + "-password",
+				} {
+					set.config["network.identifier."+key] = value
+				}
+				set.config["network.identifier_type"] = "email"
+			}
+			s := open(t, set)
+			s.ok(s.setDisplayName(marker + " Alice"))
+			search := &canary.Search{}
+			if mail == nil {
+				login := must(s.LogIn(s.ctx, s.person))(t)
+				s.management, s.identifier = login.Room, login.Identifier
+			} else {
+				s.withAddresses()
+				search.Text("a code", s.joinsByMail(mail))
+			}
+			ben := s.phone(marker+" Ben", true)
+			s.commands(s.talk(ben, search), ben, search)
+			s.secrets(ben, search)
+			s.figures(search)
+			// What the runtime writes of all goroutines goes past the log's writer.
+			s.ok(s.Bridge.Signal(syscall.SIGQUIT))
+			<-s.Bridge.Done()
+			s.ok(s.Bridge.Start(s.ctx))
+			s.ok(s.Bridge.Stop())
+			s.keys(search)
+			s.searchLog(search)
+			log := string(must(os.ReadFile(s.Bridge.LogPath()))(t))
+			if traces := strings.Count(log, `"level":"trace"`); traces < 10 {
+				t.Errorf("%d lines of level trace in %d bytes of log", traces, len(log))
+			}
+			if !strings.Contains(log, "SIGQUIT") || strings.Count(log, "\ngoroutine ") < 10 {
+				t.Error("the goroutines are not in the log")
+			}
 		})
+	}
+}
+
+// withAddresses lets the bridge tell the gatekeeper the addresses of clients, which it asks the homeserver's administrator for.
+func (s *scene) withAddresses() {
+	s.t.Helper()
+	s.ok(s.Homeserver.Register(s.ctx, "admin", "password-of-admin", true))
+	token, _, err := s.Homeserver.Login(s.ctx, "admin", "password-of-admin")
+	s.ok(err)
+	s.ok(s.Bridge.Stop())
+	s.ok(s.Bridge.Set(map[string]any{"network.client_address.policy": "pass", "network.client_address.admin_token": token}))
+	s.ok(s.Bridge.Start(s.ctx))
+}
+
+// joinsByMail logs alice in under an address that she proves, and returns the code that she was sent.
+func (s *scene) joinsByMail(mail *emailtest.Server) string {
+	s.t.Helper()
+	s.ok(s.Gatekeeper.AddIntegrator(s.ctx, parts.Integrator{
+		ID: parts.IntegratorID, Name: "Postern", IdentifierType: "email", PublicBase: s.Bridge.PublicBase, MediaBase: s.Bridge.PublicBase + "/media",
+	}))
+	k := s.talkTo()
+	k.says("login " + s.Gatekeeper.Info.Profile)
+	k.asked("by your e-mail address")
+	k.says(marker + ".alice@example.org")
+	k.asked("on its way")
+	code := codeInLetter.FindString(mail.Wait(s.ctx, s.t, 1).Text)
+	k.says(code)
+	k.asked("read this before you agree")
+	k.says("agree")
+	k.hears("you are on")
+	s.management, s.identifier = k.room, must(s.IdentifierOf(s.ctx))(s.t)
+	return code
+}
+
+// commands makes people do what is typed: compare numbers, report, block, and be suspended.
+func (s *scene) commands(room string, ben parts.Phone, search *canary.Search) {
+	s.t.Helper()
+	since := time.Now().Add(-time.Millisecond)
+	answered := func(who *parts.Person, room, typed, answer string) {
+		s.t.Helper()
+		must(who.SendText(s.ctx, room, typed))(s.t)
+		must(s.BotSays(s.ctx, who, room, since, answer))(s.t)
+	}
+	number := must(s.Gatekeeper.Safety(s.ctx, ben.Phone, s.identifier))(s.t)
+	search.Key("what is scanned", number.Scannable)
+	must(s.alice.SendText(s.ctx, room, "!postern verify "+number.Number))(s.t)
+	s.botSays(room, "The two numbers are the same")
+	must(s.alice.SendText(s.ctx, room, "!postern verify"))(s.t)
+	s.botSays(room, "Your safety number")
+	for group := range slices.Chunk([]byte(number.Number), 30) {
+		search.Text("half a safety number", string(group))
+	}
+	answered(s.person, s.management, "report "+ben.Phone+" sells "+marker+"s", "you have reported")
+	answered(s.person, s.management, "block "+ben.Phone, "block")
+	answered(s.person, s.management, "unblock "+ben.Phone, "unblock")
+	answered(s.person, s.management, "export", "confirm")
+	admin := must(parts.NewPerson(s.ctx, s.Homeserver, "admin", "password-of-admin"))(s.t)
+	s.t.Cleanup(admin.Close)
+	office := must(admin.CreateDM(s.ctx, s.Bot))(s.t)
+	must(s.BotSays(s.ctx, admin, office, since, "hello"))(s.t)
+	answered(admin, office, "suspend "+s.person.UserID+" writes of "+marker+"s", "is suspended")
+	must(s.BotSays(s.ctx, s.person, s.management, since, "you are suspended"))(s.t)
+	answered(admin, office, "unsuspend "+s.person.UserID, "not suspended")
+}
+
+// figures searches the figures for Prometheus.
+func (s *scene) figures(search *canary.Search) {
+	s.t.Helper()
+	req := must(http.NewRequestWithContext(s.ctx, http.MethodGet, s.Bridge.Address+metrics.Path, nil))(s.t)
+	req.Header.Set("Authorization", "Bearer "+marker+"-token-of-the-figures")
+	resp := must(http.DefaultClient.Do(req))(s.t)
+	defer resp.Body.Close()
+	text := must(io.ReadAll(resp.Body))(s.t)
+	if resp.StatusCode != http.StatusOK || !strings.Contains(string(text), "postern_") {
+		s.t.Fatalf("the figures: %s: %s", resp.Status, text)
+	}
+	s.ok(search.World(s.World))
+	for _, f := range must(search.Look(text, postern))(s.t) {
+		s.t.Errorf("the figures: %s", f)
 	}
 }
 
@@ -58,11 +170,11 @@ func (s *scene) setDisplayName(name string) error {
 		map[string]any{"displayname": name}, nil)
 }
 
-// attach sends a file each way and one that cannot be fetched, and returns what is secret of them.
-func (s *scene) attach(room string, ben parts.Phone) map[string]string {
+// attach sends a file each way and one that cannot be fetched, and adds what is secret of them.
+func (s *scene) attach(room string, ben parts.Phone, search *canary.Search) {
 	s.t.Helper()
-	name, caption := canary+".pdf", canary+" in a caption"
-	data := []byte(canary + " in a file")
+	name, caption := marker+".pdf", marker+" in a caption"
+	data := []byte(marker + " in a file")
 	s.send(room, event.EventMessage, with(s.upload(data, "application/pdf"), map[string]any{
 		"msgtype": "m.file", "body": caption, "filename": name, "info": map[string]any{"mimetype": "application/pdf", "size": len(data)},
 	}))
@@ -87,122 +199,90 @@ func (s *scene) attach(room string, ben parts.Phone) map[string]string {
 		s.t.Fatalf("the file's key has %d bytes", len(key))
 	}
 	reference := strings.Split(strings.Trim(e.Media.DirectPath, "/"), "/")
-	found := map[string]string{
-		"a file's path": e.Media.DirectPath, "a file's reference": reference[len(reference)-1], "a file's hash": e.Media.SHA256[:24],
-		"a file's hash once encrypted": e.Media.EncSHA256[:24],
-	}
-	inForms(found, "a file's key", key)
-	return found
+	search.Key("a file's key", key)
+	search.Key("a file's hash", must(hex.DecodeString(e.Media.SHA256))(s.t))
+	search.Key("an encrypted file's hash", must(hex.DecodeString(e.Media.EncSHA256))(s.t))
+	search.Text("a file's path", e.Media.DirectPath)
+	search.Text("a file's reference", reference[len(reference)-1])
 }
 
-// talk makes everything happen that a log might tell of, and returns what is secret of the files.
-func (s *scene) talk(ben parts.Phone) map[string]string {
+// talk makes everything happen that a log might tell of, adds what is secret of the files, and returns the room.
+func (s *scene) talk(ben parts.Phone, search *canary.Search) string {
 	s.t.Helper()
 	room := s.startChat(ben)
-	s.toPhone(room, ben, canary+" from Matrix")
-	s.toMatrix(room, ben, canary+" from the phone")
-	files := s.attach(room, ben)
+	s.toPhone(room, ben, marker+" from Matrix")
+	s.toMatrix(room, ben, marker+" from the phone")
+	s.attach(room, ben, search)
 	// Refusals: by the bridge, by the gatekeeper, of numbers.
 	must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "ack_error", Identifier: s.identifier, Match: "message", Count: 1, Code: 403}))(s.t)
-	refused := must(s.alice.SendText(s.ctx, room, canary+" refused"))(s.t)
+	refused := must(s.alice.SendText(s.ctx, room, marker+" refused"))(s.t)
 	must(s.alice.Expect(s.ctx, "the failure", func(e *parts.Event) bool {
 		return e.RoomID == room && e.Sender == s.Bot && relatesTo(e, refused)
 	}))(s.t)
 	must(s.person.Send(s.ctx, s.management, "m.room.message", "image", map[string]any{
-		"msgtype": "m.image", "body": canary + ".png", "url": "mxc://postern.localhost/" + canary,
+		"msgtype": "m.image", "body": marker + ".png", "url": "mxc://postern.localhost/" + marker,
 	}))(s.t)
-	closed := s.phone(canary+" Dora", false)
+	closed := s.phone(marker+" Dora", false)
 	s.command("start-chat " + closed.Phone)
 	must(s.person.Expect(s.ctx, "a refused number", func(e *parts.Event) bool {
 		return e.RoomID == s.management && e.Sender == s.Bot && strings.Contains(e.Message().Body, "opted in")
 	}))(s.t)
 	// A message that cannot be decrypted is asked for again.
 	must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "corrupt_enc", Identifier: s.identifier, Match: "message", Count: 1}))(s.t)
-	s.toMatrix(room, ben, canary+" corrupted")
+	s.toMatrix(room, ben, marker+" corrupted")
 	// The streams break, the gatekeeper is away, the homeserver too.
 	must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "cut", Identifier: s.identifier}))(s.t)
-	s.toMatrix(room, ben, canary+" after the cut")
+	s.toMatrix(room, ben, marker+" after the cut")
 	if s.Gatekeeper.Own() {
 		s.Gatekeeper.Kill()
-		must(s.alice.SendText(s.ctx, room, canary+" while the gatekeeper is away"))(s.t)
+		must(s.alice.SendText(s.ctx, room, marker+" while the gatekeeper is away"))(s.t)
 		s.ok(s.Gatekeeper.Restart(s.ctx))
-		s.onPhone(ben, canary+" while the gatekeeper is away")
+		s.onPhone(ben, marker+" while the gatekeeper is away")
 	}
 	s.Homeserver.Kill()
-	must(s.Gatekeeper.Say(s.ctx, ben.Phone, s.identifier, canary+" while the homeserver is away"))(s.t)
+	must(s.Gatekeeper.Say(s.ctx, ben.Phone, s.identifier, marker+" while the homeserver is away"))(s.t)
 	s.ok(s.Homeserver.Restart(s.ctx))
-	s.inRoom(room, canary+" while the homeserver is away")
+	s.inRoom(room, marker+" while the homeserver is away")
 	// And a start with something to carry on with.
 	s.Bridge.Kill()
-	must(s.alice.SendText(s.ctx, room, canary+" while the bridge is away"))(s.t)
+	must(s.alice.SendText(s.ctx, room, marker+" while the bridge is away"))(s.t)
 	s.ok(s.Bridge.Start(s.ctx))
-	s.onPhone(ben, canary+" while the bridge is away")
-	carla := s.phone(canary+" Carla", true)
-	must(s.Gatekeeper.Say(s.ctx, carla.Phone, s.identifier, canary+" at first"))(s.t)
-	s.inRoom(s.enter(carla), canary+" at first")
-	return files
+	s.onPhone(ben, marker+" while the bridge is away")
+	carla := s.phone(marker+" Carla", true)
+	must(s.Gatekeeper.Say(s.ctx, carla.Phone, s.identifier, marker+" at first"))(s.t)
+	s.inRoom(s.enter(carla), marker+" at first")
+	return room
 }
 
-// search fails for everything in log that should not be there.
-func (s *scene) search(log string, ben parts.Phone, files map[string]string) {
+// searchLog looks for what was said and named in this world, its secrets, and those of search in the bridge's log.
+func (s *scene) searchLog(search *canary.Search) {
 	s.t.Helper()
-	secrets := s.secrets(ben)
-	maps.Copy(secrets, files)
-	for what, secret := range secrets {
-		if secret == "" {
-			s.t.Errorf("%s is not known, so it was not looked for", what)
-		} else if at := strings.Index(strings.ToLower(log), strings.ToLower(secret)); at >= 0 {
-			s.t.Errorf("%s is in the log: …%s…", what, lineAt(log, at))
-		}
+	found, _, err := search.Log(s.World, postern, 0)
+	if err != nil {
+		s.t.Errorf("%v", err)
 	}
-	for what, form := range forms {
-		if at := form.FindStringIndex(log); at != nil {
-			s.t.Errorf("%s is in the log: …%s…", what, lineAt(log, at[0]))
-		}
+	for _, f := range found {
+		s.t.Errorf("the bridge's log: %s", f)
 	}
 }
 
-// forms are what must not be in a log whoever it belongs to.
-var forms = map[string]*regexp.Regexp{
-	"a token":               regexp.MustCompile(`eyJ[A-Za-z0-9_-]`),
-	"a Matrix ID":           regexp.MustCompile(`@[^\s:"'\\]+:[a-z0-9.-]+`),
-	"an IPv4 address":       regexp.MustCompile(`\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b`),
-	"an IPv6 address":       regexp.MustCompile(`\[[0-9a-f]*:[0-9a-f:]+\]`),
-	"an address on the web": regexp.MustCompile(`(?i)\b(?:https?|wss?|tcp)://`),
-	"the path of a file":    regexp.MustCompile(`/(?:interop/[a-z]+/download|v)/[^\s"]+`),
-	"an interop address":    regexp.MustCompile(`[0-9-]+@(?:interop|lid|s\.whatsapp\.net)`),
-	"a phone number":        regexp.MustCompile(`\+\d{7,}`),
-}
-
-// lineAt is the line around a place, not too much of it.
-func lineAt(log string, at int) string {
-	begin := strings.LastIndexByte(log[:at], '\n') + 1
-	end := at + strings.IndexByte(log[at:]+"\n", '\n')
-	return log[max(begin, at-300):min(end, at+300)]
-}
-
-// secrets are what this world's people and programs have to hide, by what it is.
-func (s *scene) secrets(ben parts.Phone) map[string]string {
+// secrets adds what this world's people have to hide and no part has heard.
+func (s *scene) secrets(ben parts.Phone, search *canary.Search) {
 	s.t.Helper()
-	found := map[string]string{
-		"a text or a name": canary, "Ben's number": strings.TrimPrefix(ben.Phone, "+"),
-		"Ben's address": strings.SplitN(ben.JID, "@", 2)[0], "Alice's password": s.person.Password, "Alice's access token": s.person.Token,
-	}
+	search.Text("a mark", marker)
+	search.Text("Ben's address", strings.SplitN(ben.JID, "@", 2)[0])
+	search.Text("Alice's access token", s.person.Token)
 	for _, p := range must(s.Gatekeeper.Partners(s.ctx))(s.t) {
 		user, _, _ := strings.Cut(p.JID, "@")
 		_, number, _ := strings.Cut(user, "-")
-		found["Alice's address"] = number
+		search.Text("Alice's address", number)
 	}
-	var registration struct {
-		AppToken string `yaml:"as_token"`
-		HSToken  string `yaml:"hs_token"`
-	}
-	s.ok(yaml.Unmarshal(must(os.ReadFile(s.Bridge.RegistrationPath()))(s.t), &registration))
-	found["the appservice's token"], found["the homeserver's token"] = registration.AppToken, registration.HSToken
+}
 
-	keyFile := filepath.Join(filepath.Dir(s.Bridge.ConfigPath()), "postern.key")
-	found["the key file"] = strings.TrimSpace(string(must(os.ReadFile(keyFile))(s.t)))
-	key := must(database.LoadOrCreateKeyFile(keyFile))(s.t)
+// keys adds the keys that are in the bridge's database.
+func (s *scene) keys(search *canary.Search) {
+	s.t.Helper()
+	key := must(database.LoadOrCreateKeyFile(filepath.Join(filepath.Dir(s.Bridge.ConfigPath()), "postern.key")))(s.t)
 	db := must(database.Open(s.ctx, database.Config{
 		Dialect: "sqlite3-fk-wal", URI: "file:" + s.Bridge.DatabasePath() + "?_txlock=immediate", MasterKey: key, Holder: "a test", Log: zerolog.Nop(),
 	}))(s.t)
@@ -212,27 +292,15 @@ func (s *scene) secrets(ben parts.Phone) map[string]string {
 		s.t.Fatalf("%d accounts", len(accounts))
 	}
 	device := must(e2ee.UnmarshalDevice(accounts[0].Device))(s.t)
-	binary := map[string][]byte{
+	for what, raw := range map[string][]byte{
 		"the sealing key": key[:], "the Noise key": accounts[0].NoiseKey, "the identity key": device.IdentityPrivate[:],
 		"the stanza key": accounts[0].HMACKey, "the signing key": s.signingKey(db),
-	}
-	for what, raw := range binary {
-		// A part of it is as bad as all of it, and shows its other forms too.
+	} {
 		if len(raw) < 32 {
 			s.t.Errorf("%s has %d bytes", what, len(raw))
-			continue
 		}
-		inForms(found, what, raw)
+		search.Key(what, raw)
 	}
-	return found
-}
-
-// inForms adds the beginning of a key in each way that a log may have it.
-func inForms(found map[string]string, what string, raw []byte) {
-	found[what+" in hex"] = hex.EncodeToString(raw[:12])
-	found[what+" in base64"] = base64.StdEncoding.EncodeToString(raw[:12])
-	found[what+" in base64 for URLs"] = base64.URLEncoding.EncodeToString(raw[:12])
-	found[what+" as numbers"] = strings.Trim(fmt.Sprint(raw[:12]), "[]") //nolint:staticcheck // as numbers, not as text
 }
 
 // signingKey is the first prime of the issuer's newest key.

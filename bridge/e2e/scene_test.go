@@ -9,6 +9,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/bridge/e2e/canary"
 	"postern/bridge/parts"
 	"postern/database/databasetest"
 )
@@ -55,6 +57,7 @@ type setting struct {
 	config     map[string]any // more settings of the bridge
 	puppets    bool           // the bridge may act as alice
 	noLogin    bool           // alice does not log in yet
+	user       string         // alice's localpart, if not alice
 }
 
 // scene is a running world with a logged-in Matrix user, alice.
@@ -69,12 +72,13 @@ type scene struct {
 }
 
 // open starts a world and, unless the setting says otherwise, logs alice in.
-// At the end of the story the gatekeeper must have nothing to complain about.
+// At the end of the story the gatekeeper must have nothing to complain about, and
+// nothing that was said, typed or named in it may be in the bridge's log.
 func open(t *testing.T, s setting) *scene {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	t.Cleanup(cancel)
-	settings := map[string]any{}
+	settings := map[string]any{"logging.min_level": "trace"}
 	for k, v := range s.config {
 		settings[k] = v
 	}
@@ -98,7 +102,7 @@ func open(t *testing.T, s setting) *scene {
 	}
 	sc := &scene{World: world, t: t, ctx: ctx}
 	t.Cleanup(sc.close)
-	sc.person = must(parts.NewPerson(ctx, world.Homeserver, "alice", "password-of-alice"))(t)
+	sc.person = must(parts.NewPerson(ctx, world.Homeserver, cmp.Or(s.user, "alice"), "password-of-alice"))(t)
 	t.Cleanup(sc.person.Close)
 	sc.alice = plainUser{sc.person}
 	if s.encrypted {
@@ -134,6 +138,7 @@ func (s *scene) close() {
 	if err := s.Stop(); err != nil {
 		s.t.Errorf("stopping: %v", err)
 	}
+	s.searchLog(&canary.Search{})
 	if !s.t.Failed() {
 		return
 	}

@@ -82,6 +82,9 @@ func (b *Bridge) Stop() error { return b.proc.Stop() }
 // Kill ends the bridge with SIGKILL.
 func (b *Bridge) Kill() { b.proc.Kill() }
 
+// Signal sends the bridge a signal.
+func (b *Bridge) Signal(sig os.Signal) error { return b.proc.cmd.Process.Signal(sig) }
+
 // run calls the program and waits for its end.
 func (b *Bridge) run(args ...string) error {
 	p, err := Start(ProcessConfig{Name: "postern " + args[0], Path: b.cfg.Postern, Args: args, Dir: b.cfg.Dir, LogPath: b.LogPath()})

@@ -16,6 +16,7 @@ import (
 type Gatekeeper struct {
 	Control string // address of the control API, no trailing slash
 	Info    GatekeeperInfo
+	Heard   Heard    // what the tests told it, and it them
 	proc    *Process // nil if somebody else started it
 	start   func(ctx context.Context) error
 }
@@ -145,7 +146,7 @@ func (e *ControlError) Error() string {
 
 // Call makes one request to the control API; in and out may be nil.
 func (g *Gatekeeper) Call(ctx context.Context, method, path string, in, out any) error {
-	return call(ctx, method, g.Control+path, "", in, out, controlError)
+	return call(ctx, method, g.Control+path, "", in, out, controlError, &g.Heard, &g.Heard)
 }
 
 // controlError reads an error answer.

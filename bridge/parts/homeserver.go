@@ -20,6 +20,7 @@ type Homeserver struct {
 	URL        string // client API, no trailing slash
 	ServerName string
 	Dir        string
+	Heard      Heard // what the tests told it
 
 	secret string // shared secret for registration
 	start  func() (*Process, error)
@@ -120,7 +121,7 @@ func (e *APIError) Error() string {
 // Call makes one client API request; in and out are JSON and may be nil. A
 // Matrix error comes back as *APIError.
 func (h *Homeserver) Call(ctx context.Context, method, path, token string, in, out any) error {
-	return call(ctx, method, h.URL+path, token, in, out, apiError)
+	return call(ctx, method, h.URL+path, token, in, out, apiError, &h.Heard, nil)
 }
 
 // apiError reads an error answer.

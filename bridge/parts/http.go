@@ -15,14 +15,15 @@ const maxAnswer = 64 << 20
 
 // call makes one request with in as its JSON, unless that is nil, and a bearer
 // token, unless that is empty. A status below 300 fills out, unless that is
-// nil; of any other, refused makes the error.
-func call(ctx context.Context, method, url, token string, in, out any, refused func(status int, body []byte) error) error {
+// nil; of any other, refused makes the error. told and answered hear what goes there and what comes back, unless they are nil.
+func call(ctx context.Context, method, url, token string, in, out any, refused func(status int, body []byte) error, told, answered *Heard) error {
 	var body io.Reader
 	if in != nil {
 		raw, err := json.Marshal(in)
 		if err != nil {
 			return err
 		}
+		told.hear(raw)
 		body = bytes.NewReader(raw)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
@@ -44,6 +45,7 @@ func call(ctx context.Context, method, url, token string, in, out any, refused f
 	if resp.StatusCode >= 300 {
 		return refused(resp.StatusCode, raw)
 	}
+	answered.hear(raw)
 	if out == nil {
 		return nil
 	}

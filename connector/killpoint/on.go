@@ -15,7 +15,8 @@ const Armed = true
 
 // orders is the file with the name of a point and the number of the hit to die at, such as "I3.stored 2". Hits count
 // from when the orders were first read. The file is removed at the end, so that the next process lives. With a third
-// word the process does not die: with "panic" the goroutine panics, with "hold" it goes no further as long as there is a file
+// word the process does not die: with "panic" the goroutine panics, with "crash" one that nobody
+// recovers, with "hold" it goes no further as long as there is a file
 // of that name with ".held" behind it.
 var orders = os.Getenv("POSTERN_KILL")
 
@@ -64,6 +65,9 @@ func play(name, manner string) {
 	switch manner {
 	case "panic":
 		panic("killpoint: " + name)
+	case "crash":
+		go panic("killpoint: " + name)
+		select {} // the runtime is about to end this
 	case "hold":
 		for {
 			if _, err := os.Stat(orders + ".held"); err != nil {

@@ -2,18 +2,13 @@ package faults_test
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"sync"
 
+	"postern/bridge/e2e/canary"
 	"postern/bridge/e2e/faults/homeserver"
 	"postern/bridge/parts"
 )
@@ -295,62 +290,32 @@ func (r *rig) checkComplaints() {
 
 // logScan remembers how far the bridge's log was read, and what must not be in it.
 type logScan struct {
-	at      int64
-	secrets map[string]string
+	at     int64
+	search canary.Search
 }
 
-// secretForms are what must not be in a log whoever it belongs to.
-var secretForms = map[string]*regexp.Regexp{
-	"a text":             regexp.MustCompile(`kanarienvogel`),
-	"a token":            regexp.MustCompile(`eyJ[A-Za-z0-9_-]`),
-	"a Matrix ID":        regexp.MustCompile(`@[^\s:"'\\]+:[a-z0-9.-]+`),
-	"an IPv4 address":    regexp.MustCompile(`\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b`),
-	"an interop address": regexp.MustCompile(`[0-9-]+@(?:interop|lid|s\.whatsapp\.net)`),
-	"a phone number":     regexp.MustCompile(`\+\d{7,}`),
-}
-
-// checkLog reads what the bridge has written since the last time, at the lowest level there is.
+// checkLog searches what the bridge has written since the last time, at the lowest level there is, for all that was said and named
+// in its world and for its secrets. Those in its database are looked for in bridge/e2e.
 func (r *rig) checkLog() {
 	r.t.Helper()
-	file := must(os.Open(r.Bridge.LogPath()))(r.t)
-	defer file.Close()
-	must(file.Seek(r.log.at, io.SeekStart))(r.t)
-	raw := must(io.ReadAll(file))(r.t)
-	r.log.at += int64(len(raw))
-	if r.log.secrets == nil {
-		r.log.secrets = r.keys()
-	}
-	if r.allowed == "" && bytes.Contains(raw, []byte("The database may be an old copy")) {
+	text, err := r.searchLog()
+	r.ok(err)
+	if r.allowed == "" && bytes.Contains(text, []byte("The database may be an old copy")) {
 		r.t.Error("the bridge takes its database for an old copy")
-	}
-	for what, secret := range r.log.secrets {
-		if at := strings.Index(string(raw), secret); at >= 0 {
-			r.t.Errorf("%s is in the log: …%s…", what, around(raw, at))
-		}
-	}
-	for what, form := range secretForms {
-		if at := form.FindIndex(raw); at != nil {
-			r.t.Errorf("%s is in the log: …%s…", what, around(raw, at[0]))
-		}
 	}
 }
 
-func around(raw []byte, at int) []byte { return raw[max(0, at-200):min(len(raw), at+200)] }
-
-// keys are the secrets that lie in files beside the bridge. Those in its database are looked for in bridge/e2e.
-func (r *rig) keys() map[string]string {
-	r.t.Helper()
-	dir := filepath.Dir(r.Bridge.ConfigPath())
-	key := strings.TrimSpace(string(must(os.ReadFile(filepath.Join(dir, "postern.key")))(r.t)))
-	out := map[string]string{"the key file": key, "alice's token": r.alice.Token}
-	if raw, err := base64.StdEncoding.DecodeString(key); err == nil && len(raw) >= 16 {
-		out["the sealing key in hex"] = hex.EncodeToString(raw[:12])
+// searchLog is the search, also for a world that ends. What was searched is not searched again.
+func (r *rig) searchLog() ([]byte, error) {
+	r.log.search.Text("a text", "kanarienvogel") // of more than are remembered
+	found, text, err := r.log.search.Log(r.World, r.program, r.log.at)
+	if err != nil {
+		return nil, err
 	}
-	registration := string(must(os.ReadFile(r.Bridge.RegistrationPath()))(r.t))
-	for _, line := range strings.Split(registration, "\n") {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.HasSuffix(name, "_token") {
-			out["the "+name] = strings.Trim(strings.TrimSpace(value), `"'`)
-		}
+	r.log.at += int64(len(text))
+	var errs []error
+	for _, f := range found {
+		errs = append(errs, fmt.Errorf("the bridge's log: %s", f))
 	}
-	return out
+	return text, errors.Join(errs...)
 }

@@ -37,7 +37,6 @@ func run(m *testing.M) int {
 	if keep == "" {
 		defer os.RemoveAll(scratch)
 	}
-	defer closeRigs()
 	if armed = os.Getenv("POSTERN_ARMED"); armed == "" {
 		armed = filepath.Join(scratch, "postern")
 		out, err := exec.Command("go", "build", "-tags", "goolm,killpoints", "-o", armed, "postern/bridge").CombinedOutput()
@@ -46,7 +45,13 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	return m.Run()
+	code := m.Run()
+	closeRigs()
+	for _, err := range leaks.found {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	return code
 }
 
 // lasting stands in for a test where something is to outlive it: what it is to clean up is done at the end of the process.

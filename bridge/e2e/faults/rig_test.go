@@ -30,6 +30,7 @@ type rig struct {
 	hs         *homeserver.Server
 	files      *fileHost // before the gatekeeper's media host
 	wire       *wire     // before its stream
+	program    string    // that the bridge is
 	database   string
 	uri        string               // of the Postgres database
 	server     *databasetest.Server // its own, and the proxy before it; nil in most worlds
@@ -113,7 +114,7 @@ func newRigOf(ctx context.Context, t *testing.T, program, database string, more 
 		return nil, err
 	}
 	r := &rig{
-		database: database, dir: dir, t: t, ctx: ctx,
+		program: program, database: database, dir: dir, t: t, ctx: ctx,
 		orders: filepath.Join(dir, "kill-orders"), disk: filepath.Join(dir, "disk-orders"), clock: filepath.Join(dir, "clock-orders"),
 	}
 	settings := map[string]any{
@@ -183,7 +184,18 @@ func (r *rig) close() error {
 	r.hs.Close()
 	r.files.Close()
 	r.wire.close()
+	if _, logged := r.searchLog(); logged != nil {
+		leaks.Lock()
+		leaks.found = append(leaks.found, fmt.Errorf("a world on %s: %w", r.database, logged))
+		leaks.Unlock()
+	}
 	return err
+}
+
+// leaks are what was found in the logs of worlds when they ended. They fail the run, whatever test the world was of.
+var leaks struct {
+	sync.Mutex
+	found []error
 }
 
 // abandon gives the world up after a failed test, so that the next test begins with one that works, and shows the end of the
