@@ -202,6 +202,7 @@ func TestLeavingGoesOnUntilTheGatekeeperCanBeReached(t *testing.T) {
 		r.until("everything to be gone but the keys", func() bool {
 			return maps.Equal(r.blobs(), d.blobs) && slices.Equal(d.traces(), []string{
 				"postern_account.id", "postern_consent.account_id", "postern_leaving.account_id", "postern_signal_counter.account_id",
+				"postern_signal_head.account_id",
 			})
 		})
 		r.Bridge.Kill()
