@@ -40,10 +40,14 @@ func (w *homeWatch) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil && req.Context().Err() != nil {
 		return resp, err // given up here, which says nothing of the homeserver
 	}
+	kind := requestKind(req.Method, req.URL.Path)
 	result, reason := "ok", ""
 	switch {
 	case err != nil:
 		result, reason = "failed", "it does not answer"
+	case resp.StatusCode >= http.StatusInternalServerError && forOthers(req.Method, kind):
+		w.meter.Asked(kind, "failed", time.Since(began))
+		return resp, err // that of somebody else is at fault, as likely as not
 	case resp.StatusCode >= http.StatusInternalServerError:
 		result, reason = "failed", "it answers with errors of its own"
 	case resp.StatusCode == http.StatusTooManyRequests:
@@ -55,8 +59,20 @@ func (w *homeWatch) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	w.note(reason)
-	w.meter.Asked(requestKind(req.Method, req.URL.Path), result, time.Since(began))
+	w.meter.Asked(kind, result, time.Since(began))
 	return resp, err
+}
+
+// forOthers says whether the homeserver has to ask another one for its answer, for what belongs to people there: then an error of its own says
+// nothing about itself.
+func forOthers(method, kind string) bool {
+	switch kind {
+	case "profile", "download":
+		return method == http.MethodGet
+	case "membership":
+		return true
+	}
+	return false
 }
 
 // watchHomeserver puts a homeWatch before the homeserver, and registers what is watched from outside.
