@@ -180,6 +180,9 @@ func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkM
 	})
 	switch {
 	case err == nil:
+		if waits { // Add has woken before the notice was there to be seen
+			c.connector.stack.Notices.Wake()
+		}
 		c.queued(row)
 		return nil
 	case errors.Is(err, interop.ErrBadOutgoing):
