@@ -20,6 +20,12 @@ const askPatience = 30 * time.Second
 // ResolveIdentifier implements bridgev2.IdentifierResolvingNetworkAPI: a phone number in international form, and after it, if the
 // person likes, what the chat shall be called.
 func (c *client) ResolveIdentifier(ctx context.Context, identifier string, createChat bool) (*bridgev2.ResolveIdentifierResponse, error) {
+	answer, err := c.resolve(ctx, identifier, createChat)
+	return answer, unnamed(err)
+}
+
+// resolve is ResolveIdentifier with errors that are words for the person.
+func (c *client) resolve(ctx context.Context, identifier string, createChat bool) (*bridgev2.ResolveIdentifierResponse, error) {
 	phone, title, err := parseStart(c.words(), identifier)
 	if err != nil {
 		return nil, err
@@ -167,11 +173,13 @@ func (c *client) setTitle(ctx context.Context, chatID, title string) error {
 func (c *client) CreateChatWithGhost(ctx context.Context, ghost *bridgev2.Ghost) (*bridgev2.CreateChatResponse, error) {
 	portal, err := c.openChatWith(ctx, ghost.ID)
 	switch {
-	case errors.Is(err, bridgev2.ErrResolveIdentifierTryNext), errors.As(err, new(*explained)):
+	case errors.Is(err, bridgev2.ErrResolveIdentifierTryNext):
 		return nil, err
+	case errors.As(err, new(*explained)):
+		return nil, unnamed(err)
 	case err != nil:
 		c.log.Err(err).Msg("Could not open a chat")
-		return nil, c.words().Error("start-chat.no-room")
+		return nil, unnamed(c.words().Error("start-chat.no-room"))
 	}
 	return &bridgev2.CreateChatResponse{PortalKey: portal.PortalKey, Portal: portal}, nil
 }

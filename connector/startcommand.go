@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
 	"maunium.net/go/mautrix/bridgev2/provisionutil"
@@ -41,6 +42,7 @@ func startChat(ce *commands.Event) {
 	}
 	made, news := false, startNews{}
 	ctx := context.WithValue(context.WithValue(ce.Ctx, madeKey{}, &made), newsKey{}, &news)
+	ctx = zerolog.Ctx(ctx).Hook(toldOnly{}).WithContext(ctx)
 	var found *provisionutil.RespResolveIdentifier
 	err := bridgev2.ErrResolveIdentifierTryNext
 	for i := 0; i < len(logins) && errors.Is(err, bridgev2.ErrResolveIdentifierTryNext); i++ {
@@ -50,7 +52,7 @@ func startChat(ce *commands.Event) {
 	case errors.Is(err, bridgev2.ErrResolveIdentifierTryNext):
 		reply(ce, "start-chat.nobody-yet")
 	case err != nil:
-		reply(ce, "start-chat.failed", "why", err.Error())
+		reply(ce, "start-chat.failed", "why", toldWords(err))
 	case found == nil || found.Portal == nil:
 		reply(ce, "start-chat.not-found")
 	default:
