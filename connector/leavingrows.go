@@ -38,6 +38,9 @@ func (c *Connector) emptyRows(ctx context.Context, row *database.Leaving) error 
 	if err != nil {
 		return err
 	}
+	if err := c.failUnsettled(ctx, row); err != nil {
+		return err
+	}
 	w := c.wordsFor(id.UserID(row.MXID))
 	for _, room := range rooms {
 		if err := c.tellLeaving(ctx, row, room, w.Text("leaving.room", "gatekeeper", gatekeeperName(row.Gatekeeper))); err != nil {

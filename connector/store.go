@@ -92,14 +92,14 @@ type notices struct{ store database.NoticeStore }
 var _ matrixdurable.NoticeStore = notices{}
 
 func (n notices) AddNotice(ctx context.Context, notice matrixdurable.Notice) error {
-	return n.store.Add(ctx, &database.Notice{ID: notice.ID, RoomID: notice.Room.String(), Content: notice.Content})
+	return n.store.Add(ctx, &database.Notice{ID: notice.ID, RoomID: notice.Room.String(), Content: notice.Content, Status: notice.Status})
 }
 
 func (n notices) Notices(ctx context.Context, limit int) ([]matrixdurable.Notice, error) {
 	rows, err := n.store.Waiting(ctx, limit)
 	list := make([]matrixdurable.Notice, len(rows))
 	for i, r := range rows {
-		list[i] = matrixdurable.Notice{ID: r.ID, Room: id.RoomID(r.RoomID), Content: r.Content, Tried: r.Tried}
+		list[i] = matrixdurable.Notice{ID: r.ID, Room: id.RoomID(r.RoomID), Content: r.Content, Status: r.Status, Tried: r.Tried}
 	}
 	return list, err
 }

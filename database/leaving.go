@@ -144,6 +144,28 @@ func (s LeavingStore) Empty(ctx context.Context, account string) (contacts []str
 	return contacts, err
 }
 
+// Unsettled is an event of which a person was not told how it ends.
+type Unsettled struct {
+	EventID, RoomID string
+	// Reason is why it has failed, "" if it was not acknowledged.
+	Reason string
+}
+
+// Unsettled returns the events of an account that the gatekeeper has not acknowledged, and those whose failure was not told, in order. Those
+// of which Empty has deleted the rows are not among them.
+func (s LeavingStore) Unsettled(ctx context.Context, account string) ([]Unsettled, error) {
+	rows, err := s.db.raw.Query(ctx, `
+		SELECT event_id, room_id, MAX(reason) FROM postern_out WHERE account_id=$1 AND (state<=1 OR (state=9 AND due))
+		GROUP BY event_id, room_id ORDER BY MIN(seq)`, account)
+	list, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (u Unsettled, err error) {
+		return u, row.Scan(&u.EventID, &u.RoomID, &u.Reason)
+	}, err).AsList()
+	if err != nil {
+		return nil, fmt.Errorf("database: list what is not settled: %w", err)
+	}
+	return list, nil
+}
+
 // count notes how much there is, unless that was done.
 func (s LeavingStore) count(ctx context.Context, account string) error {
 	l, err := s.Get(ctx, account)

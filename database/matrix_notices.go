@@ -16,6 +16,8 @@ type Notice struct {
 	RoomID string
 	// Content is the Matrix content, JSON. Sealed, and erased when it is sent.
 	Content []byte
+	// Status says that it is no message of the room's, but how far an event has come.
+	Status bool
 	// Tried says that it may have been sent already.
 	Tried bool
 }
@@ -32,8 +34,8 @@ const noticeContent = "postern_notice.content"
 func (s NoticeStore) Add(ctx context.Context, n *Notice) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
 		_, err := s.db.raw.Exec(ctx, `
-			INSERT INTO postern_notice (id, room_id, content, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`,
-			n.ID, n.RoomID, s.db.Seal(noticeContent, n.ID, 1, n.Content), time.Now().UnixMilli())
+			INSERT INTO postern_notice (id, room_id, content, status, created_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING`,
+			n.ID, n.RoomID, s.db.Seal(noticeContent, n.ID, 1, n.Content), n.Status, time.Now().UnixMilli())
 		if err != nil {
 			return fmt.Errorf("database: add notice: %w", err)
 		}
@@ -46,9 +48,9 @@ func (s NoticeStore) Add(ctx context.Context, n *Notice) error {
 // comes with the others.
 func (s NoticeStore) Waiting(ctx context.Context, limit int) ([]Notice, error) {
 	rows, err := s.db.raw.Query(ctx, `
-		SELECT id, room_id, content, tried FROM postern_notice WHERE sent_at IS NULL ORDER BY tried, created_at, id LIMIT $1`, limit)
+		SELECT id, room_id, content, status, tried FROM postern_notice WHERE sent_at IS NULL ORDER BY tried, created_at, id LIMIT $1`, limit)
 	list, err := unbroken(rows, err, func(row dbutil.Scannable) (n Notice, err error) {
-		if err = row.Scan(&n.ID, &n.RoomID, &n.Content, &n.Tried); err == nil {
+		if err = row.Scan(&n.ID, &n.RoomID, &n.Content, &n.Status, &n.Tried); err == nil {
 			n.Content, err = s.db.Unseal(noticeContent, n.ID, 1, n.Content)
 		}
 		return n, err

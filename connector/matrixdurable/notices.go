@@ -19,6 +19,8 @@ type Notice struct {
 	Room id.RoomID
 	// Content is the content of an m.room.message event, JSON.
 	Content []byte
+	// Status says that it is that of a com.beeper.message_send_status event instead.
+	Status bool
 	// Tried says that it may have been sent already.
 	Tried bool
 }
@@ -37,7 +39,7 @@ type NoticeStore interface {
 	SentNotice(ctx context.Context, noticeID string) error
 }
 
-// Send sends an m.room.message event as the bridge's bot, encrypted if the room is.
+// Send sends a parsed content as the bridge's bot: that of a message status as it is, that of an m.room.message event encrypted if the room is.
 type Send func(ctx context.Context, room id.RoomID, content *event.Content) error
 
 // Notices sends what people have to be told, and does not stop before Matrix
@@ -101,6 +103,15 @@ func ReplyNotice(kind string, room id.RoomID, to id.EventID, mention id.UserID, 
 	return Notice{ID: Identity("notice", kind, room.String(), to.String()), Room: room, Content: raw}, nil
 }
 
+// StatusNotice makes a notice of how far an event has come. identity is the one under which that is told.
+func StatusNotice(identity string, room id.RoomID, status *event.BeeperMessageStatusEventContent) (Notice, error) {
+	raw, err := json.Marshal(status)
+	if err != nil {
+		return Notice{}, fmt.Errorf("matrixdurable: make notice: %w", err)
+	}
+	return Notice{ID: identity, Room: room, Content: raw, Status: true}, nil
+}
+
 const noticeBatch = 50
 
 // Run sends notices until ctx ends.
@@ -148,10 +159,13 @@ func (n *Notices) round(ctx context.Context) (more bool, err error) {
 }
 
 func (n *Notices) one(ctx context.Context, notice Notice) error {
-	content := &event.Content{VeryRaw: notice.Content}
+	content, kind := &event.Content{VeryRaw: notice.Content}, event.EventMessage
+	if notice.Status {
+		kind = event.BeeperMessageStatus
+	}
 	if err := json.Unmarshal(notice.Content, content); err != nil {
 		return n.drop(ctx, notice, err)
-	} else if err = content.ParseRaw(event.EventMessage); err != nil {
+	} else if err = content.ParseRaw(kind); err != nil {
 		return n.drop(ctx, notice, err)
 	}
 	if !notice.Tried {
@@ -170,7 +184,7 @@ func (n *Notices) one(ctx context.Context, notice Notice) error {
 
 // divert puts a notice that its room does not take into another one.
 func (n *Notices) divert(ctx context.Context, notice Notice, cause error) error {
-	if n.Elsewhere == nil {
+	if n.Elsewhere == nil || notice.Status {
 		return n.drop(ctx, notice, cause)
 	}
 	other, err := n.Elsewhere(ctx, notice)

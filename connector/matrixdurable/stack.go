@@ -75,7 +75,12 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		OnTrouble: func() { s.catchUp.Soon() }, Log: cfg.Log,
 	}
 	s.Notices = NewNotices(cfg.Notices, func(ctx context.Context, room id.RoomID, content *event.Content) error {
-		_, err := m.Bridge.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
+		var err error
+		if status, ok := content.Parsed.(*event.BeeperMessageStatusEventContent); ok {
+			_, err = m.Bot.SendMessageEvent(ctx, room, event.BeeperMessageStatus, status)
+		} else {
+			_, err = m.Bridge.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
+		}
 		return err
 	}, cfg.Log)
 	s.Notices.Elsewhere = cfg.Elsewhere

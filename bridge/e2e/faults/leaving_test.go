@@ -217,6 +217,40 @@ func TestLeavingGoesOnUntilTheGatekeeperCanBeReached(t *testing.T) {
 	})
 }
 
+// TestWhatWaitsWhenSomebodyLeavesIsNotLeftWaiting: it fails, in words and for clients that look for it, before it is forgotten.
+func TestWhatWaitsWhenSomebodyLeavesIsNotLeftWaiting(t *testing.T) {
+	each(t, func(r *rig) {
+		d := r.resident()
+		fault := must(r.Gatekeeper.AddFault(r.ctx, parts.Fault{Kind: "failure", Identifier: d.name, Code: 503, Count: -1}))(r.t)
+		r.Bridge.Kill()
+		r.run()
+		late := must(d.SendText(r.ctx, d.chat, "too late"))(r.t)
+		r.until("the text to wait", func() bool {
+			return r.count("SELECT COUNT(*) FROM postern_out WHERE state=0 AND event_id='"+late+"'") > 0
+		})
+		must(d.SendText(r.ctx, d.room, "logout"))(r.t)
+		r.until("the room to say that it failed", func() bool {
+			return len(r.hs.Messages(d.chat, "was not delivered: you have logged out")) > 0
+		})
+		must(r.hs.Expect(r.ctx, d.chat, "the status of the text", func(e *homeserver.Event) bool {
+			var c struct {
+				Status    string
+				RelatesTo struct {
+					EventID string `json:"event_id"`
+				} `json:"m.relates_to"`
+			}
+			return e.Type == "com.beeper.message_send_status" && json.Unmarshal(e.Content, &c) == nil && c.Status == "FAIL_PERMANENT" && c.RelatesTo.EventID == late
+		}))(r.t)
+		r.ok(r.Gatekeeper.RemoveFault(r.ctx, fault))
+		r.until("the account to be gone", func() bool { return len(d.partners()) == 0 && len(d.traces()) == 0 })
+		if n := len(r.hs.Messages(d.chat, "was not delivered")); n != 1 {
+			r.t.Errorf("the room was told %d times", n)
+		}
+		r.checkComplaints()
+		r.checkLog()
+	})
+}
+
 // TestLeavingDoesNotNeedTheHomeserver: the account is gone while the homeserver takes nothing, and the person reads it later.
 func TestLeavingDoesNotNeedTheHomeserver(t *testing.T) {
 	each(t, func(r *rig) {
