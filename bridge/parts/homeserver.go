@@ -92,13 +92,15 @@ func (h *Homeserver) Register(ctx context.Context, user, password string, admin 
 	return nil
 }
 
+const loginPath = "/_matrix/client/v3/login"
+
 // Login returns an access token and a device id for a user.
 func (h *Homeserver) Login(ctx context.Context, user, password string) (token, device string, err error) {
 	var answer struct {
 		AccessToken string `json:"access_token"`
 		DeviceID    string `json:"device_id"`
 	}
-	err = h.Call(ctx, http.MethodPost, "/_matrix/client/v3/login", "", map[string]any{
+	err = h.Call(ctx, http.MethodPost, loginPath, "", map[string]any{
 		"type": "m.login.password", "identifier": map[string]any{"type": "m.id.user", "user": user}, "password": password,
 	}, &answer)
 	if err != nil {
@@ -121,7 +123,11 @@ func (e *APIError) Error() string {
 // Call makes one client API request; in and out are JSON and may be nil. A
 // Matrix error comes back as *APIError.
 func (h *Homeserver) Call(ctx context.Context, method, path, token string, in, out any) error {
-	return call(ctx, method, h.URL+path, token, in, out, apiError, &h.Heard, nil)
+	var answered *Heard
+	if path == loginPath { // other answers are the bridge's words as well as people's
+		answered = &h.Heard
+	}
+	return call(ctx, method, h.URL+path, token, in, out, apiError, &h.Heard, answered)
 }
 
 // apiError reads an error answer.

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -34,7 +35,7 @@ type Search struct {
 	byStart map[uint64][]pattern
 	filter  [1 << 10]uint64 // a bit for each hash of a beginning, so that nearly all places cost no look-up
 	known   map[string]bool
-	added   int
+	kinds   map[string]int
 }
 
 // Finding is one place at which something is that must not be there.
@@ -46,14 +47,14 @@ type Finding struct {
 
 func (f Finding) String() string { return f.What + " is in …" + f.Line + "…" }
 
-// Len is how many secrets are looked for.
-func (s *Search) Len() int { return s.added }
+// Kinds says how many secrets of which kind are looked for.
+func (s *Search) Kinds() map[string]int { return maps.Clone(s.kinds) }
 
 // Text adds something that somebody says, is called, or types: as it is, quoted, in URLs, in hex and base64. Texts of fewer than 6
 // bytes cannot be told from anything else and are passed over.
 func (s *Search) Text(what, text string) {
 	text = strings.TrimSpace(text)
-	if len(text) < window || !s.isNew("text", text) {
+	if len(text) < window || !s.isNew(what, "text", text) {
 		return
 	}
 	own := strings.ToLower(text)
@@ -71,7 +72,7 @@ func (s *Search) Text(what, text string) {
 
 // Key adds a secret of bytes, by its beginning: in hex and base64, as lists of numbers, and as the arguments in a trace of calls.
 func (s *Search) Key(what string, raw []byte) {
-	if len(raw) < part || !s.isNew("key", string(raw)) {
+	if len(raw) < part || !s.isNew(what, "key", string(raw)) {
 		return
 	}
 	s.bytes(what, raw[:part], "")
@@ -83,15 +84,15 @@ func (s *Search) Key(what string, raw []byte) {
 }
 
 // isNew remembers what was added.
-func (s *Search) isNew(kind, secret string) bool {
+func (s *Search) isNew(what, form, secret string) bool {
 	if s.known == nil {
-		s.known, s.byStart = map[string]bool{}, map[uint64][]pattern{}
+		s.known, s.kinds, s.byStart = map[string]bool{}, map[string]int{}, map[uint64][]pattern{}
 	}
-	if s.known[kind+secret] {
+	if s.known[form+secret] {
 		return false
 	}
-	s.known[kind+secret] = true
-	s.added++
+	s.known[form+secret] = true
+	s.kinds[what]++
 	return true
 }
 

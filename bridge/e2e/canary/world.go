@@ -26,8 +26,8 @@ func (s *Search) World(w *parts.World) error {
 	if err != nil {
 		return err
 	}
-	for what, secret := range secrets {
-		s.Text(what, secret)
+	for _, what := range slices.Sorted(maps.Keys(secrets)) { // each is known by the first place that it is in
+		s.Text(what, secrets[what])
 	}
 	return nil
 }
