@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 const (
@@ -169,14 +171,36 @@ func cutsNumber(text []byte, at, length int) bool {
 	return digit(at-1) || digit(at+length)
 }
 
-// OwnWords takes out of findings what the program says of itself: texts that are in the program's file too. Somebody who writes "from the
-// phone" has not been found where the program says so.
-func OwnWords(findings []Finding, program []byte) []Finding {
-	if !slices.ContainsFunc(findings, func(f Finding) bool { return f.own != "" }) {
-		return findings
+// OwnWords takes out of findings what a program says of itself: texts that are in the program's file too. Somebody who writes "from the
+// phone" has not been found where the program says so. The file is read for texts that it was not yet asked for alone.
+func OwnWords(findings []Finding, program string) ([]Finding, error) {
+	asked.Lock()
+	defer asked.Unlock()
+	if asked.words == nil {
+		asked.words = map[[2]string]bool{}
 	}
-	program = bytes.ToLower(program)
-	return slices.DeleteFunc(findings, func(f Finding) bool { return f.own != "" && bytes.Contains(program, []byte(f.own)) })
+	var file []byte
+	for _, f := range findings {
+		question := [2]string{program, f.own}
+		if _, known := asked.words[question]; known || f.own == "" {
+			continue
+		}
+		if file == nil {
+			raw, err := os.ReadFile(program)
+			if err != nil {
+				return nil, fmt.Errorf("reading a program: %w", err)
+			}
+			file = bytes.ToLower(raw)
+		}
+		asked.words[question] = bytes.Contains(file, []byte(f.own))
+	}
+	return slices.DeleteFunc(findings, func(f Finding) bool { return asked.words[[2]string{program, f.own}] }), nil
+}
+
+// asked are the answers for all searches of this process: whether a program has a text.
+var asked struct {
+	sync.Mutex
+	words map[[2]string]bool
 }
 
 // form is what must not be in a log whoever it belongs to. A line without any of the needles is not looked at, and neither is one with

@@ -6,6 +6,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,8 +81,22 @@ func TestWhatTheProgramSaysOfItselfIsNobodysSecret(t *testing.T) {
 	if len(found) != 2 {
 		t.Fatalf("found: %v", found)
 	}
-	if found = canary.OwnWords(found, []byte("…Took a message From the phone…")); len(found) != 1 || found[0].What != "another" {
-		t.Errorf("left: %v", found)
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, []byte("…Took a message From the phone…"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time it is known
+		left, err := canary.OwnWords(slices.Clone(found), program)
+		if err != nil || len(left) != 1 || left[0].What != "another" {
+			t.Errorf("left: %v, %v", left, err)
+		}
+	}
+	s.Text("a third", "unheard of")
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := canary.OwnWords(s.Known([]byte("unheard of")), program); err == nil {
+		t.Error("a program that cannot be read has no words")
 	}
 }
 

@@ -58,13 +58,9 @@ func (s *Search) Log(w *parts.World, program string, from int64) (found []Findin
 // Look looks for the secrets, and for what has the form of one, in what a program has written. Texts that the program itself has in its
 // file are no findings.
 func (s *Search) Look(text []byte, program string) ([]Finding, error) {
-	found := s.Known(text)
-	if len(found) > 0 {
-		own, err := os.ReadFile(program)
-		if err != nil {
-			return nil, fmt.Errorf("reading a program: %w", err)
-		}
-		found = OwnWords(found, own)
+	found, err := OwnWords(s.Known(text), program)
+	if err != nil {
+		return nil, err
 	}
 	return append(found, Forms(text)...), nil
 }
