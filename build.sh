@@ -161,6 +161,30 @@ setup_promtool() {
   say "NOTE: promtool cannot be had here; its judgement of figures and rules will be skipped (on Debian: apt-get install prometheus)"
 }
 
+# taken PROGRAM PATH: a program out of Debian's package of its name, which would start a server, into a folder of the cache named by the
+# package's version.
+taken() {
+  have "$1" && return 0
+  [ -x "/usr/sbin/$1" ] && return 0
+  compgen -G "$CACHE/$1-*/$1" >/dev/null && return 0
+  have apt-get && have dpkg-deb || return 1
+  step "taking $1 out of its package (Debian) into the cache (once)"
+  local tmp version; tmp="$(mktemp -d)"
+  [ "$(id -u)" != 0 ] || apt-get update -qq || true
+  if (cd "$tmp" && apt-get download -qq "$1" >/dev/null 2>&1 && dpkg-deb --fsys-tarfile "$1"_*.deb | tar -x "./$2"); then
+    version="$(dpkg-deb -f "$tmp/$1"_*.deb Version | tr -c 'A-Za-z0-9.+\n-' _)"
+    mkdir -p "$CACHE/$1-$version" && mv "$tmp/$2" "$CACHE/$1-$version/$1"
+  fi
+  rm -rf "$tmp"
+  compgen -G "$CACHE/$1-*/$1" >/dev/null
+}
+
+# The reverse proxies of docs/ops.
+setup_proxies() {
+  taken nginx usr/sbin/nginx || say "NOTE: nginx cannot be had here; docs/ops/nginx.conf will not be tested (on Debian: apt-get install nginx)"
+  taken caddy usr/bin/caddy || say "NOTE: Caddy cannot be had here; docs/ops/Caddyfile will not be tested (on Debian: apt-get install caddy)"
+}
+
 setup_oracles() {
   if ! have npm; then
     say "NOTE: no npm found; the outside judges from npm (libsignal-client, jose) will be skipped (install Node.js 20 or newer)"
@@ -181,6 +205,7 @@ setup_all() {
   setup_postgres
   setup_ffmpeg
   setup_promtool
+  setup_proxies
   setup_oracles
   setup_dendrite
   setup_minio
