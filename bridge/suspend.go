@@ -99,7 +99,8 @@ func suspendCommand(ctx context.Context, verb string, args []string, stdout, std
 }
 
 func (f *suspendFlags) do(ctx context.Context, service admin.Service, stdout io.Writer) error {
-	said := map[admin.Outcome]string{admin.Done: "is suspended", admin.Already: "was suspended already; the reason is replaced"}
+	said := map[admin.Outcome]string{admin.Done: "is suspended", admin.Already: "was suspended already; the reason is replaced",
+		admin.NoLogin: "is suspended, but has no login here, so nobody is told; it counts when they come, if the name is right"}
 	var outcome admin.Outcome
 	var err error
 	switch f.verb {

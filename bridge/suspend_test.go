@@ -31,7 +31,7 @@ func TestSomebodyIsSuspendedWhileNoBridgeRuns(t *testing.T) {
 		}
 		return out.String() + problems.String()
 	}
-	s.has("suspending", run(0, "suspend", "@anna:example.org", "too", "many"), "@anna:example.org is suspended")
+	s.has("suspending", run(0, "suspend", "@anna:example.org", "too", "many"), "@anna:example.org is suspended, but has no login here")
 	s.has("again", run(0, "suspend", "@anna:example.org", "far too many"), "already")
 	s.has("the list", run(0, "suspended"), "@anna:example.org", "far too many")
 	s.has("the list as JSON", run(0, "suspended", "--json"), `"user_id": "@anna:example.org"`)

@@ -7,6 +7,7 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/admin"
+	"postern/database"
 )
 
 // Suspend implements admin.Service. Where no bridge runs the order is on disk for the next one, which tells the user.
@@ -14,17 +15,29 @@ func (s *adminService) Suspend(ctx context.Context, user, reason string) (admin.
 	if !s.ready() {
 		return "", admin.ErrNotReady
 	}
-	var fresh bool
-	var err error
 	if s.suspended != nil {
-		fresh, err = s.suspended.begin(ctx, id.UserID(user), reason)
-	} else {
-		fresh, err = s.db.Suspensions().Put(ctx, user, reason)
+		return s.suspended.begin(ctx, id.UserID(user), reason)
 	}
-	return changedOr(fresh), err
+	return putSuspension(ctx, s.db, user, reason)
 }
 
-// Unsuspend implements admin.Service.
+// putSuspension suspends a user on disk.
+func putSuspension(ctx context.Context, db *database.DB, user, reason string) (outcome admin.Outcome, err error) {
+	err = db.Do(ctx, func(ctx context.Context) error {
+		known, err := db.Suspensions().Concerns(ctx, user)
+		if err != nil {
+			return err
+		}
+		fresh, err := db.Suspensions().Put(ctx, user, reason)
+		if outcome = changedOr(fresh); fresh && !known {
+			outcome = admin.NoLogin
+		}
+		return err
+	})
+	return outcome, err
+}
+
+// Unsuspend implements admin.Service. Where no bridge runs the next one tells the user.
 func (s *adminService) Unsuspend(ctx context.Context, user string) (admin.Outcome, error) {
 	if !s.ready() {
 		return "", admin.ErrNotReady
@@ -34,7 +47,7 @@ func (s *adminService) Unsuspend(ctx context.Context, user string) (admin.Outcom
 	if s.suspended != nil {
 		was, err = s.suspended.end(ctx, id.UserID(user))
 	} else {
-		was, err = s.db.Suspensions().Delete(ctx, user)
+		was, err = s.db.Suspensions().End(ctx, user)
 	}
 	return changedOr(was), err
 }

@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/matrix"
 	"maunium.net/go/mautrix/id"
 
+	"postern/connector/admin"
 	"postern/database"
 )
 
@@ -204,8 +205,8 @@ func TestWhoIsToBeAskedAndCannotBeStaysSo(t *testing.T) {
 func TestWhoIsSuspendedIsRefusedEverywhereAndLetOn(t *testing.T) {
 	w := newWorld(t)
 	s := w.connector.suspended
-	if fresh, err := s.begin(t.Context(), fakePerson, "spam"); err != nil || !fresh {
-		t.Fatal(fresh, err)
+	if outcome, err := s.begin(t.Context(), fakePerson, "spam"); err != nil || outcome != admin.Done {
+		t.Fatal(outcome, err)
 	}
 	refused := func(when string) {
 		t.Helper()

@@ -178,6 +178,7 @@ func (c *client) Connect(ctx context.Context) {
 	c.arrivals.open(running)
 	go c.run(running, c.done)
 	go c.takeName(running)
+	go c.connector.suspended.tellEnded(running, c.login.UserMXID)
 	c.tellAgain = func() { go c.tellRenewal(running) }
 	c.tellAgain()
 	go c.tellReenlisted(running)

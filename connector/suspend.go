@@ -10,6 +10,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/id"
 
+	"postern/connector/admin"
 	"postern/connector/matrixdurable"
 	"postern/connector/words"
 	"postern/database"
@@ -29,6 +30,7 @@ type suspensions struct {
 	change sync.Mutex
 	mu     sync.RWMutex
 	users  map[id.UserID]*database.Suspension
+	ended  map[id.UserID]*database.Suspension // whose users are to be told so
 }
 
 func loadSuspensions(ctx context.Context, c *Connector) (*suspensions, error) {
@@ -41,6 +43,14 @@ func (s *suspensions) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	over, err := s.c.db.Suspensions().Ended(ctx)
+	if err != nil {
+		return err
+	}
+	ended := make(map[id.UserID]*database.Suspension, len(over))
+	for _, one := range over {
+		ended[id.UserID(one.MXID)] = one
+	}
 	users := make(map[id.UserID]*database.Suspension, len(list))
 	for _, one := range list {
 		if one.Damaged {
@@ -50,7 +60,7 @@ func (s *suspensions) load(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.users = users
+	s.users, s.ended = users, ended
 	return nil
 }
 
@@ -63,15 +73,15 @@ func (s *suspensions) of(user id.UserID) *database.Suspension {
 
 func (s *suspensions) has(user id.UserID) bool { return s.of(user) != nil }
 
-// begin suspends a user: on disk first, then their streams are closed, and they are told. fresh is false if they were already.
-func (s *suspensions) begin(ctx context.Context, user id.UserID, reason string) (fresh bool, err error) {
+// begin suspends a user: on disk first, then their streams are closed, and they are told.
+func (s *suspensions) begin(ctx context.Context, user id.UserID, reason string) (outcome admin.Outcome, err error) {
 	s.change.Lock()
 	defer s.change.Unlock()
-	if fresh, err = s.c.db.Suspensions().Put(ctx, user.String(), reason); err != nil {
-		return false, err
+	if outcome, err = putSuspension(ctx, s.c.db, user.String(), reason); err != nil {
+		return "", err
 	}
 	if err = s.load(ctx); err != nil {
-		return fresh, err
+		return outcome, err
 	}
 	for _, login := range s.logins(ctx, user) {
 		if c, ok := login.Client.(*client); ok {
@@ -79,31 +89,54 @@ func (s *suspensions) begin(ctx context.Context, user id.UserID, reason string) 
 			c.Connect(login.Log.WithContext(s.c.ctx)) // says why it does not
 		}
 	}
-	return fresh, nil
+	return outcome, nil
 }
 
-// end lets a user go on. False if they were not suspended.
+// end lets a user go on, and has them told. False if they were not suspended.
 func (s *suspensions) end(ctx context.Context, user id.UserID) (was bool, err error) {
 	s.change.Lock()
 	defer s.change.Unlock()
-	before := s.of(user)
-	if was, err = s.c.db.Suspensions().Delete(ctx, user.String()); err != nil {
+	if was, err = s.c.db.Suspensions().End(ctx, user.String()); err != nil {
 		return false, err
 	}
 	if err = s.load(ctx); err != nil || !was {
 		return was, err
 	}
-	logins := s.logins(ctx, user)
-	for _, login := range logins {
+	for _, login := range s.logins(ctx, user) {
 		if c, ok := login.Client.(*client); ok {
-			c.Connect(login.Log.WithContext(s.c.ctx))
+			c.Connect(login.Log.WithContext(s.c.ctx)) // has them told
 		}
 	}
-	if before != nil && len(logins) > 0 {
-		identity := "suspension ended " + user.String() + " " + strconv.FormatInt(before.At, 10)
-		return true, s.say(ctx, logins[0], identity, s.c.wordsFor(user).Text("suspended.ended"))
-	}
 	return true, nil
+}
+
+// tellEnded tells a user once that they are not suspended any more, whichever process has ended it.
+func (s *suspensions) tellEnded(ctx context.Context, user id.UserID) {
+	if err := again(ctx, func() error { return s.sayEnded(ctx, user) }); err != nil && ctx.Err() == nil {
+		s.c.log.Err(err).Msg("Could not store that a suspension has ended")
+	}
+}
+
+func (s *suspensions) sayEnded(ctx context.Context, user id.UserID) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	s.mu.RLock()
+	one := s.ended[user]
+	s.mu.RUnlock()
+	if one == nil {
+		return nil
+	}
+	logins := s.logins(ctx, user)
+	if len(logins) == 0 {
+		return nil
+	}
+	err := s.say(ctx, logins[0], "suspension ended "+ofSuspension(one), s.c.wordsFor(user).Text("suspended.ended"), func(ctx context.Context) error {
+		return s.c.db.Suspensions().Forget(ctx, user.String())
+	})
+	if err != nil {
+		return err
+	}
+	return s.load(ctx)
 }
 
 // logins are those of a user.
@@ -118,19 +151,24 @@ func (s *suspensions) logins(ctx context.Context, user id.UserID) []*bridgev2.Us
 	return known.GetUserLogins()
 }
 
-// tell tells a user once that they are suspended.
+// ofSuspension names a suspension with its reason, for the identity of what is said of it.
+func ofSuspension(one *database.Suspension) string {
+	return one.MXID + " " + strconv.FormatInt(one.At, 10) + " " + strconv.Itoa(one.Version)
+}
+
+// tell tells a user once that they are suspended, and once more of each other reason.
 func (s *suspensions) tell(ctx context.Context, user id.UserID) {
 	one := s.of(user)
 	if one == nil {
 		return
 	}
-	identity := "suspended " + user.String() + " " + strconv.FormatInt(one.At, 10)
+	identity := "suspended " + ofSuspension(one)
 	err := again(ctx, func() error {
 		logins := s.logins(ctx, user)
 		if len(logins) == 0 {
 			return nil
 		}
-		return s.say(ctx, logins[0], identity, s.notice(s.c.wordsFor(user), one))
+		return s.say(ctx, logins[0], identity, s.notice(s.c.wordsFor(user), one), nil)
 	})
 	if err != nil && ctx.Err() == nil {
 		s.c.log.Err(err).Msg("Could not store that somebody is suspended")
@@ -146,7 +184,8 @@ func (s *suspensions) notice(w words.Words, one *database.Suspension) string {
 	return text
 }
 
-func (s *suspensions) say(ctx context.Context, login *bridgev2.UserLogin, identity, text string) error {
+// say stores a notice, and does what belongs to it in the same transaction, if that is not nil.
+func (s *suspensions) say(ctx context.Context, login *bridgev2.UserLogin, identity, text string, with func(context.Context) error) error {
 	room, err := login.User.GetManagementRoom(ctx)
 	if err != nil {
 		return fmt.Errorf("connector: suspend: %w", err)
@@ -155,7 +194,13 @@ func (s *suspensions) say(ctx context.Context, login *bridgev2.UserLogin, identi
 	if err != nil {
 		return fmt.Errorf("connector: suspend: %w", err)
 	}
-	if err = s.c.stack.Notices.Add(ctx, notice); err != nil {
+	err = s.c.db.Do(ctx, func(ctx context.Context) error {
+		if err := (notices{s.c.db.Notices()}).AddNotice(ctx, notice); err != nil || with == nil {
+			return err
+		}
+		return with(ctx)
+	})
+	if err != nil {
 		return fmt.Errorf("connector: suspend: %w", err)
 	}
 	s.c.stack.Notices.Wake()

@@ -60,13 +60,15 @@ func suspend(ce *commands.Event) {
 		reply(ce, "suspend.reason", "n", admin.MaxReason)
 		return
 	}
-	fresh, err := c.suspended.begin(ce.Ctx, user, reason)
+	outcome, err := c.suspended.begin(ce.Ctx, user, reason)
 	switch {
 	case err != nil:
 		ce.Log.Err(err).Msg("Could not suspend somebody")
 		reply(ce, "error.bridge")
-	case fresh:
+	case outcome == admin.Done:
 		reply(ce, "suspend.done", "user", user)
+	case outcome == admin.NoLogin:
+		reply(ce, "suspend.no-login", "user", user)
 	default:
 		reply(ce, "suspend.already", "user", user)
 	}

@@ -1,6 +1,7 @@
 package database_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -101,12 +102,65 @@ func TestWhoIsSuspendedStaysSoWithoutAnAccount(t *testing.T) {
 			t.Errorf("%+v %v", list, err)
 		}
 		for _, want := range []bool{true, false} {
-			if was, err := store.Delete(ctx, "@a:test"); err != nil || was != want {
+			if was, err := store.End(ctx, "@a:test"); err != nil || was != want {
 				t.Errorf("ended: %v %v", was, err)
 			}
 		}
-		if list, err = store.All(ctx); err != nil || len(list) != 0 {
-			t.Errorf("%+v %v", list, err)
+		for what, get := range map[string]func(context.Context) ([]*database.Suspension, error){"standing": store.All, "to be told": store.Ended} {
+			if list, err = get(ctx); err != nil || len(list) != 0 {
+				t.Errorf("%s: %+v %v", what, list, err)
+			}
 		}
+	})
+}
+
+// TestAnEndedSuspensionIsKeptUntilItsUserIsTold: a new one takes its place, and telling about the old one does not end that.
+func TestAnEndedSuspensionIsKeptUntilItsUserIsTold(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx, store := t.Context(), db.Suspensions()
+		const user = "@a:test"
+		if err := db.Accounts().Put(ctx, &database.Account{ID: "a", Gatekeeper: "g", Identifier: "a", MXID: user}); err != nil {
+			t.Fatal(err)
+		}
+		if known, err := store.Concerns(ctx, user); err != nil || !known {
+			t.Errorf("not known: %v", err)
+		}
+		if known, err := store.Concerns(ctx, "@typo:test"); err != nil || known {
+			t.Errorf("known: %v", err)
+		}
+		count := func(when string, standing, ended int) {
+			t.Helper()
+			s, err1 := store.All(ctx)
+			e, err2 := store.Ended(ctx)
+			if err := errors.Join(err1, err2); err != nil || len(s) != standing || len(e) != ended {
+				t.Errorf("%s: %d stand and %d have ended, %v", when, len(s), len(e), err)
+			}
+		}
+		do := func(what string, want bool, got bool, err error) {
+			t.Helper()
+			if err != nil || got != want {
+				t.Errorf("%s: %v %v", what, got, err)
+			}
+		}
+		fresh, err := store.Put(ctx, user, "one")
+		do("suspended", true, fresh, err)
+		was, err := store.End(ctx, user)
+		do("ended", true, was, err)
+		count("ended", 0, 1)
+		was, err = store.End(ctx, user)
+		do("ended twice", false, was, err)
+		fresh, err = store.Put(ctx, user, "two")
+		do("suspended anew", true, fresh, err)
+		count("anew", 1, 0)
+		if err = store.Forget(ctx, user); err != nil {
+			t.Fatal(err)
+		}
+		count("told too late", 1, 0)
+		was, err = store.End(ctx, user)
+		do("ended anew", true, was, err)
+		if err = store.Forget(ctx, user); err != nil {
+			t.Fatal(err)
+		}
+		count("told", 0, 0)
 	})
 }

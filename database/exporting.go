@@ -88,7 +88,7 @@ var exportTables = []exportTable{
 		left: map[string]string{"id": leftInternal, "subject": "a hash of the address that a code went to"},
 	},
 	{
-		name: "postern_suspended", where: "mxid=$1", columns: []string{"mxid", "at"},
+		name: "postern_suspended", where: "mxid=$1", columns: []string{"mxid", "at", "ended"},
 		sealed: map[string]string{"reason": suspendedReason}, version: "version", key: exportKey("mxid"),
 	},
 	{

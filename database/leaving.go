@@ -206,6 +206,6 @@ func (s LeavingStore) End(ctx context.Context, l *Leaving) error {
 		if err != nil {
 			return fmt.Errorf("database: end leaving: %w", err)
 		}
-		return nil
+		return s.db.Suspensions().forget(ctx, l.MXID)
 	})
 }

@@ -17,7 +17,8 @@ import (
 
 // Suspensions is what can be asked about users whom the operator suspends. Matrix IDs and reasons pass here, and stand in no log line.
 type Suspensions interface {
-	// Suspend closes a user's streams and sends nothing for them until Unsuspend: Done, or Already, and then the reason is replaced.
+	// Suspend closes a user's streams and sends nothing for them until Unsuspend: Done; NoLogin if they have none, so that nobody is told;
+	// or Already, and then the reason is replaced.
 	Suspend(ctx context.Context, user, reason string) (Outcome, error)
 	// Unsuspend ends that: Done, or Already if they were not suspended.
 	Unsuspend(ctx context.Context, user string) (Outcome, error)
@@ -25,8 +26,11 @@ type Suspensions interface {
 	Suspended(ctx context.Context, offset, limit int) ([]Suspension, error)
 }
 
-// Done is the outcome of a change; Already is the other one.
-const Done Outcome = "done"
+// Done and NoLogin are the outcomes of a change; Already is the other one.
+const (
+	Done    Outcome = "done"
+	NoLogin Outcome = "no_login"
+)
 
 // Suspension is one user.
 type Suspension struct {
