@@ -407,6 +407,8 @@ type LoginMetadata struct {
 	Requests string `json:"requests,omitempty"`
 	// GoneSince is since when the Matrix user seems to be gone, Unix milliseconds; 0 for not.
 	GoneSince int64 `json:"gone_since,omitempty"`
+	// CalledBack is when somebody who seems to be gone was invited to come back, Unix milliseconds; 0 for not yet.
+	CalledBack int64 `json:"called_back,omitempty"`
 }
 
 // MessageMetadata is what the framework's row of an outgoing message carries.

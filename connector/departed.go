@@ -45,8 +45,9 @@ const (
 // Nobody is gone for having left rooms, not even all of them: people tidy up. Where the homeserver answers its administrator, its word alone
 // counts (`GET /_synapse/admin/v2/users/{id}`: deactivated). Elsewhere it takes all of this: they are in none of the bridge's rooms, as the
 // homeserver itself says; their profile is empty, which it is after a deactivation with erasure; and both still hold after the time of grace,
-// in which an invitation into a new chat with the bot waits for them and says so. Each answer to the contrary ends that. Since when
-// somebody is gone is on disk with the login.
+// which begins with an invitation into a chat with the bot that says so. Each answer to the contrary ends that. Since when somebody is
+// gone, and when they were called back, is on disk with the login. Users of other homeservers are nobody's whom its administrator answers for:
+// with them it is as elsewhere.
 type departures struct {
 	c     *Connector
 	token string
@@ -55,12 +56,16 @@ type departures struct {
 
 	mu   sync.Mutex
 	left map[id.UserID]bool // to be looked at now
+
+	// Of run alone: when it is looked at everybody again, and at whom before that.
+	full time.Time
+	soon map[id.UserID]time.Time
 }
 
 // newDepartures makes them; transport is how the homeserver is reached.
 func newDepartures(c *Connector, token string, transport http.RoundTripper) *departures {
 	return &departures{
-		c: c, token: token, kick: make(chan struct{}, 1), left: map[id.UserID]bool{},
+		c: c, token: token, kick: make(chan struct{}, 1), left: map[id.UserID]bool{}, soon: map[id.UserID]time.Time{},
 		http: &http.Client{
 			Timeout: departedPatience, Transport: transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
@@ -88,7 +93,8 @@ func (d *departures) took() map[id.UserID]bool {
 	return left
 }
 
-// run looks at everybody at the start, as often as is configured and when somebody's time of grace ends, and at those who leave rooms at once.
+// run looks at everybody at the start and as often as is configured, at somebody when their time of grace ends or there was no answer about
+// them, and at those who leave rooms at once.
 func (d *departures) run(ctx context.Context) {
 	next := d.guarded(ctx, nil)
 	for {
@@ -97,15 +103,27 @@ func (d *departures) run(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-timer.C:
-			next = d.guarded(ctx, nil)
+		case now := <-timer.C:
+			next = d.guarded(ctx, d.due(now))
 		case <-d.kick:
 			timer.Stop()
-			if soon := d.guarded(ctx, d.took()); soon.Before(next) {
-				next = soon
-			}
+			next = d.guarded(ctx, d.took())
 		}
 	}
+}
+
+// due are those whom it is time to look at; nil for everybody.
+func (d *departures) due(now time.Time) map[id.UserID]bool {
+	if !now.Before(d.full) {
+		return nil
+	}
+	who := map[id.UserID]bool{}
+	for user, at := range d.soon {
+		if !now.Before(at) {
+			who[user] = true
+		}
+	}
+	return who
 }
 
 // guarded is look, in which a panic costs no more than this look.
@@ -113,7 +131,8 @@ func (d *departures) guarded(ctx context.Context, only map[id.UserID]bool) (next
 	defer func() {
 		if p := recover(); p != nil {
 			d.c.log.Error().Str("panic", fmt.Sprintf("%T", p)).Msg("Panic while it was looked whether somebody is gone")
-			next = time.Now().Add(departedPause)
+			d.full = time.Now().Add(departedPause)
+			next = d.full
 		}
 	}()
 	return d.look(ctx, time.Now(), only)
@@ -121,24 +140,37 @@ func (d *departures) guarded(ctx context.Context, only map[id.UserID]bool) (next
 
 // look goes through those who have a login, or through some of them, and says when to look again.
 func (d *departures) look(ctx context.Context, now time.Time, only map[id.UserID]bool) (next time.Time) {
-	next = now.Add(d.c.Config.Departed.check)
+	if only == nil || d.full.IsZero() {
+		d.full = now.Add(d.c.Config.Departed.check)
+	}
 	logins := map[id.UserID][]*bridgev2.UserLogin{}
 	for _, login := range d.c.bridge.GetAllCachedUserLogins() {
 		if only == nil || only[login.UserMXID] {
 			logins[login.UserMXID] = append(logins[login.UserMXID], login)
 		}
 	}
+	for user := range d.soon {
+		if only == nil || only[user] {
+			delete(d.soon, user)
+		}
+	}
 	for user, list := range logins {
 		if ctx.Err() != nil {
-			return next
+			return d.full
 		}
 		again, err := d.check(ctx, now, user, list)
 		if err != nil && ctx.Err() == nil {
 			d.c.log.Warn().Err(err).Msg("Could not look whether somebody is gone")
 			again = now.Add(departedPause)
 		}
-		if !again.IsZero() && again.Before(next) {
-			next = again
+		if !again.IsZero() {
+			d.soon[user] = again
+		}
+	}
+	next = d.full
+	for _, at := range d.soon {
+		if at.Before(next) {
+			next = at
 		}
 	}
 	return next
@@ -150,75 +182,95 @@ func (d *departures) check(ctx context.Context, now time.Time, user id.UserID, l
 	if err != nil || found == presenceUnknown {
 		return time.Time{}, err
 	}
+	called := d.answersFor(user) // they are gone for certain: nobody is called back
 	for _, login := range logins {
 		meta, ok := login.Metadata.(*LoginMetadata)
 		if !ok {
 			continue
 		}
-		since := time.UnixMilli(meta.GoneSince)
-		switch {
-		case found == presenceHere && meta.GoneSince != 0:
-			err = errors.Join(err, d.note(ctx, login, meta, 0))
-		case found == presenceHere:
-		case meta.GoneSince == 0 || since.After(now): // or the clock was set back
-			if noted := d.note(ctx, login, meta, now.UnixMilli()); noted != nil {
+		if found == presenceHere {
+			if meta.GoneSince != 0 || meta.CalledBack != 0 {
+				err = errors.Join(err, d.note(ctx, login, meta, 0, 0))
+			}
+			continue
+		}
+		if meta.GoneSince == 0 || meta.GoneSince > now.UnixMilli() { // or the clock was set back
+			if noted := d.note(ctx, login, meta, now.UnixMilli(), 0); noted != nil {
 				err = errors.Join(err, noted)
 				continue
 			}
-			err = errors.Join(err, d.callBack(ctx, login))
-			since = now
-			fallthrough
-		default:
-			due := since.Add(d.c.Config.Departed.grace)
-			if !now.Before(due) {
-				err = errors.Join(err, d.end(ctx, login))
-			} else if again.IsZero() || due.Before(again) {
-				again = due
+		}
+		since := meta.GoneSince
+		if !d.answersFor(user) {
+			if meta.CalledBack == 0 || meta.CalledBack > now.UnixMilli() {
+				if !called {
+					var failed error
+					if called, failed = d.callBack(ctx, now, login); !called {
+						return time.Time{}, errors.Join(err, failed) // no account goes before that
+					}
+				}
+				if noted := d.note(ctx, login, meta, meta.GoneSince, now.UnixMilli()); noted != nil {
+					err = errors.Join(err, noted)
+					continue
+				}
 			}
+			since = meta.CalledBack
+		}
+		due := time.UnixMilli(since).Add(d.c.Config.Departed.grace)
+		if !now.Before(due) {
+			err = errors.Join(err, d.end(ctx, login))
+		} else if again.IsZero() || due.Before(again) {
+			again = due
 		}
 	}
 	return again, err
 }
 
-// note stores since when somebody is gone, 0 for not.
-func (d *departures) note(ctx context.Context, login *bridgev2.UserLogin, meta *LoginMetadata, since int64) error {
-	before := meta.GoneSince
-	meta.GoneSince = since
+// note stores since when somebody is gone and when they were called back, 0 for not.
+func (d *departures) note(ctx context.Context, login *bridgev2.UserLogin, meta *LoginMetadata, since, called int64) error {
+	before, calledBefore := meta.GoneSince, meta.CalledBack
+	meta.GoneSince, meta.CalledBack = since, called
 	if err := login.Save(ctx); err != nil {
-		meta.GoneSince = before
+		meta.GoneSince, meta.CalledBack = before, calledBefore
 		return fmt.Errorf("connector: note who is gone: %w", err)
 	}
 	return nil
 }
 
-// callBack says, where nobody knows for certain, what is going to happen, in a chat with the bot that the person is invited to.
-func (d *departures) callBack(ctx context.Context, login *bridgev2.UserLogin) error {
-	if d.token != "" {
-		return nil // they are gone for certain
-	}
+// answersFor says whether the homeserver answers its administrator about a user.
+func (d *departures) answersFor(user id.UserID) bool {
+	return d.token != "" && user.Homeserver() == d.c.matrix.ServerName()
+}
+
+// callBack says, where nobody knows for certain, what is going to happen, in a chat with the bot that the person is in or invited to.
+// Where the homeserver refuses that for good it is not done, and is tried again when it is looked at everybody.
+func (d *departures) callBack(ctx context.Context, now time.Time, login *bridgev2.UserLogin) (done bool, err error) {
 	user := login.User
 	if room := user.ManagementRoom; room != "" {
-		in, err := d.isIn(ctx, room, login.UserMXID)
+		membership, err := d.membership(ctx, room, login.UserMXID)
 		if err != nil {
-			return err
-		} else if !in {
+			return false, err
+		} else if !membership.IsInviteOrJoin() {
 			user.ManagementRoom = ""
 			if err := user.Save(ctx); err != nil {
-				return fmt.Errorf("connector: call somebody back: %w", err)
+				return false, fmt.Errorf("connector: call somebody back: %w", err)
 			}
 		}
 	}
 	room, err := d.c.managementRoom(ctx, login.UserMXID)
-	if err != nil || room == "" {
-		return err
+	if err != nil {
+		return false, fmt.Errorf("connector: call somebody back: %w", err)
+	} else if room == "" {
+		d.c.log.Warn().Str("account", string(login.ID)).Msg("Cannot invite somebody who seems to be gone; the account stays")
+		return false, nil
 	}
 	w := d.c.wordsFor(login.UserMXID)
-	until := time.Now().Add(d.c.Config.Departed.grace).UTC().Format("2006-01-02 15:04")
+	until := now.Add(d.c.Config.Departed.grace).UTC().Format("2006-01-02 15:04")
 	notice, err := matrixdurable.ReplyNotice("departed "+string(login.ID)+until, room, "", login.UserMXID, w.Text("departed.come-back", "until", until))
-	if err != nil {
-		return err
+	if err == nil {
+		err = d.c.stack.Notices.Add(ctx, notice)
 	}
-	return d.c.stack.Notices.Add(ctx, notice)
+	return err == nil, err
 }
 
 // end deletes the account, as its person's wish would.
@@ -234,7 +286,7 @@ func (d *departures) end(ctx context.Context, login *bridgev2.UserLogin) error {
 
 // presence says whether somebody is gone.
 func (d *departures) presence(ctx context.Context, user id.UserID, logins []*bridgev2.UserLogin) (presence, error) {
-	if d.token != "" {
+	if d.answersFor(user) {
 		return d.ask(ctx, user)
 	}
 	rooms, err := d.rooms(ctx, logins)
@@ -277,14 +329,20 @@ func (d *departures) rooms(ctx context.Context, logins []*bridgev2.UserLogin) ([
 
 // isIn asks the homeserver whether somebody is in a room.
 func (d *departures) isIn(ctx context.Context, room id.RoomID, user id.UserID) (bool, error) {
+	membership, err := d.membership(ctx, room, user)
+	return membership == event.MembershipJoin, err
+}
+
+// membership asks the homeserver for somebody's membership in a room.
+func (d *departures) membership(ctx context.Context, room id.RoomID, user id.UserID) (event.Membership, error) {
 	var member event.MemberEventContent
 	err := d.c.matrix.Bot.Client.StateEvent(ctx, room, event.StateMember, user.String(), &member)
 	if matrixdurable.Permanent(err) {
-		return false, nil // nobody is, or the bridge is not
+		return event.MembershipLeave, nil // nobody is, or the bridge is not
 	} else if err != nil {
-		return false, fmt.Errorf("connector: ask who is in a room: %w", err)
+		return "", fmt.Errorf("connector: ask who is in a room: %w", err)
 	}
-	return member.Membership == event.MembershipJoin, nil
+	return member.Membership, nil
 }
 
 // profile asks for somebody's profile, which is empty after a deactivation with erasure.

@@ -202,7 +202,7 @@ func TestWithoutAnAdministratorsTokenOnlyWhoHasLeftEverythingAndHasNoProfileIsGo
 			}
 		}
 		meta := w.client.login.Metadata.(*LoginMetadata)
-		meta.GoneSince, person.ManagementRoom = 0, managedRoom
+		meta.GoneSince, meta.CalledBack, person.ManagementRoom = 0, 0, managedRoom
 	}
 	if w.leaves() != "" {
 		t.Error("an account is deleted at once")
