@@ -87,14 +87,14 @@ var errBlocked = errors.New("connector: send: the other side is blocked")
 // mayWrite refuses what goes to somebody who is blocked, or has not accepted that they are written to, or is written by somebody who is suspended.
 func (c *client) mayWrite(ctx context.Context, chat string) error {
 	if c.connector.suspended.has(c.login.UserMXID) {
-		return refusal(errSuspended, c.words().Text("refused.suspended", "why", c.connector.suspendedWords(c.words())))
+		return notAllowed(errSuspended, c.words().Text("refused.suspended", "why", c.connector.suspendedWords(c.words())))
 	}
 	blocked, err := c.account.Blocked(ctx, chat)
 	switch {
 	case err != nil:
 		return c.again(err)
 	case blocked:
-		return refusal(errBlocked, c.words().Text("refused.blocked", "prefix", c.connector.bridge.Config.CommandPrefix))
+		return notAllowed(errBlocked, c.words().Text("refused.blocked", "prefix", c.connector.bridge.Config.CommandPrefix))
 	}
 	return c.reach.mayWrite(ctx, chat)
 }

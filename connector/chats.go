@@ -41,6 +41,8 @@ type chat struct {
 	accepted atomic.Bool
 	// writable: messages may go to the other side, as is on disk. answered: it has said that they may, or was never asked and has written.
 	writable, answered atomic.Bool
+	// asking is held while the other side is asked whether it may be written to, which can take half a minute.
+	asking sync.Mutex
 
 	mu sync.Mutex
 	// begun is the room that begins with the notice on encryption.

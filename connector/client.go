@@ -46,6 +46,8 @@ type client struct {
 	row    *database.Account // replaced, never changed
 	cancel context.CancelFunc
 	done   chan struct{}
+	// working are the goroutines that work on one thing at a time, for which there must be only one.
+	working *sync.WaitGroup
 	// tellAgain looks for what there is to tell about old keys (renewal.go), while cancel is not nil.
 	tellAgain func()
 
@@ -88,7 +90,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		log: c.log.With().Str("account", row.ID).Logger(),
 	}
 	cl.ignores = newIgnores(cl)
-	cl.requests, cl.reach = &requests{client: cl}, &reach{client: cl}
+	cl.requests, cl.reach = &requests{client: cl}, newReach(cl)
 	cl.chats, cl.arrivals = newChats(cl), newArrivals(cl)
 	if cl.mediaHost, err = newMediaHost(p.Endpoints.Media); err != nil {
 		return nil, fmt.Errorf("connector: load account: %w", err)
@@ -184,7 +186,9 @@ func (c *client) Connect(ctx context.Context) {
 	go c.tellReenlisted(running)
 	go c.askConsent(running)
 	go c.requests.sweep(running)
-	go c.ignores.run(running)
+	c.working = &sync.WaitGroup{}
+	c.working.Go(func() { c.ignores.run(running) })
+	c.working.Go(func() { c.reach.run(running) })
 }
 
 // takeName learns what the person is called on Matrix, for the name that goes with messages.
@@ -222,7 +226,7 @@ func (c *client) run(ctx context.Context, done chan struct{}) {
 // Disconnect implements bridgev2.NetworkAPI.
 func (c *client) Disconnect() {
 	c.mu.Lock()
-	cancel, done := c.cancel, c.done
+	cancel, done, working := c.cancel, c.done, c.working
 	c.cancel = nil
 	c.mu.Unlock()
 	if cancel == nil {
@@ -231,6 +235,7 @@ func (c *client) Disconnect() {
 	c.connector.connected.set(c, false)
 	cancel()
 	<-done
+	working.Wait()
 	c.arrivals.close()
 }
 

@@ -226,6 +226,12 @@ func refusal(err error, words string) error {
 		WithMessage(words).WithIsCertain(true).WithSendNotice(true)
 }
 
+// notAllowed is the refusal of what the bridge could send, and does not.
+func notAllowed(err error, words string) error {
+	return bridgev2.WrapErrorInStatus(&explained{err}).WithStatus(event.MessageStatusFail).WithErrorReason(event.MessageStatusNoPermission).
+		WithMessage(words).WithIsCertain(true).WithSendNotice(true)
+}
+
 // again makes the event be handled once more, after a while, with nobody told.
 func (c *client) again(err error) error {
 	c.log.Warn().Err(err).Msg("Could not take an event over, trying again")

@@ -163,14 +163,12 @@ func (c *client) settledBefore(at time.Time) func(ctx context.Context, evt id.Ev
 // deliverNews says in the room what is not a message.
 func (c *client) deliverNews(ctx context.Context, h *handing) error {
 	in := h.Inbound
-	asked := false
+	text, opens := newsWords(c.words(), in, c.profile.DisplayName, c.connector.bridge.Config.CommandPrefix)
 	if in.Kind == interop.KindReachability {
-		var err error
-		if asked, err = c.reach.told(ctx, in.Chat, in.Reason); err != nil {
+		if err := c.reach.told(ctx, in.Chat, in.Reason, "reach "+in.Chat+" "+in.MessageID, text); err != nil {
 			return err
 		}
 	}
-	text, opens := newsWords(c.words(), in, c.profile.DisplayName, c.connector.bridge.Config.CommandPrefix)
 	if text == "" {
 		c.log.Debug().Str("chat", in.Chat).Str("kind", string(in.Kind)).Msg("Nothing to say of it")
 		return nil
@@ -180,9 +178,7 @@ func (c *client) deliverNews(ctx context.Context, h *handing) error {
 	if err != nil {
 		return err
 	}
-	if portal.MXID == "" && asked {
-		return c.reach.say(ctx, in.Chat, "reach "+in.Chat+" "+in.MessageID, text)
-	} else if portal.MXID == "" && !opens {
+	if portal.MXID == "" && !opens {
 		return nil // a chat without a room has nobody to tell
 	}
 	if portal, err = c.chats.open(ctx, in.Chat, in.Contact); err != nil {

@@ -39,6 +39,8 @@ type ignores struct {
 	every  time.Duration
 	// signs and kicks wake it.
 	signs, kicks chan struct{}
+	// running is held while run works: that of the next connection waits for that of the one before.
+	running sync.Mutex
 	// last is the list that was seen last, settled says that nothing was left to do then, wrote is when the bridge wrote the list last. One
 	// goroutine has them.
 	last    []byte
@@ -74,6 +76,8 @@ func wake(c chan<- struct{}) {
 
 // run looks until ctx ends.
 func (g *ignores) run(ctx context.Context) {
+	g.running.Lock()
+	defer g.running.Unlock()
 	for ctx.Err() == nil {
 		more, now := g.contained(ctx), time.Now()
 		next := now.Add(ignoreIdle + rand.N(ignoreIdle/4))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -341,4 +342,38 @@ func FuzzIgnoredUsers(f *testing.F) {
 			t.Fatalf("%q: %q was not changed in %q", raw, name, list.bytes())
 		}
 	})
+}
+
+// TestALoginThatIsDisconnectedLooksAtNoListAnyMore, so that what was seen has one owner when it is connected again (-race).
+func TestALoginThatIsDisconnectedLooksAtNoListAnyMore(t *testing.T) {
+	w := newPuppetWorld(t)
+	w.ignored(`{}`)
+	w.client.ignores.every = time.Millisecond
+	w.client.arrivals.close() // the fixture's own
+	for range 3 {
+		looking, ended := make(chan struct{}), make(chan struct{})
+		var first sync.Once
+		w.matrix.setBefore(func(r *http.Request) int {
+			if strings.HasSuffix(r.URL.Path, "m.ignored_user_list") {
+				first.Do(func() {
+					close(looking)
+					<-ended // of the account, which is not all that there is
+				})
+			}
+			return 0
+		})
+		w.client.Connect(t.Context())
+		<-looking
+		w.client.mu.Lock()
+		done := w.client.done
+		w.client.mu.Unlock()
+		go func() { <-done; close(ended) }()
+		w.client.Disconnect()
+		for what, running := range map[string]*sync.Mutex{"the list": &w.client.ignores.running, "questions": &w.client.reach.running} {
+			if !running.TryLock() {
+				t.Fatalf("somebody still cares for %s", what)
+			}
+			running.Unlock()
+		}
+	}
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
+	"time"
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
@@ -23,8 +23,20 @@ import (
 // the question and the note that the gatekeeper has taken it.
 type reach struct {
 	client *client
-	// mu is held while a state is looked at and changed, and over a question, so that nobody is asked by two at once.
+	// question puts a question to the gatekeeper: interop.Account.Ping.
+	question func(ctx context.Context, chat, name string) error
+	// mu is held while a state is looked at and changed, and over nothing that takes long. That nobody is asked by two at once is chat.asking.
 	mu sync.Mutex
+	// lives and left wake run (reachagain.go), of which there is one at a time.
+	lives, left chan struct{}
+	running     sync.Mutex
+	// again is how long after a question that was not taken it is put again at first.
+	again time.Duration
+}
+
+func newReach(c *client) *reach {
+	question := func(ctx context.Context, chat, name string) error { return c.account.Ping(ctx, chat, name) }
+	return &reach{client: c, question: question, lives: make(chan struct{}, 1), left: make(chan struct{}, 1), again: askAgain}
 }
 
 func (r *reach) store() database.ReachStore { return r.client.connector.db.Reaches() }
@@ -38,6 +50,7 @@ type startNews struct {
 	state database.ReachState
 	since int64 // Unix milliseconds
 	fresh bool  // they were asked now
+	slow  bool  // they were not, for the gatekeeper wants fewer questions
 }
 
 // writable says whether messages may go to somebody in that state. Of somebody who cannot be reached at the moment the gatekeeper knows
@@ -52,11 +65,19 @@ func (r *reach) writable(state database.ReachState) bool {
 	return true
 }
 
-// put stores the state of a chat; r.mu is held.
-func (r *reach) put(ctx context.Context, chat string, state database.ReachState) error {
-	row := &database.Reach{ChatID: chat, AccountID: r.account(), State: state}
-	if err := r.store().Put(ctx, row); err != nil {
+// put stores the state of a chat and, in the same transaction, a notice, if it is not nil; r.mu is held.
+func (r *reach) put(ctx context.Context, chat string, state database.ReachState, notice *matrixdurable.Notice) error {
+	err := r.client.connector.db.Do(ctx, func(ctx context.Context) error {
+		if err := r.store().Put(ctx, &database.Reach{ChatID: chat, AccountID: r.account(), State: state}); err != nil || notice == nil {
+			return err
+		}
+		return r.client.connector.stack.Notices.Add(ctx, *notice)
+	})
+	if err != nil {
 		return err
+	}
+	if notice != nil { // Add has woken before the notice was there to be seen
+		r.client.connector.stack.Notices.Wake()
 	}
 	ch := r.client.chats.get(chat)
 	ch.writable.Store(r.writable(state))
@@ -75,38 +96,54 @@ func (r *reach) begin(ctx context.Context, chat, name string) (news startNews, e
 	} else if blocked {
 		return news, c.words().Error("lookup.blocked", "name", name, "command", c.connector.bridge.Config.CommandPrefix+" unblock")
 	}
+	ch := c.chats.get(chat)
+	ch.asking.Lock()
+	defer ch.asking.Unlock()
+	news, counted, err := r.toAsk(ctx, chat, name)
+	if err != nil || news.state != database.ReachToAsk {
+		return news, err
+	}
+	got := r.ask(ctx, chat, nil)
+	if got.words != nil && counted != "" {
+		c.connector.brakes.back(ctx, counted)
+	}
+	if got.state == database.ReachToAsk {
+		wake(r.left)
+	}
+	return startNews{state: got.state, fresh: true, slow: tooMany(got.cause)}, got.words
+}
+
+// toAsk sees to it that somebody is in the state ReachToAsk if they are to be asked; news says how it stands with them. Its errors are words for
+// people.
+func (r *reach) toAsk(ctx context.Context, chat, name string) (news startNews, counted string, err error) {
+	c := r.client
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	row, err := r.store().Get(ctx, r.account(), chat)
 	if err != nil {
-		return news, r.wrong(chat, err)
+		return news, "", r.wrong(chat, err)
 	}
 	request, err := c.requests.store().Get(ctx, r.account(), chat)
 	if err != nil {
-		return news, r.wrong(chat, err)
+		return news, "", r.wrong(chat, err)
 	}
-	counted := ""
 	switch row.State {
 	case database.ReachDeclined:
-		return news, c.words().Error("lookup.declined", "name", name)
+		return news, "", c.words().Error("lookup.declined", "name", name)
 	case database.ReachAsked, database.ReachAccepted:
-		return startNews{row.State, row.Since, false}, nil
+		return startNews{state: row.State, since: row.Since}, "", nil
 	case database.ReachNone:
 		if request.State != database.RequestNone {
-			return news, nil // they have written first, or there was a chat before anybody was asked
+			return news, "", nil // they have written first, or there was a chat before anybody was asked
 		}
 	}
 	if row.State != database.ReachToAsk {
 		if counted, err = r.wish(ctx, chat, row.State == database.ReachNone); err != nil {
-			return news, err
+			return news, "", err
 		}
 		killpoint.Hit(killpoint.ReachWished)
 	}
-	state, err := r.ask(ctx, chat)
-	if err != nil && counted != "" {
-		c.connector.brakes.back(ctx, counted)
-	}
-	return startNews{state: state, fresh: true}, err
+	return startNews{state: database.ReachToAsk}, counted, nil
 }
 
 // wish stores that somebody is to be asked; if it is the first time, the brake counts that in the same transaction. counted is for taking that
@@ -120,7 +157,7 @@ func (r *reach) wish(ctx context.Context, chat string, first bool) (counted stri
 				return nil
 			}
 		}
-		return r.put(ctx, chat, database.ReachToAsk)
+		return r.put(ctx, chat, database.ReachToAsk, nil)
 	})
 	switch {
 	case err != nil:
@@ -137,29 +174,62 @@ func (r *reach) wrong(chat string, err error) error {
 	return r.client.words().Error("error.wrong")
 }
 
-// ask puts the question for a chat in the state ReachToAsk; r.mu is held. Whom the gatekeeper could not be asked for stays in that state. Its
-// errors are words for people, about somebody who cannot be asked: then there is nothing more to ask.
-func (r *reach) ask(ctx context.Context, chat string) (database.ReachState, error) {
-	c := r.client
+// reachAnswer is what came of a question: the state as it is, words for the person about somebody who cannot be asked, and the cause if the gatekeeper
+// has not taken the question, so that they are still to be asked.
+type reachAnswer struct {
+	state        database.ReachState
+	words, cause error
+}
+
+// ask puts the question for a chat in the state ReachToAsk; the chat's asking is held. late, if it is not nil, makes the notice with the words
+// about somebody who cannot be asked, which is stored together with the question's end.
+func (r *reach) ask(ctx context.Context, chat string, late func(why error) (*matrixdurable.Notice, error)) reachAnswer {
 	asking, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	err := c.account.Ping(asking, chat, r.displayname())
+	err := r.question(asking, chat, r.displayname())
 	var refused *interop.RequestError
+	var why error
+	var notice *matrixdurable.Notice
+	state := database.ReachAsked
 	switch {
 	case err == nil:
 		killpoint.Hit(killpoint.ReachTaken)
-		if err = r.put(ctx, chat, database.ReachAsked); err != nil {
-			return database.ReachToAsk, r.wrong(chat, err)
-		}
-		return database.ReachAsked, nil
 	case errors.As(err, &refused) && !refused.Transient:
-		if err = r.put(ctx, chat, database.ReachNone); err != nil {
-			return database.ReachToAsk, r.wrong(chat, err)
+		state, why, err = database.ReachNone, r.refusal(refused.Code), nil
+		if late != nil {
+			notice, err = late(why)
 		}
-		return database.ReachNone, r.refusal(refused.Code)
 	}
-	c.log.Debug().Err(err).Str("chat", chat).Msg("Somebody could not be asked; the next connection tries again")
-	return database.ReachToAsk, nil
+	if err != nil {
+		r.client.log.Debug().Err(err).Str("chat", chat).Msg("Somebody could not be asked; the bridge tries again")
+		return reachAnswer{state: database.ReachToAsk, cause: err}
+	}
+	if state, err = r.settle(ctx, chat, state, notice); err != nil {
+		return reachAnswer{state: database.ReachToAsk, words: r.wrong(chat, err)}
+	} else if state == database.ReachAccepted {
+		why = nil
+	}
+	return reachAnswer{state: state, words: why}
+}
+
+// settle stores what came of a question, with a notice, unless the state is another one by now: who has declined or written before the
+// question's answer was here has said more than that. It returns the state as it is.
+func (r *reach) settle(ctx context.Context, chat string, state database.ReachState, notice *matrixdurable.Notice) (database.ReachState, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	row, err := r.store().Get(ctx, r.account(), chat)
+	if err != nil {
+		return database.ReachToAsk, err
+	} else if row.State != database.ReachToAsk {
+		return row.State, nil
+	}
+	return state, r.put(ctx, chat, state, notice)
+}
+
+// tooMany says whether the gatekeeper wants fewer questions.
+func tooMany(err error) bool {
+	var refused *interop.RequestError
+	return errors.As(err, &refused) && refused.Code == 429
 }
 
 // displayname is what the other side reads with the question: never nothing.
@@ -182,43 +252,16 @@ func (r *reach) refusal(code int) error {
 		return w.Error("ping.off", "gatekeeper", name)
 	case 404:
 		return w.Error("ping.gone", "gatekeeper", name)
-	case 429:
-		return w.Error("lookup.too-many", "gatekeeper", name)
 	}
 	return w.Error("lookup.failed", "gatekeeper", name)
 }
 
-// catchUp asks those who are still to be asked, after a stream has become live.
-func (r *reach) catchUp(ctx context.Context) {
-	rows, err := r.store().ToAsk(ctx, r.account())
-	for i := 0; err == nil && i < len(rows) && ctx.Err() == nil; i++ {
-		err = r.askLate(ctx, rows[i].ChatID)
-	}
-	if err != nil && ctx.Err() == nil {
-		r.client.log.Err(err).Msg("Could not ask everybody who is to be asked; the next connection tries again")
-	}
-}
-
-// askLate puts a question whose command has ended; what is to be said about it is a notice.
-func (r *reach) askLate(ctx context.Context, chat string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	row, err := r.store().Get(ctx, r.account(), chat)
-	if err != nil || row.State != database.ReachToAsk {
-		return err
-	}
-	if state, err := r.ask(ctx, chat); err != nil && state == database.ReachNone {
-		return r.say(ctx, chat, "reach refused "+chat+" "+strconv.FormatInt(row.Since, 10), r.client.words().Text("ping.late", "why", err.Error()))
-	}
-	return nil
-}
-
-// say tells the person something about a chat for certain and once: in its room or, if it has none, in the management room.
-func (r *reach) say(ctx context.Context, chat, identity, text string) error {
+// notice says something about a chat: in its room or, if it has none, in the management room; nil if there is neither.
+func (r *reach) notice(ctx context.Context, chat, identity, text string) (*matrixdurable.Notice, error) {
 	c := r.client
 	portal, err := c.connector.bridge.GetExistingPortalByKey(ctx, portalKey(r.account(), chat))
 	if err != nil {
-		return fmt.Errorf("connector: say: %w", err)
+		return nil, fmt.Errorf("connector: say: %w", err)
 	}
 	room := id.RoomID("")
 	if portal != nil {
@@ -226,40 +269,63 @@ func (r *reach) say(ctx context.Context, chat, identity, text string) error {
 	}
 	if room == "" {
 		who, err := c.personIn(ctx, chat)
-		if err != nil {
-			return fmt.Errorf("connector: say: %w", err)
+		if err == nil {
+			room, err = c.connector.managementRoom(ctx, c.login.UserMXID)
 		}
-		return c.requests.tell(ctx, identity, who.name+": "+text)
+		if err != nil {
+			return nil, fmt.Errorf("connector: say: %w", err)
+		} else if room == "" {
+			return nil, nil
+		}
+		text = who.name + ": " + text
 	}
 	notice, err := matrixdurable.ReplyNotice(identity, room, "", c.login.UserMXID, text)
 	if err != nil {
-		return fmt.Errorf("connector: say: %w", err)
+		return nil, fmt.Errorf("connector: say: %w", err)
 	}
-	if err = c.connector.stack.Notices.Add(ctx, notice); err != nil {
-		return fmt.Errorf("connector: say: %w", err)
-	}
-	c.connector.stack.Notices.Wake()
-	return nil
+	return &notice, nil
 }
 
-// told takes over what the gatekeeper says of somebody. asked says that an answer was waited for.
-func (r *reach) told(ctx context.Context, chat, what string) (asked bool, err error) {
-	state, known := map[string]database.ReachState{
-		"accepted": database.ReachAccepted, "declined": database.ReachDeclined, "off": database.ReachOff,
-	}[what]
+// reachStates are the states by what the gatekeeper says of somebody.
+var reachStates = map[string]database.ReachState{
+	"accepted": database.ReachAccepted, "declined": database.ReachDeclined, "off": database.ReachOff,
+}
+
+// told takes over what the gatekeeper says of somebody. For a chat that has no room, text is said in the management room if an answer was waited
+// for, for certain and once: identity names it, and it is stored together with the state.
+func (r *reach) told(ctx context.Context, chat, what, identity, text string) error {
+	state, known := reachStates[what]
 	if !known {
-		return false, nil
+		return nil
+	}
+	portal, err := r.client.connector.bridge.GetExistingPortalByKey(ctx, portalKey(r.account(), chat))
+	if err != nil {
+		return err
+	}
+	row, err := r.store().Get(ctx, r.account(), chat)
+	if err != nil {
+		return err
+	}
+	var notice *matrixdurable.Notice
+	if waited(row) && text != "" && (portal == nil || portal.MXID == "") {
+		if notice, err = r.notice(ctx, chat, identity, text); err != nil {
+			return err
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	row, err := r.store().Get(ctx, r.account(), chat)
-	if err != nil {
-		return false, err
+	if row, err = r.store().Get(ctx, r.account(), chat); err != nil || row.State == state {
+		return err
 	}
-	if row.State != state {
-		err = r.put(ctx, chat, state)
+	if !waited(row) {
+		notice = nil
 	}
-	return row.State == database.ReachToAsk || row.State == database.ReachAsked, err
+	return r.put(ctx, chat, state, notice)
+}
+
+// waited says whether an answer of somebody is waited for.
+func waited(row *database.Reach) bool {
+	return row.State == database.ReachToAsk || row.State == database.ReachAsked
 }
 
 // wrote notes that somebody has written, which counts as accepting.
@@ -274,7 +340,7 @@ func (r *reach) wrote(ctx context.Context, chat string) error {
 		return err
 	}
 	if row.State != database.ReachNone && row.State != database.ReachAccepted {
-		return r.put(ctx, chat, database.ReachAccepted)
+		return r.put(ctx, chat, database.ReachAccepted, nil)
 	}
 	r.client.chats.get(chat).answered.Store(true)
 	return nil
@@ -297,10 +363,13 @@ func (r *reach) mayWrite(ctx context.Context, chat string) error {
 		ch.writable.Store(true)
 		return nil
 	}
-	if row.State == database.ReachDeclined {
-		return refusal(errUnanswered, c.words().Text("refused.declined"))
+	switch row.State {
+	case database.ReachDeclined:
+		return notAllowed(errUnanswered, c.words().Text("refused.declined"))
+	case database.ReachToAsk:
+		return notAllowed(errUnanswered, c.words().Text("refused.to-ask", "gatekeeper", c.profile.DisplayName))
 	}
-	return refusal(errUnanswered, c.words().Text("refused.unanswered", "gatekeeper", c.profile.DisplayName, "since", momentWords(c.words(), row.Since)))
+	return notAllowed(errUnanswered, c.words().Text("refused.unanswered", "gatekeeper", c.profile.DisplayName, "since", momentWords(c.words(), row.Since)))
 }
 
 // errUnanswered: the other side has not accepted that they are written to.
@@ -321,6 +390,8 @@ func (r *reach) explain(ctx context.Context, portal *bridgev2.Portal, chat strin
 func (n *startNews) words(w words.Words, c *client) string {
 	gatekeeper := c.profile.DisplayName
 	switch {
+	case n.state == database.ReachToAsk && n.slow:
+		return "\n\n" + w.Text("start-chat.to-ask-slow", "gatekeeper", gatekeeper)
 	case n.state == database.ReachToAsk:
 		return "\n\n" + w.Text("start-chat.to-ask", "gatekeeper", gatekeeper)
 	case n.state != database.ReachAsked:

@@ -8,23 +8,28 @@ import (
 
 // toldError is why a chat was not begun, in words for the person alone. They can name somebody, and the framework puts what Error says into
 // the log.
-type toldError struct{ words string }
+type toldError struct{ words error }
 
-func (*toldError) Error() string { return "connector: start chat: refused, and the person was told why" }
+func (*toldError) Error() string {
+	return "connector: start chat: refused, and the person was told why"
+}
+
+// Unwrap gives those who answer the person the words.
+func (e *toldError) Unwrap() error { return e.words }
 
 // unnamed is an error that the framework may log, of one that is words for a person; nil stays nil.
 func unnamed(err error) error {
 	if err == nil || errors.As(err, new(*toldError)) {
 		return err
 	}
-	return &toldError{err.Error()}
+	return &toldError{err}
 }
 
 // toldWords are the words of an error for the person.
 func toldWords(err error) string {
 	var told *toldError
 	if errors.As(err, &told) {
-		return told.words
+		return told.words.Error()
 	}
 	return err.Error()
 }

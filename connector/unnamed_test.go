@@ -73,7 +73,7 @@ func (w *world) reached(state database.ReachState) {
 	r := w.client.reach
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.put(w.t.Context(), w.peer.Chat, state); err != nil {
+	if err := r.put(w.t.Context(), w.peer.Chat, state, nil); err != nil {
 		w.t.Fatal(err)
 	}
 }
