@@ -301,7 +301,7 @@ func (a *Account) busy() bool {
 	in := len(a.inbox.queue) + len(a.inbox.slots)
 	a.inbox.mu.Unlock()
 	a.receipts.mu.Lock()
-	receipts := len(a.receipts.fresh) + len(a.receipts.reads) + len(a.receipts.sent) + len(a.receipts.acks) + len(a.receipts.waiting)
+	receipts := len(a.receipts.fresh) + len(a.receipts.reads) + a.receipts.wire.counted + len(a.receipts.acks) + len(a.receipts.waiting)
 	a.receipts.mu.Unlock()
 	return out+in+receipts > 0 || a.receipts.lanes.busy() || a.keys.lanes.busy() || a.blocks.lanes.busy() || a.mail.lanes.busy()
 }

@@ -55,6 +55,8 @@ type fakeGate struct {
 	iqCode func(r stanza.Request) int
 	// quiet keeps back the acks of receipts of a type.
 	quiet map[string]bool
+	// mute is a phone to which no receipts are acked.
+	mute *fakePhone
 	// reads is what the last login said of read receipts.
 	reads   bool
 	logins  int
@@ -302,7 +304,7 @@ func (g *fakeGate) ask(p *fakePhone, id string, reason int) {
 // receipt takes a receipt of the partner; g.mu is held.
 func (g *fakeGate) receipt(r *stanza.Receipt) {
 	p := g.phones[r.To]
-	if !g.quiet[r.Type] {
+	if !g.quiet[r.Type] && (p == nil || p != g.mute) {
 		g.push(&stanza.Ack{Class: "receipt", ID: r.ID, From: r.To, Type: r.Type})
 	}
 	if p == nil {

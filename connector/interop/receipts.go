@@ -43,9 +43,9 @@ type receipts struct {
 	// reads are chats with read receipts to look for on disk, early those in which a
 	// message was read before it was settled.
 	reads, early map[string]bool
-	// sent are those on the wire, by the id that the ack will have.
-	sent map[string]sentReceipt
-	// onWire are all ids of sent, so that none goes out twice on one stream.
+	// wire are those that wait for their ack.
+	wire window
+	// onWire are all their ids, so that none goes out twice on one stream.
 	onWire map[wireKey]bool
 	acks   []sentReceipt
 	flush  *time.Timer
@@ -59,6 +59,9 @@ type receipts struct {
 type sentReceipt struct {
 	chat, typ string
 	ids       []string
+	// at is when it went out, late says that it counts no longer.
+	at   time.Time
+	late bool
 }
 
 // wireKey names the receipt of one type for one message.
@@ -67,7 +70,7 @@ type wireKey struct{ chat, typ, id string }
 func newReceipts(a *Account) *receipts {
 	r := &receipts{
 		a: a, fresh: make(map[string][]*InRow), reads: make(map[string]bool), early: make(map[string]bool),
-		sent: make(map[string]sentReceipt), onWire: make(map[wireKey]bool),
+		wire: newWindow(), onWire: make(map[wireKey]bool),
 		waiting: make(map[string]*time.Timer), pace: newPace(receiptBurst, receiptEvery),
 	}
 	r.lanes = a.lanes("receipts", r.work)
@@ -84,6 +87,7 @@ func (r *receipts) stop() {
 	for _, timer := range r.waiting {
 		timer.Stop()
 	}
+	r.wire.stop()
 	clear(r.waiting)
 	clear(r.fresh) // on disk
 	clear(r.reads)
@@ -95,7 +99,7 @@ func (r *receipts) stop() {
 func (r *receipts) live() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	clear(r.sent)
+	r.wire.clear(time.Now())
 	clear(r.onWire)
 	r.behind = false
 	r.soon("")
@@ -265,6 +269,10 @@ func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 		r.mu.Unlock()
 		return false
 	}
+	if r.kept(chat) {
+		r.mu.Unlock()
+		return true
+	}
 	for _, row := range rows {
 		if key := (wireKey{chat, typ, row.ID}); !r.onWire[key] {
 			r.onWire[key] = true
@@ -275,7 +283,7 @@ func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 		}
 	}
 	if len(ids) > 0 {
-		r.sent[sentKey(ids[0], typ, peer.JID)] = sentReceipt{chat, typ, ids}
+		r.onTheWire(sentKey(ids[0], typ, peer.JID), sentReceipt{chat: chat, typ: typ, ids: ids})
 	}
 	r.mu.Unlock()
 	if len(ids) == 0 {
@@ -299,14 +307,17 @@ func (r *receipts) acked(ack *stanza.Ack) {
 	key := sentKey(ack.ID, ack.Type, ack.From)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s, ok := r.sent[key]
+	s, ok := r.wire.take(key)
 	if !ok {
 		return
 	}
-	delete(r.sent, key)
 	r.acks = append(r.acks, s)
-	if r.behind && len(r.sent) == r.a.limits.Receipts/2 {
+	if r.behind && !s.late && r.wire.counted == r.a.limits.Receipts/2 {
 		r.lanes.kick("")
+	}
+	if r.wire.slow[s.chat] {
+		delete(r.wire.slow, s.chat)
+		r.kick("") // what its share has left on disk
 	}
 	if len(r.acks) == 1 {
 		r.flush = time.AfterFunc(receiptFlush, func() { r.lanes.kick("") })
