@@ -15,6 +15,8 @@ ZXING_VERSION=2.2.0
 DENDRITE_VERSION=0.15.2
 MINIO_VERSION=20250907161309
 GOLANGCI_VERSION=2.11.4
+ZIG_VERSION=0.15.2
+CYCLONEDX_VERSION=11.12.0
 POSTGRES_BIN=""
 
 say() { printf '%s\n' "$*"; }
@@ -35,6 +37,9 @@ usage() {
                         where it was stopped: [--messages N] [--log FILE] [--recount]
 ./build.sh mutants [NAME] break the bridge on purpose, and show which test notices
 ./build.sh docs         write docs/CONFIG.md and docs/COMMANDS.md from the program
+./build.sh release      make what is published, of a commit: programs for linux/amd64 and arm64, bills
+                        of materials, licences, sources, checksums; the same bytes everywhere
+                        [--out DIR] (default build/release) [--commit REV] (default HEAD)
 ./build.sh lint         run the linters
 ./build.sh setup        only install what demo and tests need
 TEXT
@@ -85,6 +90,21 @@ setup_aiosmtpd() {
 # A reader of QR codes.
 setup_zxing() {
   (venv zxing "$ZXING_VERSION" zxing-cpp) || say "NOTE: zxing-cpp cannot be installed; no QR code will be read in the tests (Python 3.10 or newer)"
+}
+
+# The judge of bills of materials: it has the schemas of CycloneDX.
+setup_cyclonedx() {
+  (venv cyclonedx "$CYCLONEDX_VERSION" 'cyclonedx-python-lib[json-validation]') ||
+    say "NOTE: cyclonedx-python-lib cannot be installed; the bill of materials is not held against its schema (Python 3.10 or newer)"
+}
+
+# A C compiler for every architecture, the same one on every machine.
+setup_zig() { (venv zig "$ZIG_VERSION" ziglang); }
+
+# zig_cc TARGET: its command line.
+zig_cc() {
+  local zig; zig="$(compgen -G "$CACHE/zig-$ZIG_VERSION/lib/python*/site-packages/ziglang/zig")"
+  printf "'%s' cc -target %s" "$zig" "$1"
 }
 
 setup_dendrite() {
@@ -202,6 +222,7 @@ setup_all() {
   setup_nio || true
   setup_aiosmtpd
   setup_zxing
+  setup_cyclonedx
   setup_postgres
   setup_ffmpeg
   setup_promtool
@@ -218,7 +239,7 @@ build() {
   local version commit when
   version="$(git describe --tags --always --dirty 2>/dev/null || echo unknown)"
   commit="$(git rev-parse HEAD 2>/dev/null || echo unknown)"
-  when="$(git log -1 --format=%cI 2>/dev/null || date -u +%Y-%m-%dT%H:%M:%SZ)"
+  when="$(git log -1 --format=%cI 2>/dev/null || echo unknown)"
   go build -tags "$TAGS" -trimpath -o "${1:-postern}" \
     -ldflags "-X main.Tag=$version -X main.Commit=$commit -X main.BuildTime=$when" ./bridge
 }
@@ -275,6 +296,9 @@ unraced() {
 run_tests() {
   if [ "${1:-}" = --all ]; then export POSTERN_ALL=1; fi
   setup_all
+  if [ "${1:-}" = --all ]; then
+    setup_zig || say "NOTE: Zig cannot be installed; releases for both architectures will not be tested (Python 3.10 or newer)"
+  fi
   step "building"
   mkdir -p build && build build/postern
   export POSTERN_BINARY="$PWD/build/postern"
@@ -376,6 +400,24 @@ docs() {
   POSTERN_WRITE_PAGES=1 go test -tags "$TAGS" -count=1 -run '^TestTheReferencePagesAreCurrent$' ./bridge
 }
 
+# release [--out DIR] [--commit REV]: the programs need no newer glibc than 2.28 (Debian 10, RHEL 8).
+release() {
+  local args=()
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --out | --commit) args+=("-${1#--}" "${2:?$1 needs a value}"); shift 2 ;;
+      *) die "release: unknown argument $1" ;;
+    esac
+  done
+  have git || die "git is needed: a release is made of a commit"
+  need_go
+  setup_zig || die "Zig $ZIG_VERSION, the C compiler of releases, comes from PyPI: that needs Python 3.10 or newer"
+  export ZIG_GLOBAL_CACHE_DIR="$CACHE/zig-$ZIG_VERSION/cache" ZIG_LOCAL_CACHE_DIR="$CACHE/zig-$ZIG_VERSION/cache"
+  mkdir -p build && go build -o build/release-tool ./bridge/release
+  exec build/release-tool "${args[@]}" \
+    -cc "amd64=$(zig_cc x86_64-linux-gnu.2.28)" -cc "arm64=$(zig_cc aarch64-linux-gnu.2.28)"
+}
+
 lint() {
   setup_linters
   step "gofmt"
@@ -396,6 +438,7 @@ case "${1:-build}" in
   faults) shift; faults "$@" ;;
   mutants) shift; mutants "$@" ;;
   docs) docs ;;
+  release) shift; release "$@" ;;
   lint) lint ;;
   setup) setup_all ;;
   help | -h | --help) usage ;;

@@ -130,6 +130,7 @@ var testHelpers = []row{
 	{"bridge/e2e/faults/homeserver", nil, []string{yaml}},
 	{"bridge/e2e/faults/mutants", nil, nil}, // a program, run by ./build.sh mutants
 	{"bridge/fuzz", nil, nil},               // a program, run by ./build.sh fuzz
+	{"bridge/release", nil, nil},            // a program, run by ./build.sh release
 	{"docs", nil, nil},
 }
 
