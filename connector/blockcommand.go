@@ -26,7 +26,7 @@ func blockCommands(help words.Words) []commands.CommandHandler {
 		},
 		&commands.FullHandler{
 			Func: func(ce *commands.Event) { setBlocked(ce, false) }, Name: "unblock", RequiresLogin: true,
-			Help: commands.HelpMeta{Section: section, Description: help.Text("help.unblock"), Args: help.Text("help.block.args")},
+			Help: commands.HelpMeta{Section: section, Description: help.Text("help.unblock"), Args: help.Text("help.unblock.args")},
 		},
 		&commands.FullHandler{
 			Func: listBlocked, Name: "blocked", RequiresLogin: true,
@@ -250,7 +250,9 @@ func (c *client) people(ctx context.Context, asked string) ([]counterpart, error
 		return list, err
 	}
 	result, err := c.lookup(ctx, number)
-	if err != nil {
+	if errors.As(err, new(*notOptedIn)) {
+		return nil, &explained{c.words().Error("block.not-opted-in", "phone", number, "gatekeeper", c.profile.DisplayName)}
+	} else if err != nil {
 		return nil, &explained{err}
 	}
 	if err = c.learnPhone(ctx, result); err != nil {

@@ -35,6 +35,10 @@ func (c *Connector) member(ctx context.Context, evt *event.Event) (taken bool, e
 		}
 		return false, nil
 	}
+	if content.Membership == event.MembershipJoin && who == evt.Sender && !c.own(who) {
+		portal, err := c.bridge.GetPortalByMXID(ctx, evt.RoomID)
+		return portal != nil && err == nil, err // the framework would call it a change that failed
+	}
 	if who == c.matrix.Bot.UserID {
 		if content.Membership == event.MembershipInvite && !c.own(evt.Sender) {
 			return c.botInvited(ctx, evt)
@@ -149,7 +153,7 @@ func (c *Connector) leadTo(ctx context.Context, w words.Words, evt *event.Event,
 }
 
 // botInvited has the bot decline an invitation of somebody who may not command it, and leave a room in which others would read what it
-// says to one person. The rest is the framework's.
+// says to one person. It says hello to the others in their language, as the framework would in its own.
 func (c *Connector) botInvited(ctx context.Context, evt *event.Event) (taken bool, err error) {
 	w := c.wordsFor(evt.Sender)
 	sender, err := c.bridge.GetUserByMXID(ctx, evt.Sender)
@@ -177,7 +181,28 @@ func (c *Connector) botInvited(ctx context.Context, evt *event.Event) (taken boo
 		}
 	}
 	if present <= 2 {
-		return false, nil
+		return true, c.greet(ctx, w, evt, sender)
 	}
 	return true, c.goAway(ctx, c.matrix.Bot.UserID, evt.RoomID, w.Text("invited.bot-alone"))
+}
+
+// greet says hello in a room with one person, which becomes the one for commands and news if they have none.
+func (c *Connector) greet(ctx context.Context, w words.Words, evt *event.Event, sender *bridgev2.User) error {
+	if sender.ManagementRoom == "" {
+		sender.ManagementRoom = evt.RoomID
+		if err := sender.Save(ctx); err != nil {
+			sender.ManagementRoom = ""
+			return err
+		}
+	}
+	names, _ := c.enabledNames()
+	text := w.Text("greeting.home", "gatekeepers", names)
+	if sender.ManagementRoom != evt.RoomID {
+		text = w.Text("greeting.other", "gatekeepers", names, "prefix", c.bridge.Config.CommandPrefix)
+	}
+	notice, err := matrixdurable.ReplyNotice("greeting "+evt.ID.String(), evt.RoomID, "", sender.MXID, text)
+	if err != nil {
+		return err
+	}
+	return c.stack.Notices.Add(ctx, notice)
 }

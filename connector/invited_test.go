@@ -195,7 +195,7 @@ func TestTheBotSpeaksWithOnePersonAloneAndOnlyWithWhoMayCommandIt(t *testing.T) 
 	}{
 		"a stranger":                  {strangerMXID, "!1:test", nil, true, []string{"leave"}},
 		"who may not command":         {relay.MXID, "!2:test", nil, true, []string{"leave"}},
-		"a user, alone":               {guestMXID, "!3:test", []id.UserID{guestMXID}, false, []string{"join"}},
+		"a user, alone":               {guestMXID, "!3:test", []id.UserID{guestMXID}, true, []string{"join"}},
 		"a user, with somebody":       {guestMXID, "!4:test", []id.UserID{guestMXID, strangerMXID}, true, []string{"join", "leave"}},
 		"a user's chat":               {fakePerson, fakeRoom, nil, false, nil},
 		"a user with a ghost invited": {fakePerson, "!5:test", []id.UserID{fakePerson, w.ghost}, true, []string{"join", "leave"}},

@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix/bridgev2/networkid"
@@ -95,11 +96,15 @@ func (c *Connector) tellLeaving(ctx context.Context, row *database.Leaving, room
 // leftWords says what was deleted.
 func leftWords(w words.Words, row *database.Leaving) string {
 	gatekeeper, n := gatekeeperName(row.Gatekeeper), row.Counts
+	files := strconv.Itoa(n.Files)
+	if n.Files > 0 {
+		files += " (" + sizeWords(n.Bytes) + ")"
+	}
 	return w.Text("leaving.done",
 		"gatekeeper", gatekeeper,
 		"told", w.Text("leaving.outcome."+row.Outcome, "gatekeeper", gatekeeper),
 		"chats", n.Chats, "messages", n.Messages, "waiting", n.Waiting, "unseen", n.Unseen,
-		"sessions", n.Sessions, "files", n.Files, "size", sizeWords(n.Bytes))
+		"sessions", n.Sessions, "files", files)
 }
 
 // gatekeeperName is what people call a gatekeeper, also one that is switched off.

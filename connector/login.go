@@ -193,10 +193,10 @@ func (l *loginProcess) takeCountry(ctx context.Context, country string) (*bridge
 func validAnswer(w words.Words, answer string) (receipts bool, err error) {
 	answer = strings.TrimSpace(answer)
 	for _, spoken := range []words.Words{w, words.For(words.Default)} {
-		switch answer {
-		case spoken.Text("consent.agree"):
+		switch { // the keyboards of phones begin with a capital letter
+		case strings.EqualFold(answer, spoken.Text("consent.agree")):
 			return true, nil
-		case spoken.Text("consent.agree-unseen"):
+		case strings.EqualFold(answer, spoken.Text("consent.agree-unseen")):
 			return false, nil
 		}
 	}

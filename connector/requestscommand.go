@@ -33,7 +33,7 @@ func acceptCommand(help words.Words) *commands.FullHandler {
 	return &commands.FullHandler{
 		Func: acceptRequest, Name: "accept", RequiresLogin: true,
 		Help: commands.HelpMeta{
-			Section: commands.HelpSectionChats, Description: help.Text("help.accept"), Args: help.Text("help.decide.args"),
+			Section: commands.HelpSectionChats, Description: help.Text("help.accept"), Args: help.Text("help.accept.args"),
 		},
 	}
 }
@@ -43,7 +43,7 @@ func declineCommand(help words.Words) *commands.FullHandler {
 	return &commands.FullHandler{
 		Func: declineRequest, Name: "decline", RequiresLogin: true,
 		Help: commands.HelpMeta{
-			Section: commands.HelpSectionChats, Description: help.Text("help.decline"), Args: help.Text("help.decide.args"),
+			Section: commands.HelpSectionChats, Description: help.Text("help.decline"), Args: help.Text("help.decline.args"),
 		},
 	}
 }

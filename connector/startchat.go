@@ -60,6 +60,11 @@ func parseStart(w words.Words, identifier string) (phone, title string, err erro
 	return "+" + d, title, nil
 }
 
+// notOptedIn are the words for somebody who is there, but has not agreed to chats with this bridge.
+type notOptedIn struct{ error }
+
+func (e *notOptedIn) Unwrap() error { return e.error }
+
 // lookupWords says to a person why there is no chat with a number.
 func (c *client) lookupWords(err error, phone string) error {
 	name, w := c.profile.DisplayName, c.words()
@@ -68,7 +73,7 @@ func (c *client) lookupWords(err error, phone string) error {
 	case errors.As(err, &refused) && refused.Code == 404:
 		return w.Error("lookup.not-there", "phone", phone, "gatekeeper", name)
 	case errors.As(err, &refused) && refused.Code == 403:
-		return w.Error("lookup.not-opted-in", "phone", phone, "gatekeeper", name)
+		return &notOptedIn{w.Error("lookup.not-opted-in", "phone", phone, "gatekeeper", name)}
 	case errors.As(err, &refused) && refused.Code == 429:
 		return w.Error("lookup.too-many", "gatekeeper", name)
 	case errors.Is(err, interop.ErrOffline), errors.Is(err, context.DeadlineExceeded):

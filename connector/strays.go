@@ -2,11 +2,16 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix/id"
+
+	"postern/connector/words"
 )
 
 // straysEvery is how often it is looked for ghosts in rooms that are not theirs any more.
@@ -60,11 +65,12 @@ func (c *Connector) sweepStrays(ctx context.Context) error {
 		if theirs[room] {
 			continue
 		}
-		if err := c.sweepRoom(ctx, room); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
+		err = errors.Join(err, c.sweepRoom(ctx, room)) // one that fails keeps no other from being seen to
 	}
-	return nil
+	return err
 }
 
 // sweepRoom has the ghosts leave a room that is no chat's.
@@ -73,6 +79,7 @@ func (c *Connector) sweepRoom(ctx context.Context, room id.RoomID) error {
 	if err != nil {
 		return goneIsFine(err)
 	}
+	reason := c.strayWords(slices.Collect(maps.Keys(members.Joined))).Text("invited.chat-gone")
 	for who := range members.Joined {
 		if !c.bridge.IsGhostMXID(who) {
 			continue
@@ -85,9 +92,18 @@ func (c *Connector) sweepRoom(ctx context.Context, room id.RoomID) error {
 		} else if made > 0 {
 			return nil // since
 		}
-		if err := c.goAway(ctx, who, room, c.standardWords().Text("invited.ghost-reason")); err != nil {
+		if err := c.goAway(ctx, who, room, reason); err != nil {
 			return fmt.Errorf("connector: leave a room: %w", err)
 		}
 	}
 	return nil
+}
+
+// strayWords are the words for a room with these members: those of the one person there, or the installation's.
+func (c *Connector) strayWords(members []id.UserID) words.Words {
+	people := slices.DeleteFunc(members, c.own)
+	if len(people) != 1 {
+		return c.standardWords()
+	}
+	return c.wordsFor(people[0])
 }

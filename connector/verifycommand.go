@@ -72,7 +72,7 @@ func parseComparing(args []string) comparing {
 	}
 	n := len(args)
 	digits := ""
-	for n > 0 && strings.Trim(args[n-1], "0123456789") == "" {
+	for n > 0 && len(digits) != e2ee.SafetyDigits && strings.Trim(args[n-1], "0123456789") == "" { // before them may be a phone number in groups
 		n--
 		digits = args[n] + digits
 	}

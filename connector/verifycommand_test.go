@@ -45,6 +45,8 @@ func TestWhatFollowsVerifyIsTakenApart(t *testing.T) {
 		number:                                  {who: []string{}, digits: number},
 		strings.Join(lines, " "):                {who: []string{}, digits: number},
 		groups(number):                          {who: []string{}, digits: number},
+		"+49 151 00000003 " + groups(number):    {who: []string{"+49", "151", "00000003"}, digits: number},
+		"+49 151 00000003 " + number:            {who: []string{"+49", "151", "00000003"}, digits: number},
 		"Anna " + groups(number):                {who: []string{"Anna"}, digits: number},
 		strings.Join(lines[:6], " "):            {who: []string{}, digits: number[:30]},
 		"Ben " + hex.EncodeToString(code):       {who: []string{"Ben"}, scanned: code},

@@ -46,7 +46,7 @@ func TestIDsAreOpaqueAndNeverMeetEachOther(t *testing.T) {
 
 func TestOnlyTheWordItselfIsAnAgreement(t *testing.T) {
 	for answer, want := range map[string]bool{
-		"agree": true, " agree\n": true, "agree without read receipts": true, "agree without": false, "Agree": false, "yes": false, "": false, "einverstanden": true, "einverstanden ohne Lesebestätigungen": true, "Einverstanden": false, "I agree": false, "agree not": false,
+		"agree": true, " agree\n": true, "agree without read receipts": true, "agree without": false, "Agree": true, "yes": false, "": false, "einverstanden": true, "einverstanden ohne Lesebestätigungen": true, "Einverstanden": true, "I agree": false, "agree not": false,
 	} {
 		if _, err := validAnswer(words.For("de"), answer); (err == nil) != want {
 			t.Errorf("%q: %v", answer, err)
