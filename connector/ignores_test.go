@@ -358,6 +358,9 @@ func TestALoginThatIsDisconnectedLooksAtNoListAnyMore(t *testing.T) {
 				first.Do(func() {
 					close(looking)
 					<-ended // of the account, which is not all that there is
+					for range 100 {
+						w.stateOf()
+					}
 				})
 			}
 			return 0

@@ -136,8 +136,17 @@ func TestAQuestionThatWaitsForItsAnswerHoldsUpNothing(t *testing.T) {
 
 func TestNobodyIsAskedByTwoAtOnce(t *testing.T) {
 	w := newWorld(t)
-	asked := w.answering(nil)
+	var asked atomic.Int64
+	w.client.reach.question = func(_ context.Context, chat, _ string) error {
+		if asking := &w.client.chats.get(chat).asking; asking.TryLock() {
+			asking.Unlock()
+			t.Error("somebody else could ask now")
+		}
+		asked.Add(1)
+		return nil
+	}
 	var all sync.WaitGroup
+	all.Go(func() { _, _ = w.client.reach.askLate(t.Context(), w.peer.Chat) })
 	for range 4 {
 		all.Go(func() {
 			if _, err := w.client.reach.begin(t.Context(), w.peer.Chat, "Ben"); err != nil {
