@@ -58,13 +58,16 @@ func (c *Connector) emptyRows(ctx context.Context, row *database.Leaving) error 
 // endAccount deletes the rest, with the keys and the wish, and has the person told.
 func (c *Connector) endAccount(ctx context.Context, row *database.Leaving, room id.RoomID) error {
 	err := c.db.Do(ctx, func(ctx context.Context) error {
+		now, err := c.db.Leavings().Get(ctx, row.AccountID)
+		if err != nil || now == nil {
+			return err // a commit that was not answered has been done
+		}
 		// Something that was under way when everything was deleted may have left a row since.
 		if err := c.emptyRows(ctx, row); err != nil {
 			return err
 		}
-		now, err := c.db.Leavings().Get(ctx, row.AccountID)
-		if err != nil || now == nil {
-			return err // a commit that was not answered has been done
+		if now, err = c.db.Leavings().Get(ctx, row.AccountID); err != nil { // with what was counted
+			return err
 		}
 		if room != "" {
 			if err := c.tellLeaving(ctx, row, room, leftWords(c.wordsFor(id.UserID(row.MXID)), now)); err != nil {

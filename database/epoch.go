@@ -41,6 +41,7 @@ type epoch struct {
 	block int64
 
 	database, branch string
+	heads            bool  // there are heads, and the file says so
 	generation       int64 // of this run's sessions
 
 	mu      sync.Mutex
@@ -97,8 +98,19 @@ func (db *DB) startEpoch(ctx context.Context, cfg *Config) error {
 	if e.path != "" {
 		db.warnAboutEpochPlace(e.path)
 	}
+	if e.step != nil {
+		if err = e.step("heads"); err != nil {
+			return err
+		}
+	}
 	if err = db.mendRows(ctx, found, e.counter); err != nil {
 		return err
+	}
+	if !e.heads { // they are there now
+		e.heads = true
+		if err = e.extend(); err != nil {
+			return err
+		}
 	}
 	db.epoch, db.rows = e, found.rows
 	db.writer.epoch.Store(e)
@@ -109,15 +121,20 @@ func (db *DB) startEpoch(ctx context.Context, cfg *Config) error {
 // compareEpoch says whether this is the database that was used last, and makes it one if not.
 func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) error {
 	if e.path == "" {
+		e.heads = !found.first
 		if !found.old {
 			return nil
 		}
-		return db.becomeNew(ctx, e, found.rows, headsOld)
+		return db.becomeNew(ctx, e, found, headsOld)
 	}
 	state, err := readEpoch(e.path)
 	if err != nil && !errors.Is(err, errEpochDamaged) {
 		return err
 	}
+	if found.first && state != nil && state.heads && state.database == e.database { // somebody has taken them away
+		found.first, found.old = false, true
+	}
+	e.heads = !found.first
 	used, usedErr := db.signalUsed(ctx, e.counter)
 	if usedErr != nil {
 		return usedErr
@@ -145,7 +162,7 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) erro
 	if state != nil {
 		e.counter = max(e.counter, state.high)
 	}
-	return db.becomeNew(ctx, e, found.rows, reason)
+	return db.becomeNew(ctx, e, found, reason)
 }
 
 // signalUsed says whether there is Signal state that an old copy could use again.
@@ -164,13 +181,17 @@ const prekeyLeap = 1 << 20
 // becomeNew makes an old copy safe to go on with. The file comes first: if this is cut off, the branches differ, and the
 // next start does it again. Then one transaction: no session of the copy is sent in any more (its generation is over), no id
 // of a prekey is given out again, and each account has to replace its prekeys and to tell its user.
-func (db *DB) becomeNew(ctx context.Context, e *epoch, r *rows, reason string) error {
+func (db *DB) becomeNew(ctx context.Context, e *epoch, found *foundRows, reason string) error {
 	e.log.Error().Str("reason", reason).
 		Msg("The database may be an old copy: new sessions are begun with everybody before anything is sent, so that no key is used twice")
 	e.branch, e.counter = randomID(), e.counter+1
 	e.sure = e.counter
 	if err := e.extend(); err != nil {
 		return err
+	}
+	var heads []byte // where there are none yet, mendRows makes them
+	if !found.first {
+		heads = found.rows.sealTotal(e.counter, found.rows.total)
 	}
 	err := db.Do(ctx, func(ctx context.Context) error {
 		if e.step != nil {
@@ -184,7 +205,7 @@ func (db *DB) becomeNew(ctx context.Context, e *epoch, r *rows, reason string) e
 		}{
 			{
 				"UPDATE postern_epoch SET branch=$1, counter=$2, heads=$3, generation=generation+1 WHERE id=1",
-				[]any{e.branch, e.counter, r.sealTotal(e.counter, r.total)},
+				[]any{e.branch, e.counter, heads},
 			},
 			{`INSERT INTO postern_signal_counter (account_id, next_prekey, next_signed_prekey)
 				SELECT id, 1, 1 FROM postern_account WHERE true ON CONFLICT (account_id) DO NOTHING`, nil},
@@ -225,7 +246,7 @@ func (e *epoch) extend() error {
 		return nil
 	}
 	e.mu.Lock()
-	s := &epochState{database: e.database, branch: e.branch, low: e.sure, high: e.counter + e.block}
+	s := &epochState{database: e.database, branch: e.branch, heads: e.heads, low: e.sure, high: e.counter + e.block}
 	e.mu.Unlock()
 	return e.put(s)
 }
@@ -325,6 +346,13 @@ func (e *epoch) next() int64 {
 	return e.counter + 1
 }
 
+// certain is the number of the last commit that is known to be in the database.
+func (e *epoch) certain() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sure
+}
+
 // committed notes the number of a commit; certain says that it is known to have succeeded.
 func (e *epoch) committed(number int64, certain bool) {
 	e.mu.Lock()
@@ -376,7 +404,7 @@ func (e *epoch) close() error {
 	}
 	var err error
 	if e.sure == e.counter && e.fail.err() == nil {
-		err = e.put(&epochState{database: e.database, branch: e.branch, closed: true, low: e.counter, high: e.counter})
+		err = e.put(&epochState{database: e.database, branch: e.branch, heads: e.heads, closed: true, low: e.counter, high: e.counter})
 	}
 	if e.file != nil {
 		err = errors.Join(err, e.file.Close())

@@ -14,7 +14,8 @@ import (
 )
 
 // The epoch file has two lines. The first is written once, whole and synced, under another name that then becomes this
-// one: whose file it is, whether the database was closed in order, and from where to where its counter is reserved. The
+// one: whose file it is, whether the database was closed in order, from where to where its counter is reserved, and whether there are heads in
+// it (see rows.go), which a file of an earlier program does not say. The
 // second, the mark, is the counter of the last commit that succeeded. It is written over again and again in its place
 // and never synced: a process that is killed leaves it behind exactly, a power cut may leave an earlier one, or none. Each
 // line ends with a checksum.
@@ -22,6 +23,7 @@ const (
 	epochPrefix = "postern-epoch-1"
 	epochOpen   = "open"
 	epochClosed = "closed"
+	epochHeads  = "heads"
 	// maxEpochFile is the most an epoch file may hold, in bytes.
 	maxEpochFile = 512
 	// markSize is the length of the mark: 20 digits, a space, 8 digits of the checksum, a line feed.
@@ -35,6 +37,7 @@ var errEpochDamaged = errors.New("database: epoch file: damaged")
 type epochState struct {
 	database, branch string
 	closed           bool
+	heads            bool // there are heads in the database
 	// low and high are the counters between which the database's lies, both included; the same if it was closed in order.
 	low, high int64
 	// mark is the counter of the last commit that is known to have succeeded, at least low.
@@ -49,6 +52,9 @@ func (s *epochState) head() string {
 		how = epochClosed
 	}
 	line := fmt.Sprintf("%s %s %s %s %d %d", epochPrefix, s.database, s.branch, how, s.low, s.high)
+	if s.heads {
+		line += " " + epochHeads
+	}
 	return line + " " + checksum(line) + "\n"
 }
 
@@ -83,7 +89,8 @@ func parseEpoch(raw []byte) (*epochState, error) {
 
 // parseReserved reads the fields of the first line, nil for what is none.
 func parseReserved(f []string) *epochState {
-	if len(f) != 6 || f[0] != epochPrefix || f[1] == "" || f[2] == "" || (f[3] != epochOpen && f[3] != epochClosed) {
+	heads := len(f) == 7 && f[6] == epochHeads
+	if (len(f) != 6 && !heads) || f[0] != epochPrefix || f[1] == "" || f[2] == "" || (f[3] != epochOpen && f[3] != epochClosed) {
 		return nil
 	}
 	low, err := strconv.ParseInt(f[4], 10, 64)
@@ -91,7 +98,7 @@ func parseReserved(f []string) *epochState {
 	if err != nil || err2 != nil || low < 0 || high < low {
 		return nil
 	}
-	return &epochState{database: f[1], branch: f[2], closed: f[3] == epochClosed, low: low, high: high}
+	return &epochState{database: f[1], branch: f[2], closed: f[3] == epochClosed, heads: heads, low: low, high: high}
 }
 
 func cutLast(s string) (before, after string, ok bool) {

@@ -48,6 +48,7 @@ func FuzzEpochFile(f *testing.F) {
 	good := &epochState{database: "d", branch: "b", low: 7, high: 70}
 	whole := good.head() + epochMark(9)
 	f.Add([]byte(whole))
+	f.Add([]byte((&epochState{database: "d", branch: "b", heads: true, low: 7, high: 70}).head() + epochMark(9)))
 	f.Add([]byte(good.head()))
 	f.Add([]byte(whole[:len(whole)-3]))
 	f.Add([]byte(whole[:20]))

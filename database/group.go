@@ -234,17 +234,31 @@ func (g *group) count() error {
 	ctx, e, r := context.Background(), g.w.epoch.Load(), g.w.rows.Load()
 	g.number = e.next()
 	g.heads = r.heads(g.ran)
-	g.total = r.totalWith(g.heads)
 	for account, h := range g.heads {
 		if h.gone {
 			continue
 		}
-		if _, err := g.tx.ExecContext(ctx, putHead, account, h.version, r.sealHead(account, h)); err != nil {
+		res, err := g.tx.ExecContext(ctx, putHead, account, h.version, r.sealHead(account, h))
+		if err != nil {
 			return err
 		}
+		stored, err := res.RowsAffected()
+		if err != nil {
+			return err
+		}
+		h.gone = stored == 0 // somebody has emptied an account that is deleted
 	}
-	_, err := g.tx.ExecContext(ctx, "UPDATE postern_epoch SET counter=$1, heads=$2 WHERE id=1", g.number, r.sealTotal(g.number, g.total))
-	return err
+	g.total = r.totalWith(g.heads)
+	res, err := g.tx.ExecContext(ctx, "UPDATE postern_epoch SET counter=$1, heads=$2 WHERE id=1 AND counter>=$3",
+		g.number, r.sealTotal(g.number, g.total), e.certain())
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	r.doubtful = true // the next transaction looks what there is
+	return errWentBack
 }
 
 func (g *group) commit() error {

@@ -15,7 +15,8 @@ import (
 // headsOld is why all accounts go on as ones of an old copy.
 const headsOld = "an account's keys and sessions are of an earlier time than the rest"
 
-const putHead = `INSERT INTO postern_signal_head (account_id, version, sums) VALUES ($1, $2, $3)
+// putHead stores nothing for an account that is gone.
+const putHead = `INSERT INTO postern_signal_head (account_id, version, sums) SELECT id, $2, $3 FROM postern_account WHERE id=$1
 	ON CONFLICT (account_id) DO UPDATE SET version=excluded.version, sums=excluded.sums`
 
 func (r *rows) sealHead(account string, h *headChange) []byte {
@@ -30,7 +31,7 @@ func (r *rows) sealTotal(counter int64, total sum) []byte {
 // foundRows is what was found in the database.
 type foundRows struct {
 	rows *rows
-	// first: there are no heads yet. old: they are not those that were there last.
+	// first: there are no heads yet. old: they are not those that were there last, or there were some.
 	first, old bool
 	// wrong are the sums of accounts that are not those of their rows.
 	wrong map[string][]int
@@ -216,6 +217,26 @@ func (db *DB) tellOfOld(ctx context.Context, account string, keys bool) error {
 // doubt notes that a commit's outcome is not known.
 func (r *rows) doubt(heads map[string]*headChange) { r.doubtful = r.doubtful || len(heads) > 0 }
 
+// errWentBack: a commit that was reported as done is not in the database any more, as when a server has failed over to a copy that lags behind.
+var errWentBack = errors.New("database: it is of an earlier time than this process")
+
+// wentBack ends the use of a database that is of an earlier time and fits together all the same. Without an epoch file the next start
+// would find nothing wrong, so what makes it an old copy is committed first; if that fails, the next transaction comes here again.
+func (w *writer) wentBack(tx *dbutil.LoggingTxn, cause error) error {
+	_, err := tx.ExecContext(context.Background(), "UPDATE postern_epoch SET heads=$1 WHERE id=1", []byte(headsSpoilt))
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		return rolledBack(err)
+	}
+	w.fail.set(cause)
+	return w.fail.err()
+}
+
+// headsSpoilt stands in place of the sum over all heads, and opens as none.
+const headsSpoilt = "spoilt"
+
 // errRowsChanged: rows were changed by somebody else in the moment in which a commit's outcome was not known.
 var errRowsChanged = errors.New("database: keys or sessions were changed by somebody else")
 
@@ -236,7 +257,12 @@ func (w *writer) reread(tx *dbutil.LoggingTxn, r *rows) error {
 	if err != nil {
 		return err
 	}
-	if found.old || len(found.wrong) > 0 {
+	switch {
+	case counter < w.epoch.Load().certain():
+		return w.wentBack(tx, errWentBack)
+	case found.first: // or the next start would take it for a database from before there were heads
+		return w.wentBack(tx, errRowsChanged)
+	case found.old || len(found.wrong) > 0:
 		w.fail.set(errRowsChanged) // the next start mends it
 		return w.fail.err()
 	}

@@ -25,9 +25,16 @@ type rowWorld struct {
 
 // withRows runs fn on both databases.
 func withRows(t *testing.T, fn func(w *rowWorld)) {
+	withRowsAnd(t, true, fn)
+}
+
+// withRowsAnd runs fn on both databases, with an epoch file or without.
+func withRowsAnd(t *testing.T, epochFile bool, fn func(w *rowWorld)) {
 	databasetest.EachConfig(t, func(t *testing.T, cfg database.Config) {
 		w := &rowWorld{log: &bytes.Buffer{}}
-		cfg.EpochFile = filepath.Join(t.TempDir(), "epoch")
+		if epochFile {
+			cfg.EpochFile = filepath.Join(t.TempDir(), "epoch")
+		}
 		cfg.Log = zerolog.New(zerolog.SyncWriter(w.log))
 		w.epochWorld = &epochWorld{T: t, cfg: cfg}
 		w.start()
@@ -268,9 +275,8 @@ func TestAHeadThatIsDamagedOrGoneIsNoOldCopyUnnoticed(t *testing.T) {
 
 func TestADatabaseFromBeforeThereWereHeadsIsTrustedOnce(t *testing.T) {
 	withRows(t, func(w *rowWorld) {
-		w.exec("DELETE FROM postern_signal_head")
-		w.exec("UPDATE postern_epoch SET heads=NULL")
-		w.restart()
+		w.beforeHeads()
+		w.start()
 		w.wantSession("0@lid", "first", false)
 		w.wantTold(false, false)
 		back := w.keep("postern_signal_session", ofPerson0)
