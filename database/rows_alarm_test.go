@@ -68,7 +68,7 @@ func TestReadersRollbacksAndKillsRaiseNoAlarm(t *testing.T) {
 			over := make(chan struct{})
 			for range 4 {
 				writers.Go(func() {
-					for range 25 {
+					for range 8 {
 						change := database.SignalChange{Addr: w.person(rand.IntN(5)), Session: []byte("s"), Identity: make([]byte, 32)}
 						err := w.s.Apply(ctx, change, func(context.Context) error {
 							if rand.IntN(3) == 0 {
