@@ -292,12 +292,17 @@ func (c *client) known(ctx context.Context, asked string) (list []counterpart, n
 		case number != "",
 			room != "" && who.room == room,
 			ghost != "" && c.connector.matrix.FormatGhostMXID(ghostID(c.profile, row.ContactID)) == ghost,
-			room == "" && ghost == "" && (strings.EqualFold(who.name, asked) || contact != nil && strings.EqualFold(contact.Name, asked) ||
-				strings.EqualFold(handleOf(row.ID), asked)):
+			room == "" && ghost == "" && who.called(asked, contact):
 			list = append(list, who)
 		}
 	}
 	return list, number, nil
+}
+
+// called says whether somebody is named in that way: by what they are called in the room or call themselves, or by the chat's handle. contact
+// may be nil.
+func (p counterpart) called(asked string, contact *database.Contact) bool {
+	return strings.EqualFold(p.name, asked) || contact != nil && strings.EqualFold(contact.Name, asked) || strings.EqualFold(handleOf(p.chat), asked)
 }
 
 // namedInMatrix takes a room or a user out of an id or a link.

@@ -155,18 +155,7 @@ func (c *Config) prepare() error {
 	if err := c.checkLanguage(); err != nil {
 		return err
 	}
-	switch c.IdentifierType {
-	case "":
-		c.IdentifierType = identifierUsername
-	case identifierUsername, identifierEmail, identifierPhone:
-	default:
-		return errors.New("network.identifier_type has to be username, email or pn")
-	}
-	var err error
-	if c.identifier, err = parseTemplate("network.identifier_template", c.IdentifierTemplate, "{{.Localpart}}"); err != nil {
-		return err
-	}
-	if c.displayname, err = parseTemplate("network.displayname_template", c.DisplaynameTemplate, "{{.Displayname}}"); err != nil {
+	if err := c.prepareNames(); err != nil {
 		return err
 	}
 	if c.EpochFile == "" {
@@ -184,6 +173,22 @@ func (c *Config) prepare() error {
 		}
 	}
 	return c.agree()
+}
+
+// prepareNames checks under which names people appear, and fills in defaults.
+func (c *Config) prepareNames() (err error) {
+	switch c.IdentifierType {
+	case "":
+		c.IdentifierType = identifierUsername
+	case identifierUsername, identifierEmail, identifierPhone:
+	default:
+		return errors.New("network.identifier_type has to be username, email or pn")
+	}
+	if c.identifier, err = parseTemplate("network.identifier_template", c.IdentifierTemplate, "{{.Localpart}}"); err != nil {
+		return err
+	}
+	c.displayname, err = parseTemplate("network.displayname_template", c.DisplaynameTemplate, "{{.Displayname}}")
+	return err
 }
 
 // checkLanguage brings the bridge's own language into the form that package words knows.

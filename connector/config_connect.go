@@ -67,6 +67,28 @@ func (c *Config) prepareConnect() error {
 	if c.Connect != connectAlways && c.Connect != connectAttached {
 		return errors.New("network.connect has to be always or attached")
 	}
+	if err := c.prepareAttached(); err != nil {
+		return err
+	}
+	if c.ConnectsPerSecond == 0 {
+		c.ConnectsPerSecond = defaultConnects
+	}
+	if c.ConnectsPerSecond < 1 || c.ConnectsPerSecond > fastestConnects {
+		return fmt.Errorf("network.connects_per_second has to be a number from 1 to %d", fastestConnects)
+	}
+	c.receiptDelay = defaultReceiptDelay
+	if c.ReceiptDelay != "" {
+		delay, err := time.ParseDuration(c.ReceiptDelay)
+		if err != nil || delay < 0 || delay > longestReceiptDelay {
+			return fmt.Errorf("network.receipt_delay has to be a length of time from 0s to %v, such as %v", longestReceiptDelay, defaultReceiptDelay)
+		}
+		c.receiptDelay = delay
+	}
+	return c.prepareAddress()
+}
+
+// prepareAttached is for the lengths of time of policy attached.
+func (c *Config) prepareAttached() error {
 	for _, d := range []struct {
 		key, text                    string
 		otherwise, shortest, longest time.Duration
@@ -85,20 +107,11 @@ func (c *Config) prepareConnect() error {
 		}
 		*d.to = length
 	}
-	if c.ConnectsPerSecond == 0 {
-		c.ConnectsPerSecond = defaultConnects
-	}
-	if c.ConnectsPerSecond < 1 || c.ConnectsPerSecond > fastestConnects {
-		return fmt.Errorf("network.connects_per_second has to be a number from 1 to %d", fastestConnects)
-	}
-	c.receiptDelay = defaultReceiptDelay
-	if c.ReceiptDelay != "" {
-		delay, err := time.ParseDuration(c.ReceiptDelay)
-		if err != nil || delay < 0 || delay > longestReceiptDelay {
-			return fmt.Errorf("network.receipt_delay has to be a length of time from 0s to %v, such as %v", longestReceiptDelay, defaultReceiptDelay)
-		}
-		c.receiptDelay = delay
-	}
+	return nil
+}
+
+// prepareAddress is for the users' addresses.
+func (c *Config) prepareAddress() error {
 	switch c.ClientAddress.Policy {
 	case "":
 		c.ClientAddress.Policy = addressOff

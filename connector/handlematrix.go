@@ -168,23 +168,34 @@ func (c *client) take(ctx context.Context, out interop.Outgoing, row *frameworkM
 				return err
 			}
 		}
-		for _, r := range changed {
-			if err := c.connector.rows.Message.Update(ctx, r); err != nil {
-				return err
-			}
-		}
-		if row == nil {
-			return nil
-		}
-		return c.connector.rows.Message.Insert(ctx, row)
+		return c.storeRows(ctx, row, changed)
 	})
-	switch {
-	case err == nil:
-		if waits { // Add has woken before the notice was there to be seen
-			c.connector.stack.Notices.Wake()
+	if err != nil {
+		return c.notTaken(err)
+	}
+	if waits { // Add has woken before the notice was there to be seen
+		c.connector.stack.Notices.Wake()
+	}
+	c.queued(row)
+	return nil
+}
+
+// storeRows stores the framework's rows of what is queued: a new one, if it is not nil, and changed ones.
+func (c *client) storeRows(ctx context.Context, row *frameworkMessage, changed []*frameworkMessage) error {
+	for _, r := range changed {
+		if err := c.connector.rows.Message.Update(ctx, r); err != nil {
+			return err
 		}
-		c.queued(row)
+	}
+	if row == nil {
 		return nil
+	}
+	return c.connector.rows.Message.Insert(ctx, row)
+}
+
+// notTaken says to the sender why an event was not queued, or has it tried again.
+func (c *client) notTaken(err error) error {
+	switch {
 	case errors.Is(err, interop.ErrBadOutgoing):
 		return refusal(err, c.words().Text("refused.too-long"))
 	case errors.Is(err, interop.ErrNoChat):

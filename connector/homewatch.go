@@ -122,15 +122,20 @@ var requestSteps = []struct{ part, kind string }{
 	{"/register", "account"},
 }
 
+// roomRequestKind is requestKind of what stands behind "/rooms/".
+func roomRequestKind(room string) string {
+	_, step, _ := strings.Cut(room, "/")
+	step, _, _ = strings.Cut(step, "/")
+	if kind := roomSteps[step]; kind != "" {
+		return kind
+	}
+	return metrics.Other
+}
+
 // requestKind is what a request is for: one of metrics.Requests.
 func requestKind(method, path string) string {
 	if _, room, ok := strings.Cut(path, "/rooms/"); ok {
-		_, step, _ := strings.Cut(room, "/")
-		step, _, _ = strings.Cut(step, "/")
-		if kind := roomSteps[step]; kind != "" {
-			return kind
-		}
-		return metrics.Other
+		return roomRequestKind(room)
 	}
 	if strings.Contains(path, "/media/") {
 		if method == http.MethodGet {

@@ -176,6 +176,17 @@ func (g *ignores) look(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	var write []ignoreState
+	write, more, err = g.agree(ctx, states)
+	if len(write) > 0 {
+		err = errors.Join(err, g.write(ctx, puppet, write))
+	}
+	more = more || len(write) > 0
+	g.last, g.settled = raw, err == nil && !more
+	return more, err
+}
+
+// agree does for each state what is to be done, but for those that the list has to be written for. more: some are to be looked at again.
+func (g *ignores) agree(ctx context.Context, states []ignoreState) (write []ignoreState, more bool, err error) {
 	for _, s := range states {
 		switch s.todo() {
 		case ignoreWrite:
@@ -190,12 +201,7 @@ func (g *ignores) look(ctx context.Context) (more bool, err error) {
 			err = errors.Join(err, g.follow(ctx, s))
 		}
 	}
-	if len(write) > 0 {
-		err = errors.Join(err, g.write(ctx, puppet, write))
-	}
-	more = more || len(write) > 0
-	g.last, g.settled = raw, err == nil && !more
-	return more, err
+	return write, more, err
 }
 
 // states are those of all chats of the login with the list and whom it has blocked.

@@ -338,25 +338,35 @@ func namedRequests(ce *commands.Event, named string) (found []request, err error
 		if !ok {
 			continue
 		}
-		list, err := c.requests.list(ce.Ctx)
+		list, err := c.namedRequests(ce, named, number, room)
 		if err != nil {
 			return nil, err
 		}
-		portal, err := ce.Bridge.GetPortalByMXID(ce.Ctx, room)
-		if err != nil {
+		found = append(found, list...)
+	}
+	return found, nil
+}
+
+// namedRequests are those of one login, by a name or handle, by the digits of a number, "" for none, or by a room.
+func (c *client) namedRequests(ce *commands.Event, named, number string, room id.RoomID) (found []request, err error) {
+	list, err := c.requests.list(ce.Ctx)
+	if err != nil {
+		return nil, err
+	}
+	portal, err := ce.Bridge.GetPortalByMXID(ce.Ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	chatOf := map[string]bool{}
+	if number != "" && !slices.ContainsFunc(list, func(r request) bool { return r.number == number }) {
+		if chatOf, err = c.chatsOf(ce.Ctx, "+"+number); err != nil {
 			return nil, err
 		}
-		chatOf := map[string]bool{}
-		if number != "" && !slices.ContainsFunc(list, func(r request) bool { return r.number == number }) {
-			if chatOf, err = c.chatsOf(ce.Ctx, "+"+number); err != nil {
-				return nil, err
-			}
-		}
-		for _, r := range list {
-			here := chatOf[r.ChatID] || portal != nil && portal.PortalKey == portalKey(string(login.ID), r.ChatID)
-			if here || number != "" && number == r.number || strings.EqualFold(named, r.handle) || strings.EqualFold(named, r.name) {
-				found = append(found, r)
-			}
+	}
+	for _, r := range list {
+		here := chatOf[r.ChatID] || portal != nil && portal.PortalKey == portalKey(string(c.login.ID), r.ChatID)
+		if here || number != "" && number == r.number || strings.EqualFold(named, r.handle) || strings.EqualFold(named, r.name) {
+			found = append(found, r)
 		}
 	}
 	return found, nil

@@ -110,3 +110,19 @@ func TestDemoJSONHasWhatScriptsNeed(t *testing.T) {
 		}
 	}
 }
+
+func TestTheDemoHasTheDefaultBrakesAndAnOperator(t *testing.T) {
+	s := settings()
+	for _, who := range []string{"user", "bridge"} {
+		for _, what := range []string{"new_chats_a_day", "lookups_an_hour", "messages_a_minute"} {
+			if n, ok := s["network.brakes."+who+"."+what]; !ok || n != 0 {
+				t.Errorf("%s, %s: %v", who, what, n)
+			}
+		}
+	}
+	for _, key := range []string{"network.operator.name", "network.operator.contact"} {
+		if text, _ := s[key].(string); text == "" {
+			t.Errorf("%s is empty", key)
+		}
+	}
+}

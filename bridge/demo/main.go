@@ -88,7 +88,7 @@ func run(ctx context.Context, o options) (err error) {
 	t := newTranscript(os.Stdout)
 	world, err := parts.StartWorld(ctx, parts.WorldConfig{
 		Dir: dir, Postern: o.postern, Homeserver: o.homeserver, Gatekeeper: o.gatekeeper, Progress: t.step,
-		Settings: map[string]any{"logging.min_level": "info", "network.requests.policy": "ask"},
+		Settings: settings(),
 	})
 	if err != nil && ctx.Err() != nil {
 		return errInterrupted
@@ -135,3 +135,15 @@ func stateDir(given string) (dir string, temporary bool, err error) {
 
 // stepBound is generous: only a step that hangs runs into it.
 const stepBound = 90 * time.Second
+
+// settings are the bridge's own, as far as a world of parts has others for tests: people see here what the bridge does by default.
+func settings() map[string]any {
+	s := map[string]any{
+		"logging.min_level": "info", "network.requests.policy": "ask",
+		"network.operator.name": "the Postern demo", "network.operator.contact": "@admin:postern.localhost",
+	}
+	for _, key := range []string{"new_chats_a_day", "lookups_an_hour", "messages_a_minute"} {
+		s["network.brakes.user."+key], s["network.brakes.bridge."+key] = 0, 0 // the default
+	}
+	return s
+}

@@ -271,23 +271,19 @@ func (o *outbox) resends(ctx context.Context, chat string) error {
 		if err != nil {
 			break
 		}
-		if row.Retry != nil && held && o.heldFor(row) > 0 {
+		switch {
+		case row.Retry != nil && held && o.heldFor(row) > 0:
 			waits = true // on disk, until the person confirms the key to answer to
-		} else if row.Retry != nil && held {
+		case row.Retry != nil && held:
 			err = o.noAnswer(ctx, row)
-		} else if row.Retry != nil {
-			if o.paced(chat) {
-				paced = true
-				continue
-			}
+		case row.Retry != nil && o.paced(chat):
+			paced = true
+		case row.Retry != nil:
 			if err = o.answer(ctx, row); errors.Is(err, errHeld) {
 				held, waits, err = true, true, nil
 			}
-		} else if row.Stanza == nil {
-			// The answer cannot be read from disk; the phone may ask again.
-			_, err = o.a.store.AdvanceOutbound(ctx, row.StanzaID, PartSent, time.Now().UnixMilli())
-		} else if written[row.Seq] != turn {
-			err = o.write(ctx, row)
+		case row.Stanza == nil || written[row.Seq] != turn:
+			err = o.rewrite(ctx, row)
 		}
 	}
 	o.mu.Lock()
@@ -298,6 +294,16 @@ func (o *outbox) resends(ctx context.Context, chat string) error {
 		o.hold(ctx, chat)
 	}
 	return err
+}
+
+// rewrite writes the answer that is on disk once more.
+func (o *outbox) rewrite(ctx context.Context, row *OutRow) error {
+	if row.Stanza == nil {
+		// It cannot be read; the phone may ask again.
+		_, err := o.a.store.AdvanceOutbound(ctx, row.StanzaID, PartSent, time.Now().UnixMilli())
+		return err
+	}
+	return o.write(ctx, row)
 }
 
 // heldBack says whether what a chat's other side asks for waits for the person to confirm a key.
