@@ -38,8 +38,8 @@ func TestARateLetsNoMoreThroughInAnyMinute(t *testing.T) {
 			}
 		}
 		for i := range 6 {
-			want := now
-			if want = began.Add(uptime); uptime == 0 {
+			want := began.Add(uptime)
+			if uptime == 0 {
 				want = began.Add(time.Duration(i) * 10 * time.Second)
 			}
 			if !places[i].Equal(want) {
