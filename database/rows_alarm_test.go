@@ -89,6 +89,8 @@ func TestReadersRollbacksAndKillsRaiseNoAlarm(t *testing.T) {
 						}
 					}
 				})
+			}
+			for range 2 {
 				readers.Go(func() {
 					for {
 						select {
