@@ -126,6 +126,24 @@ func (l *ignoredList) set(user id.UserID, ignored bool) (changed bool) {
 	return true
 }
 
+// differsIn says whether two lists differ in these users at most.
+func (l *ignoredList) differsIn(other *ignoredList, users map[string]bool) bool {
+	const here, there = 1, 2
+	in := make(map[string]int, len(l.users))
+	for _, m := range l.users {
+		in[m.name] |= here
+	}
+	for _, m := range other.users {
+		in[m.name] |= there
+	}
+	for name, where := range in {
+		if where != here|there && !users[name] {
+			return false
+		}
+	}
+	return true
+}
+
 // bytes writes the list.
 func (l *ignoredList) bytes() []byte {
 	top, users := append([]member(nil), l.top...), object(l.users)

@@ -46,6 +46,8 @@ type ignores struct {
 	last    []byte
 	settled bool
 	wrote   time.Time
+	// ours is the list as the bridge has written it last and read it back, nil for none.
+	ours *ignoredList
 	// kicked: something else than the list may have changed.
 	mu      sync.Mutex
 	kicked  bool
@@ -176,7 +178,7 @@ func (g *ignores) look(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	var write []ignoreState
-	write, more, err = g.agree(ctx, states)
+	write, more, err = g.agree(ctx, raw, list, states)
 	if len(write) > 0 {
 		err = errors.Join(err, g.write(ctx, puppet, write))
 	}
@@ -186,9 +188,16 @@ func (g *ignores) look(ctx context.Context) (more bool, err error) {
 }
 
 // agree does for each state what is to be done, but for those that the list has to be written for. more: some are to be looked at again.
-func (g *ignores) agree(ctx context.Context, states []ignoreState) (write []ignoreState, more bool, err error) {
+func (g *ignores) agree(ctx context.Context, raw []byte, list *ignoredList, states []ignoreState) (write []ignoreState, more bool, err error) {
 	for _, s := range states {
-		switch s.todo() {
+		todo := s.todo()
+		switch {
+		case raw == nil && todo == ignoreFollow: // no client does that, and a homeserver that has lost the list must end no block
+			todo = ignoreWrite
+		case todo == ignoreWrite && g.wished(raw, list, states, s):
+			todo = ignoreFollow
+		}
+		switch todo {
 		case ignoreWrite:
 			write = append(write, s)
 		case ignoreSettle:
@@ -202,6 +211,22 @@ func (g *ignores) agree(ctx context.Context, states []ignoreState) (write []igno
 		}
 	}
 	return write, more, err
+}
+
+// wished says whether a list that is not what the bridge has just written of somebody is what the person wants: it was written and is not any
+// more, and nothing else has changed. A client that writes an old copy of its own does that to change something else, and is not listened to until what
+// the bridge has written has stood for every.
+func (g *ignores) wished(raw []byte, list *ignoredList, states []ignoreState, s ignoreState) bool {
+	if raw == nil || g.ours == nil || !s.pending || g.ours.has(s.ghost) == s.listed {
+		return false
+	}
+	pending := map[string]bool{}
+	for _, other := range states {
+		if other.pending {
+			pending[other.ghost.String()] = true
+		}
+	}
+	return list.differsIn(g.ours, pending)
 }
 
 // states are those of all chats of the login with the list and whom it has blocked.
@@ -308,6 +333,7 @@ func (g *ignores) follow(ctx context.Context, s ignoreState) error {
 // copy of the list at the same time may undo it. Matrix has no way to write only if nobody else has written: the list is read
 // again just before.
 func (g *ignores) write(ctx context.Context, puppet *mautrix.Client, states []ignoreState) error {
+	g.ours = nil
 	store := g.client.connector.db.Ignored(string(g.client.login.ID))
 	err := g.client.connector.db.Do(ctx, func(ctx context.Context) error {
 		for _, s := range states {
@@ -341,9 +367,18 @@ func (g *ignores) write(ctx context.Context, puppet *mautrix.Client, states []ig
 		Method: http.MethodPut, URL: ignoredURL(puppet), RequestBytes: list.bytes(), SensitiveContent: true,
 		Headers: http.Header{"Content-Type": {"application/json"}},
 	})
-	if err == nil {
-		killpoint.Hit(killpoint.IgnoreWritten)
-		g.wrote = time.Now()
+	if err != nil {
+		return err
+	}
+	killpoint.Hit(killpoint.IgnoreWritten)
+	g.wrote = time.Now()
+	// A homeserver of several processes may show what was there before for a moment: what differs from what was read back is somebody else's.
+	if raw, err = readIgnored(ctx, puppet); err != nil {
+		return err
+	}
+	back, err := parseIgnoredList(raw)
+	if err == nil && back.differsIn(list, nil) {
+		g.ours = back
 	}
 	return err
 }

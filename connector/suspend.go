@@ -83,7 +83,11 @@ func (s *suspensions) begin(ctx context.Context, user id.UserID, reason string) 
 	if err = s.load(ctx); err != nil {
 		return outcome, err
 	}
-	for _, login := range s.logins(ctx, user) {
+	logins, err := s.logins(ctx, user)
+	if err != nil {
+		return outcome, err
+	}
+	for _, login := range logins {
 		if c, ok := login.Client.(*client); ok {
 			c.Disconnect()
 			c.Connect(login.Log.WithContext(s.c.ctx)) // says why it does not
@@ -92,22 +96,29 @@ func (s *suspensions) begin(ctx context.Context, user id.UserID, reason string) 
 	return outcome, nil
 }
 
-// end lets a user go on, and has them told. False if they were not suspended.
+// end lets a user go on, and has them told. False if they were not suspended, on disk or as far as this process knows: an order whose answer was an
+// error may have been done, and is done to its end when it is given again. So whoever should be connected is connected in any case.
 func (s *suspensions) end(ctx context.Context, user id.UserID) (was bool, err error) {
 	s.change.Lock()
 	defer s.change.Unlock()
+	before := s.has(user)
 	if was, err = s.c.db.Suspensions().End(ctx, user.String()); err != nil {
 		return false, err
 	}
-	if err = s.load(ctx); err != nil || !was {
+	was = was || before
+	if err = s.load(ctx); err != nil {
 		return was, err
 	}
-	for _, login := range s.logins(ctx, user) {
+	logins, err := s.logins(ctx, user)
+	if err != nil {
+		return was, err
+	}
+	for _, login := range logins {
 		if c, ok := login.Client.(*client); ok {
 			c.Connect(login.Log.WithContext(s.c.ctx)) // has them told
 		}
 	}
-	return true, nil
+	return was, nil
 }
 
 // tellEnded tells a user once that they are not suspended any more, whichever process has ended it.
@@ -126,11 +137,11 @@ func (s *suspensions) sayEnded(ctx context.Context, user id.UserID) error {
 	if one == nil {
 		return nil
 	}
-	logins := s.logins(ctx, user)
-	if len(logins) == 0 {
-		return nil
+	logins, err := s.logins(ctx, user)
+	if err != nil || len(logins) == 0 {
+		return err
 	}
-	err := s.say(ctx, logins[0], "suspension ended "+ofSuspension(one), s.c.wordsFor(user).Text("suspended.ended"), func(ctx context.Context) error {
+	err = s.say(ctx, logins[0], "suspension ended "+ofSuspension(one), s.c.wordsFor(user).Text("suspended.ended"), func(ctx context.Context) error {
 		return s.c.db.Suspensions().Forget(ctx, user.String())
 	})
 	if err != nil {
@@ -140,15 +151,14 @@ func (s *suspensions) sayEnded(ctx context.Context, user id.UserID) error {
 }
 
 // logins are those of a user.
-func (s *suspensions) logins(ctx context.Context, user id.UserID) []*bridgev2.UserLogin {
+func (s *suspensions) logins(ctx context.Context, user id.UserID) ([]*bridgev2.UserLogin, error) {
 	known, err := s.c.bridge.GetExistingUserByMXID(ctx, user)
-	if err != nil || known == nil {
-		if err != nil {
-			s.c.log.Err(err).Msg("Could not look up a user")
-		}
-		return nil
+	if err != nil {
+		return nil, fmt.Errorf("connector: suspend: %w", err)
+	} else if known == nil {
+		return nil, nil
 	}
-	return known.GetUserLogins()
+	return known.GetUserLogins(), nil
 }
 
 // ofSuspension names a suspension with its reason, for the identity of what is said of it.
@@ -164,9 +174,9 @@ func (s *suspensions) tell(ctx context.Context, user id.UserID) {
 	}
 	identity := "suspended " + ofSuspension(one)
 	err := again(ctx, func() error {
-		logins := s.logins(ctx, user)
-		if len(logins) == 0 {
-			return nil
+		logins, err := s.logins(ctx, user)
+		if err != nil || len(logins) == 0 {
+			return err
 		}
 		return s.say(ctx, logins[0], identity, s.notice(s.c.wordsFor(user), one), nil)
 	})

@@ -78,3 +78,41 @@ func TestASuspensionOfSomebodyWithoutALoginSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// TestTheEndOfASuspensionIsOrderedAgainWhenItsAnswerWasAnError: what was done all the same is done to its end, and they are connected.
+func TestTheEndOfASuspensionIsOrderedAgainWhenItsAnswerWasAnError(t *testing.T) {
+	for what, first := range map[string]func(w *world) error{
+		"the commit was not answered": func(w *world) error {
+			_, err := w.connector.db.Suspensions().End(t.Context(), fakePerson.String())
+			return err
+		},
+		"it stopped before they were connected": func(w *world) error {
+			_, err := w.connector.db.Suspensions().End(t.Context(), fakePerson.String())
+			if err == nil {
+				err = w.connector.suspended.load(t.Context())
+			}
+			return err
+		},
+	} {
+		w := newWorld(t)
+		s := w.connector.suspended
+		if _, err := s.begin(t.Context(), fakePerson, "spam"); err != nil {
+			t.Fatal(err)
+		}
+		known := what == "the commit was not answered"
+		if err := first(w); err != nil {
+			t.Fatal(err)
+		}
+		w.client.arrivals.close() // the fixture's own
+		if was, err := s.end(t.Context(), fakePerson); err != nil || was != known {
+			t.Errorf("%s: %v %v", what, was, err)
+		}
+		w.client.mu.Lock()
+		running := w.client.cancel != nil
+		w.client.mu.Unlock()
+		if !running {
+			t.Errorf("%s: nobody connects them", what)
+		}
+		w.client.Disconnect()
+	}
+}
