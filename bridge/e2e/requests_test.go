@@ -35,11 +35,11 @@ func (s *scene) delivered(who parts.Phone, id string) {
 	})
 }
 
-// botSays waits for the bot's words in a room.
+// botSays waits for the bot's words in a room, which may stand at the beginning of a sentence.
 func (s *scene) botSays(room, words string) {
 	s.t.Helper()
 	must(s.alice.Expect(s.ctx, words, func(e *parts.Event) bool {
-		return e.RoomID == room && e.Sender == s.Bot && strings.Contains(e.Message().Body, words)
+		return e.RoomID == room && e.Sender == s.Bot && strings.Contains(strings.ToLower(e.Message().Body), strings.ToLower(words))
 	}))(s.t)
 }
 
