@@ -35,7 +35,7 @@ func (r *rig) blocking(point string) {
 	swallowed := "verschluckt " + c.ben.Name
 	must(r.Gatekeeper.Say(r.ctx, c.ben.Phone, r.identifier, swallowed+" von Ben"))(r.t)
 	must(r.alice.SendText(r.ctx, c.room, swallowed+" von Alice"))(r.t)
-	r.botSays(c.room, "you have blocked this person")
+	r.botSays(c.room, "was not bridged: "+blockedNotice)
 
 	c.command(point, r.management, "unblock "+c.ben.Phone)
 	r.botSays(c.room, endedNotice)

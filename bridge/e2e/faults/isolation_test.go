@@ -26,7 +26,7 @@ func (r *rig) neighbour() *rig {
 	login := must(r.LogIn(r.ctx, bob))(r.t)
 	return &rig{
 		World: r.World, hs: r.hs, database: r.database, uri: r.uri, dir: r.dir, alice: bob, management: login.Room, identifier: login.Identifier,
-		orders: r.orders, t: r.t, ctx: r.ctx,
+		orders: r.orders, program: r.program, t: r.t, ctx: r.ctx,
 	}
 }
 

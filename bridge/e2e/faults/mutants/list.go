@@ -90,7 +90,7 @@ var mutants = []mutant{
 	{"random_stanza_id", "a stanza id follows from the event's id", "F12", []replacement{
 		{outbox, "StanzaID: StanzaID(a.cfg.StanzaKey, out.EventID, i),", "StanzaID: StanzaID(a.cfg.StanzaKey, out.EventID+time.Now().String(), i),"},
 		{sends, "	} else if known != nil {\n", "	} else if known != nil && msg == nil {\n"},
-		{sends, "		return c.connector.rows.Message.Insert(ctx, row)\n", "		if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, row.MXID); err != nil || known != nil {\n			return err\n		}\n		return c.connector.rows.Message.Insert(ctx, row)\n"},
+		{sends, "	return c.connector.rows.Message.Insert(ctx, row)\n", "	if known, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, row.MXID); err != nil || known != nil {\n		return err\n	}\n	return c.connector.rows.Message.Insert(ctx, row)\n"},
 	}},
 	{"stanza_apart_from_ratchet", "ratchet and stanza are one transaction", "F13|F14", []replacement{{
 		ratchet, "	if err = s.store.Commit(ctx, &Change{Addr: addr, Session: row.marshal()}, extra); err != nil {\n		return Sealed{}, failed(operation, err)\n	}\n	return sealed, nil",
