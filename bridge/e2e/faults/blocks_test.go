@@ -11,7 +11,7 @@ import (
 
 // Blocking, with the whole program. These words are in what the room and the management room say of it.
 const (
-	blockedNotice = "You have blocked this person"
+	blockedNotice = "🚫 You have blocked this person"
 	endedNotice   = "You have ended the block"
 )
 
@@ -35,7 +35,7 @@ func (r *rig) blocking(point string) {
 	swallowed := "verschluckt " + c.ben.Name
 	must(r.Gatekeeper.Say(r.ctx, c.ben.Phone, r.identifier, swallowed+" von Ben"))(r.t)
 	must(r.alice.SendText(r.ctx, c.room, swallowed+" von Alice"))(r.t)
-	r.botSays(c.room, "was not bridged: "+blockedNotice)
+	r.botSays(c.room, "was not bridged: You have blocked this person")
 
 	c.command(point, r.management, "unblock "+c.ben.Phone)
 	r.botSays(c.room, endedNotice)
