@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -43,25 +42,12 @@ type deadLettersFlags struct {
 }
 
 func parseDeadLetters(args []string) (*deadLettersFlags, error) {
-	f, set := &deadLettersFlags{}, flag.NewFlagSet("dead-letters", flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	for _, name := range []string{"c", "config"} {
-		set.StringVar(&f.config, name, "config.yaml", "")
-	}
-	for _, name := range []string{"h", "help"} {
-		set.BoolVar(&f.help, name, false, "")
-	}
+	f := &deadLettersFlags{}
+	set := verbFlags("dead-letters", &f.config, &f.json, &f.help)
 	set.StringVar(&f.account, "account", "", "")
-	set.BoolVar(&f.json, "json", false, "")
-	var words []string
-	for { // flags may stand behind words
-		if err := set.Parse(args); err != nil {
-			return nil, err
-		}
-		if set.NArg() == 0 {
-			break
-		}
-		words, args = append(words, set.Arg(0)), set.Args()[1:]
+	words, err := wordsOf(set, args)
+	if err != nil {
+		return nil, err
 	}
 	if f.help || len(words) > 0 && words[0] == "help" {
 		f.help = true
@@ -118,27 +104,16 @@ func deadLettersCommand(ctx context.Context, args []string, stdout, stderr io.Wr
 		undone, err = f.change(ctx, service, stdout, stderr)
 		return err
 	})
-	var exit *exitError
-	if errors.As(err, &exit) {
-		return report(stderr, exit.err, exit.code)
-	} else if err == nil && undone > 0 {
-		return exitOther
-	}
-	return report(stderr, err, exitOther)
+	return verbStatus(stderr, err, undone)
 }
 
 // list prints the dead letters.
 func (f *deadLettersFlags) list(ctx context.Context, service admin.Service, stdout io.Writer) error {
-	all := []admin.DeadLetter{}
-	for {
-		page, err := service.DeadLetters(ctx, f.account, len(all), admin.MaxPage)
-		if err != nil {
-			return err
-		}
-		all = append(all, page...)
-		if len(page) < admin.MaxPage {
-			break
-		}
+	all, err := allPages(func(offset int) ([]admin.DeadLetter, error) {
+		return service.DeadLetters(ctx, f.account, offset, admin.MaxPage)
+	})
+	if err != nil {
+		return err
 	}
 	if f.json {
 		return printJSON(stdout, map[string]any{"dead_letters": all})

@@ -367,7 +367,7 @@ func TestDoctorFindsThatFewFilesMayBeOpen(t *testing.T) {
 
 func TestDoctorFindsThatSomebodyElseRunsIt(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		t.Skip("NOT RUN: giving a file to another user takes root")
 	}
 	c := newClinic(t)
 	c.ok(os.Chown(c.path("postern.key"), 65534, 65534))
@@ -380,7 +380,7 @@ func TestDoctorFindsADatabaseInMemory(t *testing.T) {
 	const memory = "/dev/shm"
 	var kind syscall.Statfs_t
 	if err := syscall.Statfs(memory, &kind); err != nil || kind.Type != 0x01021994 {
-		t.Skip("there is no file system in memory here")
+		t.Skip("NOT RUN: this system has no tmpfs at /dev/shm, which the check is about")
 	}
 	c := newClinic(t)
 	dir, err := os.MkdirTemp(memory, "postern-test-")

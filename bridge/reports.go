@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -44,25 +43,12 @@ type reportsFlags struct {
 }
 
 func parseReports(args []string) (*reportsFlags, error) {
-	f, set := &reportsFlags{}, flag.NewFlagSet("reports", flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	for _, name := range []string{"c", "config"} {
-		set.StringVar(&f.config, name, "config.yaml", "")
-	}
-	for _, name := range []string{"h", "help"} {
-		set.BoolVar(&f.help, name, false, "")
-	}
+	f := &reportsFlags{}
+	set := verbFlags("reports", &f.config, &f.json, &f.help)
 	set.BoolVar(&f.all, "all", false, "")
-	set.BoolVar(&f.json, "json", false, "")
-	var words []string
-	for { // flags may stand behind words
-		if err := set.Parse(args); err != nil {
-			return nil, err
-		}
-		if set.NArg() == 0 {
-			break
-		}
-		words, args = append(words, set.Arg(0)), set.Args()[1:]
+	words, err := wordsOf(set, args)
+	if err != nil {
+		return nil, err
 	}
 	if f.help || len(words) > 0 && words[0] == "help" {
 		f.help = true
@@ -118,27 +104,14 @@ func reportsCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 		undone, err = f.close(ctx, service, stdout, stderr)
 		return err
 	})
-	var exit *exitError
-	if errors.As(err, &exit) {
-		return report(stderr, exit.err, exit.code)
-	} else if err == nil && undone > 0 {
-		return exitOther
-	}
-	return report(stderr, err, exitOther)
+	return verbStatus(stderr, err, undone)
 }
 
 // list prints the reports, without what they say.
 func (f *reportsFlags) list(ctx context.Context, service admin.Service, stdout io.Writer) error {
-	all := []admin.Report{}
-	for {
-		page, err := service.Reports(ctx, f.all, len(all), admin.MaxPage)
-		if err != nil {
-			return err
-		}
-		all = append(all, page...)
-		if len(page) < admin.MaxPage {
-			break
-		}
+	all, err := allPages(func(offset int) ([]admin.Report, error) { return service.Reports(ctx, f.all, offset, admin.MaxPage) })
+	if err != nil {
+		return err
 	}
 	if f.json {
 		return printJSON(stdout, map[string]any{"reports": all})

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -38,24 +36,11 @@ type suspendFlags struct {
 }
 
 func parseSuspend(verb string, args []string) (*suspendFlags, error) {
-	f, set := &suspendFlags{verb: verb}, flag.NewFlagSet(verb, flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	for _, name := range []string{"c", "config"} {
-		set.StringVar(&f.config, name, "config.yaml", "")
-	}
-	for _, name := range []string{"h", "help"} {
-		set.BoolVar(&f.help, name, false, "")
-	}
-	set.BoolVar(&f.json, "json", false, "")
-	var said []string
-	for { // flags may stand behind words
-		if err := set.Parse(args); err != nil {
-			return nil, err
-		}
-		if set.NArg() == 0 {
-			break
-		}
-		said, args = append(said, set.Arg(0)), set.Args()[1:]
+	f := &suspendFlags{verb: verb}
+	set := verbFlags(verb, &f.config, &f.json, &f.help)
+	said, err := wordsOf(set, args)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case f.help:
@@ -91,11 +76,7 @@ func suspendCommand(ctx context.Context, verb string, args []string, stdout, std
 		return 0
 	}
 	err = withAdmin(ctx, f.config, func(service admin.Service) error { return f.do(ctx, service, stdout) })
-	var exit *exitError
-	if errors.As(err, &exit) {
-		return report(stderr, exit.err, exit.code)
-	}
-	return report(stderr, err, exitOther)
+	return verbStatus(stderr, err, 0)
 }
 
 func (f *suspendFlags) do(ctx context.Context, service admin.Service, stdout io.Writer) error {
@@ -120,16 +101,9 @@ func (f *suspendFlags) do(ctx context.Context, service admin.Service, stdout io.
 }
 
 func (f *suspendFlags) list(ctx context.Context, service admin.Service, stdout io.Writer) error {
-	all := []admin.Suspension{}
-	for {
-		page, err := service.Suspended(ctx, len(all), admin.MaxPage)
-		if err != nil {
-			return err
-		}
-		all = append(all, page...)
-		if len(page) < admin.MaxPage {
-			break
-		}
+	all, err := allPages(func(offset int) ([]admin.Suspension, error) { return service.Suspended(ctx, offset, admin.MaxPage) })
+	if err != nil {
+		return err
 	}
 	if f.json {
 		return printJSON(stdout, map[string]any{"suspended": all})
