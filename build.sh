@@ -312,7 +312,7 @@ run_tests() {
   grep -E '^(ok|FAIL|panic:|---|\?)|^ +--- FAIL|^-test.shuffle|WARNING: DATA RACE' "$log" | grep -vE '^(--- PASS|-test.shuffle|\?)' || true
   if [ "$rc" -ne 0 ]; then
     say ""; say "the last lines of each failure ($log has everything):"
-    grep -B30 -E '^ *--- FAIL' "$log" | tail -200 || true
+    grep -vE '^ +[^ ]*\{?"' "$log" | grep -B30 -E '^ *--- FAIL' | tail -200 || true # without the lines of programs' logs
   fi
   features "$log" || rc=1
   summary "$log"

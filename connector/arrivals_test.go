@@ -102,8 +102,8 @@ func TestAttachmentsWithoutNumberCostABoundedAmountOfMemory(t *testing.T) {
 	w.wants(n)
 	w.stop()
 	goroutines, before := runtime.NumGoroutine(), heap()
+	w.patience = time.Millisecond
 	w.start()
-	w.client.arrivals.patience = time.Millisecond
 	a := w.client.arrivals
 	w.until("as many as are taken up", func() bool {
 		a.mu.Lock()

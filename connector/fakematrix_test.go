@@ -264,6 +264,8 @@ type world struct {
 	key     [database.KeySize]byte
 	account string
 	puppets bool // the bridge may act as the person
+	// patience is the next process's patience with attachments, if it is not the usual one.
+	patience time.Duration
 	*running
 }
 
@@ -362,6 +364,9 @@ func (w *world) start() {
 	check(err)
 	r.client = login.Client.(*client)
 	r.client.arrivals.pause, r.client.mediaHost.pause = time.Millisecond, time.Millisecond
+	if w.patience > 0 {
+		r.client.arrivals.patience = w.patience
+	}
 	r.peer, err = NewAccountStore(c.db, row.ID, "whatsapp").PeerByJID(ctx, testPeer)
 	check(err)
 	portal, err := bridge.GetPortalByKey(ctx, portalKey(row.ID, r.peer.Chat))
