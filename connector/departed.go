@@ -194,36 +194,49 @@ func (d *departures) check(ctx context.Context, now time.Time, user id.UserID, l
 			}
 			continue
 		}
-		if meta.GoneSince == 0 || meta.GoneSince > now.UnixMilli() { // or the clock was set back
-			if noted := d.note(ctx, login, meta, now.UnixMilli(), 0); noted != nil {
-				err = errors.Join(err, noted)
-				continue
+		if !d.answersFor(user) && !called && d.toCall(now, meta) {
+			var failed error
+			if called, failed = d.callBack(ctx, now, login); !called {
+				return time.Time{}, errors.Join(err, failed) // no account goes before that
 			}
 		}
-		since := meta.GoneSince
-		if !d.answersFor(user) {
-			if meta.CalledBack == 0 || meta.CalledBack > now.UnixMilli() {
-				if !called {
-					var failed error
-					if called, failed = d.callBack(ctx, now, login); !called {
-						return time.Time{}, errors.Join(err, failed) // no account goes before that
-					}
-				}
-				if noted := d.note(ctx, login, meta, meta.GoneSince, now.UnixMilli()); noted != nil {
-					err = errors.Join(err, noted)
-					continue
-				}
-			}
-			since = meta.CalledBack
-		}
-		due := time.UnixMilli(since).Add(d.c.Config.Departed.grace)
-		if !now.Before(due) {
-			err = errors.Join(err, d.end(ctx, login))
-		} else if again.IsZero() || due.Before(again) {
+		due, failed := d.gone(ctx, now, login, meta)
+		err = errors.Join(err, failed)
+		if !due.IsZero() && (again.IsZero() || due.Before(again)) {
 			again = due
 		}
 	}
 	return again, err
+}
+
+// toCall says whether somebody who is gone has not been called back yet. Both times may lie ahead where the clock was set back.
+func (d *departures) toCall(now time.Time, meta *LoginMetadata) bool {
+	return meta.CalledBack == 0 || meta.CalledBack > now.UnixMilli() || meta.GoneSince == 0 || meta.GoneSince > now.UnixMilli()
+}
+
+// gone notes that the person of a login is gone and was called back, and ends it when the time for coming back is over; due is when that
+// will be, zero if it is not known or has come.
+func (d *departures) gone(ctx context.Context, now time.Time, login *bridgev2.UserLogin, meta *LoginMetadata) (due time.Time, err error) {
+	since, called := meta.GoneSince, meta.CalledBack
+	if since == 0 || since > now.UnixMilli() {
+		since, called = now.UnixMilli(), 0
+	}
+	counts := since
+	if !d.answersFor(login.UserMXID) {
+		if called == 0 || called > now.UnixMilli() {
+			called = now.UnixMilli()
+		}
+		counts = called
+	}
+	if since != meta.GoneSince || called != meta.CalledBack {
+		if err := d.note(ctx, login, meta, since, called); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if due = time.UnixMilli(counts).Add(d.c.Config.Departed.grace); now.Before(due) {
+		return due, nil
+	}
+	return time.Time{}, d.end(ctx, login)
 }
 
 // note stores since when somebody is gone and when they were called back, 0 for not.

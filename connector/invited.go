@@ -45,10 +45,14 @@ func (c *Connector) member(ctx context.Context, evt *event.Event) (taken bool, e
 		}
 		return false, nil
 	}
-	ghost, ours := c.matrix.ParseGhostMXID(who)
-	if !ours {
-		return false, nil
+	if ghost, ours := c.matrix.ParseGhostMXID(who); ours {
+		return c.ghostMoves(ctx, evt, ghost, content)
 	}
+	return false, nil
+}
+
+// ghostMoves is member for a ghost that comes into a room or is asked into one.
+func (c *Connector) ghostMoves(ctx context.Context, evt *event.Event, ghost networkid.UserID, content *event.MemberEventContent) (taken bool, err error) {
 	portal, err := c.bridge.GetPortalByMXID(ctx, evt.RoomID)
 	if err != nil {
 		return false, err

@@ -139,22 +139,11 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) erro
 	if usedErr != nil {
 		return usedErr
 	}
-	reason := ""
-	switch {
-	case err != nil:
-		reason = "the epoch file is damaged"
-	case state == nil:
-		reason = "the epoch file is gone"
-	case state.database != e.database:
-		return ErrEpochForeign
-	case state.branch != e.branch:
-		reason = "the database is from before the last time that it was found to be an old copy"
-	case e.counter < state.mark:
-		reason = "the database is older than the epoch file"
-	case e.counter > state.high:
-		reason = "the epoch file is older than the database"
-	case found.old:
-		reason = headsOld
+	reason := "the epoch file is damaged"
+	if err == nil {
+		if reason, err = e.doubt(state, found); err != nil {
+			return err
+		}
 	}
 	if reason == "" || !used {
 		return e.extend()
@@ -163,6 +152,25 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) erro
 		e.counter = max(e.counter, state.high)
 	}
 	return db.becomeNew(ctx, e, found, reason)
+}
+
+// doubt says why this may not be the database that was used last, "" if it is; state is what the epoch file says, nil if it is gone.
+func (e *epoch) doubt(state *epochState, found *foundRows) (reason string, err error) {
+	switch {
+	case state == nil:
+		return "the epoch file is gone", nil
+	case state.database != e.database:
+		return "", ErrEpochForeign
+	case state.branch != e.branch:
+		return "the database is from before the last time that it was found to be an old copy", nil
+	case e.counter < state.mark:
+		return "the database is older than the epoch file", nil
+	case e.counter > state.high:
+		return "the epoch file is older than the database", nil
+	case found.old:
+		return headsOld, nil
+	}
+	return "", nil
 }
 
 // signalUsed says whether there is Signal state that an old copy could use again.

@@ -266,34 +266,52 @@ func (o *outbox) resends(ctx context.Context, chat string) error {
 	if err == nil {
 		rows, err = o.a.store.ResendsOutbound(ctx, chat, resendPage)
 	}
-	paced, waits := false, false
+	round := answering{held: held}
 	for _, row := range rows {
 		if err != nil {
 			break
 		}
-		switch {
-		case row.Retry != nil && held && o.heldFor(row) > 0:
-			waits = true // on disk, until the person confirms the key to answer to
-		case row.Retry != nil && held:
-			err = o.noAnswer(ctx, row)
-		case row.Retry != nil && o.paced(chat):
-			paced = true
-		case row.Retry != nil:
-			if err = o.answer(ctx, row); errors.Is(err, errHeld) {
-				held, waits, err = true, true, nil
-			}
-		case row.Stanza == nil || written[row.Seq] != turn:
+		if row.Retry != nil {
+			err = o.again(ctx, row, &round)
+		} else if row.Stanza == nil || written[row.Seq] != turn {
 			err = o.rewrite(ctx, row)
 		}
 	}
 	o.mu.Lock()
-	c.pacing = paced
+	c.pacing = round.paced
 	c.resend = c.resend || err != nil
 	o.mu.Unlock()
-	if waits {
+	if round.waits {
 		o.hold(ctx, chat)
 	}
 	return err
+}
+
+// answering is a round over what the other side of a chat asks for again.
+type answering struct {
+	// held says that the key to answer to is not the confirmed one.
+	held bool
+	// waits says that a request waits for the person to confirm it, paced that one waits for its turn.
+	waits, paced bool
+}
+
+// again answers one request, or leaves it on disk.
+func (o *outbox) again(ctx context.Context, row *OutRow, round *answering) error {
+	switch {
+	case round.held && o.heldFor(row) > 0:
+		round.waits = true
+	case round.held:
+		return o.noAnswer(ctx, row)
+	case o.paced(row.Chat):
+		round.paced = true
+	default:
+		err := o.answer(ctx, row)
+		if !errors.Is(err, errHeld) {
+			return err
+		}
+		round.held, round.waits = true, true
+	}
+	return nil
 }
 
 // rewrite writes the answer that is on disk once more.

@@ -101,7 +101,7 @@ func (s *Search) isNew(what, form, secret string) bool {
 // bytes adds the forms that bytes have. Something longer in base64 may begin one or two bytes before them, which moves all letters.
 func (s *Search) bytes(what string, raw []byte, own string) {
 	s.add(what+" in hex", hex.EncodeToString(raw), own)
-	s.add(what+" as numbers", strings.Trim(fmt.Sprint([]byte(raw)), "[]"), own) //nolint:staticcheck // as numbers, not as text
+	s.add(what+" as numbers", strings.Trim(fmt.Sprintf("%d", raw), "[]"), own)
 	for shift := range 3 {
 		whole := raw[min(shift, len(raw)):]
 		whole = whole[:len(whole)/3*3]

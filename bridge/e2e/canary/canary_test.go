@@ -36,10 +36,10 @@ func TestAMarkIsFoundInEveryFormThatALineMayHave(t *testing.T) {
 		"in JSON":        `{"error":"reading Grüße, der Kanarienvogel \u0026 1/2 \"Zitat\": failed"}`,
 		"in a parameter": "?q=" + url.QueryEscape(said), "in a path": "/x/" + url.PathEscape(said), "in hex": hex.EncodeToString([]byte(said)),
 		"in base64": base64.StdEncoding.EncodeToString([]byte(said)), "in base64 behind something": base64.StdEncoding.EncodeToString([]byte("a" + said)),
-		"in base64 behind more": base64.RawURLEncoding.EncodeToString([]byte("ab" + said)), "as numbers": fmt.Sprint([]byte(said)),
+		"in base64 behind more": base64.RawURLEncoding.EncodeToString([]byte("ab" + said)), "as numbers": fmt.Sprintf("%d", []byte(said)),
 		"a key in hex": hex.EncodeToString(key), "a key in capitals": strings.ToUpper(hex.EncodeToString(key)),
 		"a key in base64": base64.StdEncoding.EncodeToString(key), "a key in base64 within more": base64.URLEncoding.EncodeToString(append([]byte{5}, key...)),
-		"a key as numbers": fmt.Sprint(key), "a key in a trace": "main.f({0xfa, 0x1c, 0x0, 0x9d, 0x33, ...})", "a code": `"code":"73510264"`,
+		"a key as numbers": fmt.Sprintf("%d", key), "a key in a trace": "main.f({0xfa, 0x1c, 0x0, 0x9d, 0x33, ...})", "a code": `"code":"73510264"`,
 	} {
 		log := []byte("one line\nbefore " + line + " behind\nanother line\n")
 		if found := s.Known(log); len(found) == 0 {
