@@ -158,14 +158,10 @@ func (p *program) assemble(ctx context.Context) error {
 	p.matrix.IgnoreUnsupportedServer = p.flags.ignoreUnsupportedServer
 	p.bridge = bridgev2.NewBridge("", p.db, *p.log, &p.cfg.Bridge, p.matrix, p.connector, commands.NewProcessor)
 	p.matrix.AS.DoublePuppetValue = "postern"
-	p.bridge.Commands.(*commands.Processor).AddHandler(&commands.FullHandler{
-		Name: "version", Func: func(ce *commands.Event) { ce.Reply("postern %s, built %s", Tag, BuildTime) },
-		Help: commands.HelpMeta{Section: commands.HelpSectionGeneral, Description: "Say which version of the bridge this is."},
-	})
 	epochFile := beside(p.flags.config, p.connector.Config.EpochFile)
 	err = p.connector.Attach(ctx, connector.AttachConfig{
 		Matrix: p.matrix, DatabaseDialect: p.cfg.Database.Type, DatabaseURI: p.cfg.Database.URI, Key: p.key, Log: *p.log,
-		Dir: filepath.Dir(p.flags.config), EpochFile: epochFile, Version: Tag, Commit: Commit,
+		Dir: filepath.Dir(p.flags.config), EpochFile: epochFile, Version: Tag, Commit: Commit, Built: BuildTime,
 	})
 	switch {
 	case errors.Is(err, database.ErrEpochFile), errors.Is(err, database.ErrEpochForeign), errors.Is(err, database.ErrEpochFormat):

@@ -6,8 +6,8 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
-	"maunium.net/go/mautrix/bridgev2/matrix"
 
+	"postern/connector/matrixdurable"
 	"postern/connector/words"
 )
 
@@ -62,10 +62,8 @@ func (h *command) shownTo(user *bridgev2.User) bool {
 	return true
 }
 
-// passed are the commands of others that stay as they are, since their handlers are not to be had: what help says of them, and whom they
-// are for.
+// passed are the commands that package matrixdurable adds: what help says of them, and whom they are for.
 var passed = []*commands.FullHandler{
-	{Name: "version"},
 	{Name: "discard-megolm-session", Aliases: []string{"discard-session"}, RequiresAdmin: true},
 }
 
@@ -77,6 +75,14 @@ var refusedCommands = map[string]string{
 	"bridge": "start-chat", "delete-chat": "decline", "unbridge": "logout", "sync-portal": "status", "debug-reset-network": "status", "id": "status",
 	"mute": "", "filter": "", "set-relay": "", "unset-relay": "", "debug-register-push": "", "debug-account-data": "", "delete-all-portals": "",
 	"import-image-pack": "", "sudo": "", "doin": "", "set-pl": "",
+	matrixdurable.UnknownCommand: "",
+}
+
+// knownCommand says whether there is a command of that name, or a refusal of it. Other names of those that are refused are like names that
+// nobody has heard of.
+func (c *Connector) knownCommand(name string) bool {
+	_, refused := refusedCommands[name]
+	return refused || slices.ContainsFunc(c.commands, func(h *command) bool { return h.Name == name || slices.Contains(h.Aliases, name) })
 }
 
 // refusedCommand takes the place of a command that does nothing here.
@@ -105,8 +111,8 @@ func (c *Connector) addCommands(processor *commands.Processor) {
 	c.addCommand(processor, verifyCommands(help)...)
 	helping := *commands.CommandHelp
 	helping.Func = c.sayHelp
-	c.addCommand(processor, &helping, commands.CommandCancel, commands.CommandLogin, listLoginsCommand(help), commands.CommandSetPreferredLogin,
-		commands.CommandSetManagementRoom, commands.CommandDeletePortal, matrix.CommandLoginMatrix, matrix.CommandPingMatrix, matrix.CommandLogoutMatrix)
+	c.addCommand(processor, &helping, cancelCommand(), loginCommand(), listLoginsCommand(help), versionCommand(c.version, c.built))
+	c.addCommand(processor, append(roomCommands(), puppetCommands()...)...)
 	for _, h := range passed {
 		c.commands = append(c.commands, &command{h})
 	}

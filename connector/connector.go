@@ -66,6 +66,8 @@ type Connector struct {
 	// fellBack: it was said that some attachments go as documents.
 	fellBack sync.Once
 	issuer   *issuer.Issuer
+	// version and built say which program this is.
+	version, built string
 	// commands are all that people may type, as help lists them.
 	commands []*command
 	// languages knows in which language people are spoken to.
@@ -147,9 +149,9 @@ type AttachConfig struct {
 	EpochFile string
 	// Dir is what relative paths of the configuration are relative to.
 	Dir string
-	// Version and Commit are the program's.
-	Version, Commit string
-	Log             zerolog.Logger
+	// Version and Commit are the program's, Built is when it was built.
+	Version, Commit, Built string
+	Log                    zerolog.Logger
 }
 
 // AliasPrefix begins the local parts of the aliases that rooms are made under. The registration has to reserve them.
@@ -158,7 +160,7 @@ func AliasPrefix(appserviceID string) string { return appserviceID + "_room_" }
 // Attach opens the database, takes its lease, opens the media store, and puts the durable pieces around the bridge. It comes after bridgev2.NewBridge
 // and before the framework's start.
 func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
-	c.matrix = cfg.Matrix
+	c.matrix, c.version, c.built = cfg.Matrix, cfg.Version, cfg.Built
 	c.log = cfg.Log.With().Str("component", "connector").Logger()
 	if err := c.openMetrics(cfg); err != nil {
 		return err
@@ -212,12 +214,15 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if err := c.serveAdmin(cfg); err != nil {
 		return errors.Join(err, db.Close())
 	}
+	if bot, ok := c.bridge.Bot.(*matrix.ASIntent); ok {
+		c.bridge.Bot = &speakingBot{bot, c.wordsFor}
+	}
 	c.watchHomeserver()
 	c.uploads = matrixdurable.NewUploads(cfg.Matrix)
 	c.fetch = newFetcher(func() *mautrix.Client { return cfg.Matrix.Bot.Client }, cfg.Matrix.AS.HTTPClient.Transport)
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: c.journal(), Notices: notices{db.Notices()},
-		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther, Member: c.member,
+		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther, Member: c.member, Known: c.knownCommand,
 		Alive: c.connected.alive, Well: c.connected.wellAgain, Elsewhere: c.elsewhere, Health: c.ready.handler(),
 		Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})

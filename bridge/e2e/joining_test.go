@@ -53,7 +53,11 @@ func (k *talk) hears(text string) string {
 func (k *talk) asked(text string) string {
 	k.s.t.Helper()
 	body := k.hears(text)
-	k.hears("please enter your")
+	if strings.Contains(strings.ToLower(body), "bitte") {
+		k.hears("bitte gib ein")
+	} else {
+		k.hears("please enter your")
+	}
 	return body
 }
 
@@ -104,6 +108,54 @@ func TestSomebodyReadsWhatItMeansAgreesAndSeesItAgain(t *testing.T) {
 	if shown = k.hears("you agreed"); strings.Contains(shown, "changed since") || !strings.Contains(shown, "Another Society") {
 		t.Errorf("after the second agreement: %s", shown)
 	}
+}
+
+func TestALoginWithAMistakeAndACancelIsAnsweredInOnesOwnLanguage(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{noLogin: true})
+	k := s.talkTo()
+	for _, x := range []struct{ language, set, unknown, begun, twice, mistake, cancelled, nothing, enter string }{
+		{"en", "speaks english", "no such command", "read this before", "in the middle of a login", "will not do: this is not an agreement", "login is cancelled", "nothing to cancel", "please enter your answer"},
+		{"de", "spricht die bridge deutsch", "diesen befehl gibt es hier nicht", "bitte lies das", "mitten in einer anmeldung", "so geht es nicht: das ist keine zustimmung", "anmeldung ist abgebrochen", "nichts abzubrechen", "bitte gib ein: antwort"},
+	} {
+		k.says("language " + x.language)
+		k.hears(x.set)
+		k.says("agree")
+		k.hears(x.unknown)
+		k.says("login " + s.Gatekeeper.Info.Profile)
+		k.asked(x.begun)
+		k.says("login")
+		k.hears(x.twice)
+		k.says("hm")
+		k.hears(x.mistake)
+		k.says("cancel")
+		k.hears(x.cancelled)
+		k.says("cancel")
+		k.hears(x.nothing)
+		k.says("login " + s.Gatekeeper.Info.Profile + " agree")
+		k.hears("login " + s.Gatekeeper.Info.Profile)
+		s.nobodyIsKnown()
+		k.says("login")
+		k.asked(x.begun)
+		k.hears(x.enter)
+		k.says("cancel")
+		k.hears(x.cancelled)
+	}
+	k.says("login")
+	k.asked("bitte lies das")
+	k.says("einverstanden")
+	k.hears("du bist bei")
+	must(s.IdentifierOf(s.ctx))(t)
+	k.says("login-matrix not-a-token")
+	k.hears("nimmt das token nicht an")
+	k.says("login-matrix " + s.person.Token)
+	k.hears("handelt ab jetzt in matrix in deinem namen")
+	k.says("ping-matrix")
+	k.hears("in deinem namen, als")
+	k.says("language en")
+	k.hears("speaks english")
+	k.says("logout-matrix")
+	k.hears("not act in matrix in your name any more")
 }
 
 func TestSomebodyJoinsInGerman(t *testing.T) {

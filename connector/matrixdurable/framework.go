@@ -35,6 +35,7 @@ type Framework struct {
 	speak   func(user id.UserID) words.Words
 	carry   func(evt *event.Event)
 	member  func(ctx context.Context, evt *event.Event) (taken bool, err error)
+	known   func(name string) bool
 	log     zerolog.Logger
 	// complete ends a command's entry.
 	complete func(seq int64)
@@ -64,7 +65,10 @@ type FrameworkConfig struct {
 	// Member, if not nil, sees each membership event, before the framework and whoever sent it. taken keeps it from the framework; an error has it
 	// handled again later.
 	Member func(ctx context.Context, evt *event.Event) (taken bool, err error)
-	Log    zerolog.Logger
+	// Known, if not nil, says whether there is a command of that name, in lower case: what else is typed, and answers no question, is handed to the
+	// command UnknownCommand.
+	Known func(name string) bool
+	Log   zerolog.Logger
 }
 
 // Refuse puts into words, for the person who sent it, why an event was not bridged. cause is the framework's error, or nil for
@@ -75,7 +79,7 @@ type Refuse func(evt *bridgev2.MessageStatusEventInfo, cause error) string
 // processor and its message status go through us from then on.
 func NewFramework(cfg FrameworkConfig) *Framework {
 	f := &Framework{
-		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, refuse: cfg.Refuse, carry: cfg.Carry, member: cfg.Member, log: cfg.Log,
+		matrix: cfg.Matrix, bridge: cfg.Matrix.Bridge, journal: cfg.Journal, notices: cfg.Notices, refuse: cfg.Refuse, carry: cfg.Carry, member: cfg.Member, known: cfg.Known, log: cfg.Log,
 		again: map[string]bool{}, later: map[id.EventID]bool{}, commands: map[id.EventID]int64{}, hopeless: map[id.SessionID]time.Time{},
 	}
 	// Handlers run in the dispatcher's own goroutine, which knows by that when they have ended.

@@ -28,11 +28,12 @@ type StackConfig struct {
 	Notices NoticeStore
 	// AliasPrefix begins the local parts of room aliases; see Transport.
 	AliasPrefix string
-	// Refuse, Language, Carry and Member may be nil; see FrameworkConfig.
+	// Refuse, Language, Carry, Member and Known may be nil; see FrameworkConfig.
 	Refuse   Refuse
 	Language func(user id.UserID) words.Words
 	Carry    func(evt *event.Event)
 	Member   func(ctx context.Context, evt *event.Event) (taken bool, err error)
+	Known    func(name string) bool
 	// Alive may be nil; see ListenerConfig.
 	Alive func(user string)
 	// Well may be nil; see CatchUpConfig.
@@ -84,7 +85,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		return err
 	}, cfg.Log)
 	s.Notices.Elsewhere = cfg.Elsewhere
-	s.framework = NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Language: cfg.Language, Carry: cfg.Carry, Member: cfg.Member, Log: cfg.Log})
+	s.framework = NewFramework(FrameworkConfig{Matrix: m, Journal: cfg.Journal, Notices: s.Notices, Refuse: cfg.Refuse, Language: cfg.Language, Carry: cfg.Carry, Member: cfg.Member, Known: cfg.Known, Log: cfg.Log})
 	s.dispatcher = NewDispatcher(DispatcherConfig{
 		Journal: cfg.Journal, Handler: s.framework, Log: cfg.Log,
 		Check: func(ctx context.Context) { s.catchUp.Check(ctx) },
