@@ -44,6 +44,8 @@ func withAdmin(ctx context.Context, configPath string, fn func(service admin.Ser
 			"or put its key file there", listens(cfg), keyFile)
 	case errors.Is(err, admin.ErrNotBridge):
 		return fmt.Errorf("what listens on %s is not a bridge that knows this command (appservice.hostname and appservice.port say where to ask)", listens(cfg))
+	case errors.Is(err, admin.ErrNeedsBridge):
+		return err
 	case errors.Is(err, admin.ErrNotReady):
 		return errors.New("the bridge is starting or stopping: try again in a moment")
 	}

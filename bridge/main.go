@@ -49,6 +49,8 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
   postern unsuspend USER [-c config.yaml]
   postern suspended [--json] [-c config.yaml]
                                 stop a user of the bridge; more with --help
+  postern admin ACTION [--json] [-c config.yaml]
+                                see to users and to the bridge; --help lists the actions
   postern sandbox [flags]       run the sandbox gatekeeper
   postern version               say which version this is
 `
@@ -75,6 +77,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return deadLettersCommand(ctx, args, stdout, stderr)
 	case "reports":
 		return reportsCommand(ctx, args, stdout, stderr)
+	case "admin":
+		return adminCommand(ctx, args, stdout, stderr)
 	case "suspend", "unsuspend", "suspended":
 		return suspendCommand(ctx, command, args, stdout, stderr)
 	case "sandbox":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -21,8 +22,9 @@ func (c *Connector) serveAdmin(cfg AttachConfig) error {
 	if err != nil {
 		return fmt.Errorf("connector: admin: %w", err)
 	}
-	service := &adminService{suspended: c.suspended, db: c.db, accounts: c.runningAccount, ready: c.taking.Load}
-	cfg.Matrix.AS.Router.Handle(admin.Prefix, admin.NewHandler(service, secret, cfg.Log.With().Str("component", "admin").Logger()))
+	log := cfg.Log.With().Str("component", "admin").Logger()
+	c.admin = &adminService{c: c, suspended: c.suspended, db: c.db, accounts: c.runningAccount, ready: c.taking.Load, log: log}
+	cfg.Matrix.AS.Router.Handle(admin.Prefix, admin.NewHandler(c.admin, secret, log))
 	return nil
 }
 
@@ -49,12 +51,17 @@ func OpenAdmin(ctx context.Context, dialect, uri string, key [database.KeySize]b
 		return nil, nil, err
 	}
 	none := func(string) *interop.Account { return nil }
-	return &adminService{db: db, accounts: none, ready: func() bool { return true }}, db, nil
+	return &adminService{db: db, accounts: none, ready: func() bool { return true }, log: log}, db, nil
 }
 
 // adminService does what operators ask for.
 type adminService struct {
-	db *database.DB
+	db  *database.DB
+	log zerolog.Logger
+	// c is nil where no bridge runs.
+	c *Connector
+	// ordering is held over each order that changes something.
+	ordering sync.Mutex
 	// accounts finds the account that works on a queue in this process, nil for none.
 	accounts func(id string) *interop.Account
 	ready    func() bool

@@ -224,19 +224,23 @@ func (c *client) run(ctx context.Context, done chan struct{}) {
 }
 
 // Disconnect implements bridgev2.NetworkAPI.
-func (c *client) Disconnect() {
+func (c *client) Disconnect() { c.disconnect() }
+
+// disconnect ends all that the client does, and says whether it did anything.
+func (c *client) disconnect() (was bool) {
 	c.mu.Lock()
 	cancel, done, working := c.cancel, c.done, c.working
 	c.cancel = nil
 	c.mu.Unlock()
 	if cancel == nil {
-		return
+		return false
 	}
 	c.connector.connected.set(c, false)
 	cancel()
 	<-done
 	working.Wait()
 	c.arrivals.close()
+	return true
 }
 
 // IsLoggedIn implements bridgev2.NetworkAPI. An account without a stream is still logged in: what is sent to

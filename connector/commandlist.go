@@ -108,6 +108,7 @@ func (c *Connector) addCommands(processor *commands.Processor) {
 		requestsCommand(help), acceptCommand(help), declineCommand(help))
 	c.addCommand(processor, append(blockCommands(help), reportCommand(help))...)
 	c.addCommand(processor, suspendCommands(help)...)
+	c.addCommand(processor, adminCommand(help))
 	c.addCommand(processor, verifyCommands(help)...)
 	helping := *commands.CommandHelp
 	helping.Func = c.sayHelp
@@ -149,7 +150,7 @@ var helpSections = []struct {
 		"bot", []string{"help", "language", "cancel", "set-management-room", "login-matrix", "ping-matrix", "logout-matrix", "version"},
 		[]commands.HelpSection{commands.HelpSectionGeneral, commands.HelpSectionMisc, {}},
 	},
-	{"admin", []string{"assign-identifier", "suspend", "unsuspend", "suspended", "delete-portal", "discard-megolm-session"}, []commands.HelpSection{commands.HelpSectionAdmin}},
+	{"admin", []string{"admin", "assign-identifier", "suspend", "unsuspend", "suspended", "delete-portal", "discard-megolm-session"}, []commands.HelpSection{commands.HelpSectionAdmin}},
 }
 
 // sectionOf says where help has a command: the section, and the place in it.

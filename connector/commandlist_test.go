@@ -15,11 +15,14 @@ import (
 	"postern/connector/words"
 )
 
-// levels are those of the framework's permissions, and a user who has joined.
-var levels = []struct {
+// level is one of levels.
+type level struct {
 	name string
 	may  bridgeconfig.Permissions
-}{
+}
+
+// levels are those of the framework's permissions, and a user who has joined.
+var levels = []level{
 	{"block", bridgeconfig.PermissionLevelBlock}, {"relay", bridgeconfig.PermissionLevelRelay}, {"commands", bridgeconfig.PermissionLevelCommands},
 	{"user", bridgeconfig.PermissionLevelUser}, {"admin", bridgeconfig.PermissionLevelAdmin}, {"joined", bridgeconfig.PermissionLevelUser},
 	{"lowered", bridgeconfig.PermissionLevelCommands}, // who has joined, and would not be let in any more
@@ -56,7 +59,7 @@ var commandKinds = map[string]string{
 	"logout": "has joined", "start-chat": "has joined", "read-receipts": "has joined", "retry-media": "chat, has", "consent": "has joined", "region": "has joined",
 	"requests": "has joined", "accept": "has joined", "decline": "has joined", "block": "has joined", "unblock": "has joined", "blocked": "has joined", "report": "has joined", "verify": "has joined", "unverify": "has joined",
 	"login-matrix": "has joined", "logout-matrix": "has joined",
-	"assign-identifier": "admin", "suspend": "admin", "unsuspend": "admin", "suspended": "admin", "discard-megolm-session": "admin", "delete-portal": "chat, admin",
+	"admin": "admin", "assign-identifier": "admin", "suspend": "admin", "unsuspend": "admin", "suspended": "admin", "discard-megolm-session": "admin", "delete-portal": "chat, admin",
 }
 
 // processorOf is the framework's processor, within ours.

@@ -78,6 +78,8 @@ type Connector struct {
 	// brakes keep users from doing too much, suspended knows whom the operator has suspended.
 	brakes    *brakes
 	suspended *suspensions
+	// admin does what the operator orders.
+	admin *adminService
 	// media keeps what our users send until the gatekeeper has fetched it; spool is the folder for temporary files, empty at
 	// the start; ffmpeg is the program that the configuration names, "" for none.
 	media  *mediastore.Store

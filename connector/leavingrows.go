@@ -103,7 +103,11 @@ func leftWords(w words.Words, row *database.Leaving) string {
 	if n.Files > 0 {
 		files += " (" + sizeWords(n.Bytes) + ")"
 	}
-	return w.Text("leaving.done",
+	by := ""
+	if row.Reason == reasonOperator {
+		by = w.Text("leaving.by-operator") + " "
+	}
+	return by + w.Text("leaving.done",
 		"gatekeeper", gatekeeper,
 		"told", w.Text("leaving.outcome."+row.Outcome, "gatekeeper", gatekeeper),
 		"chats", n.Chats, "messages", n.Messages, "waiting", n.Waiting, "unseen", n.Unseen,

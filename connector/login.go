@@ -246,11 +246,7 @@ func (l *loginProcess) takeConsent(ctx context.Context, text string) (*bridgev2.
 		return nil, err
 	}
 	killpoint.Hit(killpoint.LoginStored)
-	login, err := l.user.NewLogin(ctx, &frameworkdb.UserLogin{
-		ID:         loginID(row.ID),
-		RemoteName: row.Identifier,
-		Metadata:   &LoginMetadata{Gatekeeper: row.Gatekeeper, NoReadReceipts: !receipts},
-	}, nil)
+	login, err := l.user.NewLogin(ctx, newLoginRow(row, &LoginMetadata{Gatekeeper: row.Gatekeeper, NoReadReceipts: !receipts}), nil)
 	if err != nil {
 		l.connector.resume(row.ID)
 		l.connector.log.Err(err).Str("account", row.ID).Msg("Could not store a login")
@@ -263,6 +259,11 @@ func (l *loginProcess) takeConsent(ctx context.Context, text string) (*bridgev2.
 		Instructions:   l.words.Text("login.done", "gatekeeper", l.agreed.profile.DisplayName, "identifier", format.EscapeMarkdown(row.Identifier)),
 		CompleteParams: &bridgev2.LoginCompleteParams{UserLoginID: login.ID, UserLogin: login},
 	}, nil
+}
+
+// newLoginRow is the framework's row of an account's login.
+func newLoginRow(row *database.Account, meta *LoginMetadata) *frameworkdb.UserLogin {
+	return &frameworkdb.UserLogin{ID: loginID(row.ID), RemoteName: row.Identifier, Metadata: meta}
 }
 
 // errTaken: the gatekeeper has answered with an identifier that another account has.

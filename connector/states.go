@@ -27,6 +27,8 @@ const (
 	stateNoAddress   status.BridgeStateErrorCode = "postern-no-address"
 	stateSuspended   status.BridgeStateErrorCode = "postern-suspended"
 	stateClock       status.BridgeStateErrorCode = "postern-clock"
+	// stateDisconnected is for streams that the operator has closed.
+	stateDisconnected status.BridgeStateErrorCode = "postern-disconnected"
 )
 
 // sayState sends a state with the words that the person of the login reads. The framework's own table of words has one language, so
@@ -94,6 +96,8 @@ func bridgeState(s interop.ConnState) (state status.BridgeState, tell bool) {
 		state.StateEvent, state.Error = status.StateBadCredentials, stateRefused
 	case interop.ConnDeleted:
 		state.StateEvent = status.StateLoggedOut
+	case connDisconnected:
+		state.Error = stateDisconnected
 	default: // the end of a run, and what a later version may add
 		return state, false
 	}

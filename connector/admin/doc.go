@@ -6,7 +6,8 @@
 // of docs/PROTOCOL.md.
 //
 // What passes here is opaque: local ids, counts, times and words of a fixed list. No address, no body, no key. The exceptions are a report that is
-// asked for by its id, which is made for whoever runs the bridge, and the Matrix IDs and reasons of Suspensions. No log line has anything of them.
+// asked for by its id, which is made for whoever runs the bridge, the Matrix IDs and reasons of Suspensions, and the Matrix IDs of Users. No log line
+// has anything of them.
 package admin
 
 import (
@@ -42,6 +43,7 @@ type Service interface {
 	DropDeadLetters(ctx context.Context, ids []string) ([]Result, error)
 	Reports
 	Suspensions
+	Operator
 }
 
 // Directions of a dead letter.

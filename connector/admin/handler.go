@@ -52,6 +52,7 @@ func NewHandler(service Service, secret string, log zerolog.Logger) *Handler {
 	})
 	h.handleReports()
 	h.serveSuspensions()
+	h.serveOrders()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusNotFound, failure{"there is no such request"})
 	})

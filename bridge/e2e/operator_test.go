@@ -1,0 +1,183 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/bridge/parts"
+	"postern/connector/admin"
+)
+
+// ordered runs `postern admin` beside the bridge, or without one, and returns its exit status and what it says.
+func (s *scene) ordered(args ...string) (status int, out string) {
+	s.t.Helper()
+	var said bytes.Buffer
+	cmd := exec.CommandContext(s.ctx, postern, append([]string{"admin", "-c", s.Bridge.ConfigPath()}, args...)...)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), said.String()
+}
+
+// order is ordered for what has to end with that status and say that.
+func (s *scene) order(want int, says string, args ...string) {
+	s.t.Helper()
+	if status, out := s.ordered(args...); status != want || !strings.Contains(out, says) {
+		s.t.Errorf("postern admin %v ends with %d, want %d with %q:\n%s", args, status, want, says, out)
+	}
+}
+
+// answer is ordered for an answer in JSON.
+func (s *scene) answer(args ...string) (a admin.Answer) {
+	s.t.Helper()
+	status, out := s.ordered(append(args, "--json")...)
+	if err := json.Unmarshal([]byte(out), &a); err != nil || status != 0 {
+		s.t.Fatalf("postern admin %v ends with %d: %v\n%s", args, status, err, out)
+	}
+	return a
+}
+
+// office is a room of the bot's with somebody who may order.
+func (s *scene) office() *talk {
+	s.t.Helper()
+	who := must(parts.NewPerson(s.ctx, s.Homeserver, "admin", "password-of-admin"))(s.t)
+	s.t.Cleanup(who.Close)
+	return s.talkOf(who)
+}
+
+// has waits until a login is in a state.
+func (s *scene) has(state string) admin.User {
+	s.t.Helper()
+	return s.until(state, func(u admin.User) bool { return u.State == state })
+}
+
+// until waits for something about alice's login.
+func (s *scene) until(what string, is func(u admin.User) bool) admin.User {
+	s.t.Helper()
+	for {
+		list := s.answer("user", s.person.UserID).Users
+		if len(list) == 1 && is(list[0]) {
+			return list[0]
+		}
+		select {
+		case <-s.ctx.Done():
+			s.t.Fatalf("waiting for %s: %+v", what, list)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func TestTheOperatorSeesToUsersFromAShellAndFromARoom(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	ben := s.phone("Ben", true)
+	room := s.startChat(ben)
+	s.toPhone(room, ben, "all is well")
+	office := s.office()
+
+	// Both faces list her; nobody else may.
+	her := s.has("live")
+	if her.User != s.person.UserID || her.Gatekeeper != "whatsapp" || her.Since.IsZero() || her.Sent.IsZero() || her.Consented.IsZero() ||
+		her.Enlisted.IsZero() || her.Expires.Before(time.Now().Add(29*24*time.Hour)) || her.PreKeys == nil || *her.PreKeys < 1 {
+		t.Errorf("%+v", her)
+	}
+	s.order(0, her.Account, "users")
+	office.says("admin users")
+	office.hears(s.person.UserID + " (" + her.Account)
+	office.says("admin user " + her.Account)
+	office.hears("state: live since")
+	for _, typed := range []string{"admin", "admin users", "admin disconnect " + s.person.UserID, "admin delete " + s.person.UserID + " --yes", "admin reports"} {
+		s.answers(typed, "administrators")
+	}
+	s.order(1, "no login of that name", "user", "@nobody:else.example")
+	s.order(1, "no login of that name", "disconnect", "@nobody:else.example")
+	s.order(2, "is neither a Matrix ID", "disconnect", "Anna")
+	s.order(2, "There is no action", "fly")
+	office.says("admin fly")
+	office.hears("re-enlist")
+
+	// She is disconnected: what both sides write waits, and she sees why.
+	office.says("admin disconnect " + s.person.UserID)
+	office.hears("nothing is lost")
+	s.away()
+	s.order(0, "has no connection", "disconnect", her.Account)
+	s.has("disconnected")
+	s.answers("status", "has closed this connection for a while")
+	must(s.Gatekeeper.Say(s.ctx, ben.Phone, s.identifier, "are you there?"))(t)
+	must(s.alice.SendText(s.ctx, room, "I wait"))(t)
+	s.until("her message to wait", func(u admin.User) bool { return u.ToGatekeeper > 0 })
+	s.order(0, "connects anew", "reconnect", s.person.UserID)
+	s.inRoom(room, "are you there?")
+	s.onPhone(ben, "I wait")
+
+	// A disconnection ends with the bridge's next start.
+	s.order(0, "is disconnected", "disconnect", her.Account)
+	s.away()
+	s.ok(s.Bridge.Stop())
+	s.order(1, "needs one", "reconnect", her.Account)
+	s.order(0, "no_bridge", "users")
+	s.ok(s.Bridge.Start(s.ctx))
+	s.has("live")
+	if got := s.phoneTexts(ben, ""); !slices.Equal(got, []string{"all is well", "I wait"}) {
+		t.Errorf("Ben's phone has %q", got)
+	}
+}
+
+func TestTheOperatorEnlistsSomebodyAnewAndDeletesThem(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	ben := s.phone("Ben", true)
+	room := s.startChat(ben)
+	s.toPhone(room, ben, "all is well")
+	her := s.has("live")
+
+	// Enlisted anew she goes on, with her chats and sessions.
+	s.order(0, "is enlisted anew", "re-enlist", her.Account)
+	s.has("live")
+	s.toPhone(room, ben, "still me")
+	s.toMatrix(room, ben, "I see")
+
+	// The gatekeeper refuses: she stays as she is.
+	must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "enlist_fail", Reason: "unavailable", Count: 1}))(t)
+	s.order(1, "was not done", "re-enlist", her.Account)
+	s.has("live")
+	s.toPhone(room, ben, "and still me")
+
+	// Suspended she is neither connected nor enlisted.
+	s.order(0, "is suspended", "suspend", s.person.UserID, "enough")
+	s.order(1, "the user is suspended", "reconnect", her.Account)
+	s.order(1, "the user is suspended", "re-enlist", her.Account)
+	s.order(0, "not suspended any more", "unsuspend", s.person.UserID)
+	s.has("live")
+
+	// She is deleted once that is confirmed, and told.
+	s.order(2, "cannot be undone", "delete", s.person.UserID)
+	s.has("live")
+	s.order(0, "is being deleted", "delete", s.person.UserID, "--yes")
+	s.gone(s.identifier)
+	s.botSays(s.management, "has ended your login here")
+	s.botSays(s.management, "has deleted your account")
+	if list := s.answer("users").Users; list == nil || len(list) != 0 {
+		t.Errorf("left: %+v", list)
+	}
+}
+
+func TestSomebodyIsDeletedWhileNoBridgeRuns(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	s.ok(s.Bridge.Stop())
+	s.order(0, "is being deleted", "delete", s.person.UserID, "--yes")
+	s.order(1, "is being deleted", "delete", s.person.UserID, "--yes")
+	if list := s.answer("users").Users; len(list) != 1 || list[0].State != "leaving" {
+		t.Errorf("%+v", list)
+	}
+	s.ok(s.Bridge.Start(s.ctx))
+	s.gone(s.identifier)
+	s.botSays(s.management, "has ended your login here")
+}
