@@ -259,7 +259,10 @@ func (d *departures) answersFor(user id.UserID) bool {
 // Where the homeserver refuses that for good it is not done, and is tried again when it is looked at everybody.
 func (d *departures) callBack(ctx context.Context, now time.Time, login *bridgev2.UserLogin) (done bool, err error) {
 	user := login.User
-	if room := user.ManagementRoom; room != "" {
+	room, err := d.c.storedManagementRoom(ctx, login.UserMXID)
+	if err != nil {
+		return false, err
+	} else if room != "" {
 		membership, err := d.membership(ctx, room, login.UserMXID)
 		if err != nil {
 			return false, err
@@ -270,7 +273,7 @@ func (d *departures) callBack(ctx context.Context, now time.Time, login *bridgev
 			}
 		}
 	}
-	room, err := d.c.managementRoom(ctx, login.UserMXID)
+	room, err = d.c.managementRoom(ctx, login.UserMXID)
 	if err != nil {
 		return false, fmt.Errorf("connector: call somebody back: %w", err)
 	} else if room == "" {
@@ -325,8 +328,13 @@ func (d *departures) presence(ctx context.Context, user id.UserID, logins []*bri
 func (d *departures) rooms(ctx context.Context, logins []*bridgev2.UserLogin) ([]id.RoomID, error) {
 	var rooms []id.RoomID
 	for i, login := range logins {
-		if room := login.User.ManagementRoom; i == 0 && room != "" {
-			rooms = append(rooms, room)
+		if i == 0 {
+			room, err := d.c.storedManagementRoom(ctx, login.UserMXID)
+			if err != nil {
+				return nil, err
+			} else if room != "" {
+				rooms = append(rooms, room)
+			}
 		}
 		if login.SpaceRoom != "" {
 			rooms = append(rooms, login.SpaceRoom)
@@ -338,6 +346,16 @@ func (d *departures) rooms(ctx context.Context, logins []*bridgev2.UserLogin) ([
 		rooms = append(rooms, chats...)
 	}
 	return rooms, nil
+}
+
+// storedManagementRoom is the room that somebody's chat with the bot is known to be, "" if there is none. It reads the framework's row, since
+// the framework guards the field of its cached user with a lock of its own while it makes the room.
+func (c *Connector) storedManagementRoom(ctx context.Context, who id.UserID) (id.RoomID, error) {
+	row, err := c.rows.User.GetByMXID(ctx, who)
+	if err != nil || row == nil {
+		return "", err
+	}
+	return row.ManagementRoom, nil
 }
 
 // isIn asks the homeserver whether somebody is in a room.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 )
@@ -171,7 +172,7 @@ func TestWithoutAnAdministratorsTokenOnlyWhoHasLeftEverythingAndHasNoProfileIsGo
 	if err != nil {
 		t.Fatal(err)
 	}
-	person.ManagementRoom = managedRoom
+	w.manages(person, managedRoom)
 	now := time.Now()
 	for name, c := range map[string]struct {
 		seen   event.Membership
@@ -202,7 +203,8 @@ func TestWithoutAnAdministratorsTokenOnlyWhoHasLeftEverythingAndHasNoProfileIsGo
 			}
 		}
 		meta := w.client.login.Metadata.(*LoginMetadata)
-		meta.GoneSince, meta.CalledBack, person.ManagementRoom = 0, 0, managedRoom
+		meta.GoneSince, meta.CalledBack = 0, 0
+		w.manages(person, managedRoom)
 	}
 	if w.leaves() != "" {
 		t.Error("an account is deleted at once")
@@ -245,5 +247,14 @@ func TestWhoLeavesARoomIsLookedAtAtOnce(t *testing.T) {
 	}
 	if w.leaves() != reasonDeparted {
 		t.Fatal("the account stays")
+	}
+}
+
+// manages makes a room somebody's chat with the bot.
+func (w *world) manages(person *bridgev2.User, room id.RoomID) {
+	w.t.Helper()
+	person.ManagementRoom = room
+	if err := person.Save(w.t.Context()); err != nil {
+		w.t.Fatal(err)
 	}
 }

@@ -20,7 +20,7 @@ func vanished(t *testing.T) (*world, *departures, *bridgev2.User) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	person.ManagementRoom = managedRoom
+	w.manages(person, managedRoom)
 	w.inRoom(event.MembershipLeave)
 	if err := w.connector.matrix.StateStore.SetMembership(t.Context(), managedRoom, fakePerson, event.MembershipLeave); err != nil {
 		t.Fatal(err)

@@ -55,7 +55,11 @@ func newLeavings(c *Connector) *leavings {
 func (c *Connector) leave(ctx context.Context, login *bridgev2.UserLogin, reason string) error {
 	c.enlisting.Lock() // so that nobody enlists it at this moment
 	defer c.enlisting.Unlock()
-	err := c.db.Leavings().Begin(ctx, string(login.ID), login.User.ManagementRoom.String(), reason)
+	room, err := c.storedManagementRoom(ctx, login.UserMXID)
+	if err != nil {
+		return err
+	}
+	err = c.db.Leavings().Begin(ctx, string(login.ID), room.String(), reason)
 	if errors.Is(err, database.ErrNotFound) {
 		return nil // there is nothing to delete
 	} else if err != nil {

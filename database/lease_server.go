@@ -5,9 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/lib/pq"
 )
+
+// releasePatience is how long a release waits for the server's answer.
+const releasePatience = 2 * time.Second
 
 // serverLock is a session-level advisory lock on a Postgres connection that does nothing else. The
 // server frees it when the connection ends. It needs a direct connection: a pooler that
@@ -62,7 +66,10 @@ func (l *serverLock) alive(ctx context.Context) error {
 }
 
 func (l *serverLock) release() error {
-	// The lock ends with the connection, also when the server is gone and cannot be told.
+	// Said in words it is free when this returns; otherwise it ends with the connection, also when the server is gone and cannot be told.
+	ctx, cancel := context.WithTimeout(context.Background(), releasePatience)
+	defer cancel()
+	_, _ = l.conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", l.key)
 	_ = l.conn.Close()
 	_ = l.pool.Close()
 	return nil
