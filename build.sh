@@ -17,6 +17,10 @@ MINIO_VERSION=20250907161309
 GOLANGCI_VERSION=2.11.4
 ZIG_VERSION=0.15.2
 CYCLONEDX_VERSION=11.12.0
+HELM_VERSION=3.18.6
+KUBECONFORM_VERSION=0.7.0
+KUBERNETES_SCHEMAS_VERSION=1.33.1
+SERVICEMONITOR_VERSION=0.85.0
 POSTGRES_BIN=""
 
 say() { printf '%s\n' "$*"; }
@@ -130,6 +134,35 @@ setup_minio() {
   touch "$dir/.complete"
 }
 
+# Helm, and what holds the chart in docs/ops/helm against the schemas: a program, Kubernetes' own schemas, and that of one foreign kind.
+setup_helm() {
+  need_go
+  local dir="$CACHE/helm-$HELM_VERSION" module=github.com/prometheus-operator/prometheus-operator from
+  if [ ! -e "$dir/.complete" ]; then
+    step "building Helm $HELM_VERSION into the cache (once; some minutes)"
+    mkdir -p "$dir"
+    (cd bridge/parts/helm && go build -o "$dir/helm" helm.sh/helm/v3/cmd/helm) || die "building Helm failed"
+    touch "$dir/.complete"
+  fi
+  dir="$CACHE/kubeconform-$KUBECONFORM_VERSION"
+  if [ ! -e "$dir/.complete" ]; then
+    step "building kubeconform $KUBECONFORM_VERSION into the cache (once)"
+    mkdir -p "$dir"
+    (cd bridge/parts/kubeconform && go build -o "$dir/kubeconform" github.com/yannh/kubeconform/cmd/kubeconform) || die "building kubeconform failed"
+    touch "$dir/.complete"
+  fi
+  dir="$CACHE/servicemonitor-$SERVICEMONITOR_VERSION"
+  if [ ! -e "$dir/.complete" ]; then
+    step "fetching the definition of a ServiceMonitor $SERVICEMONITOR_VERSION into the cache (once)"
+    mkdir -p "$dir"
+    from="$(cd bridge/parts/servicemonitor && go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')"
+    cp "$from/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml" "$dir/crd.yaml" || die "there is no definition of a ServiceMonitor"
+    touch "$dir/.complete"
+  fi
+  (venv kubernetes-schemas "$KUBERNETES_SCHEMAS_VERSION" kubernetes-validate) ||
+    say "NOTE: the schemas of Kubernetes cannot be installed; the chart is not held against them (Python 3.10 or newer)"
+}
+
 # find_postgres sets POSTGRES_BIN to the folder of initdb and postgres.
 find_postgres() {
   local d
@@ -230,6 +263,7 @@ setup_all() {
   setup_oracles
   setup_dendrite
   setup_minio
+  setup_helm
 }
 
 # --- verbs ------------------------------------------------------------------
