@@ -51,6 +51,13 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
                                 stop a user of the bridge; more with --help
   postern admin ACTION [--json] [-c config.yaml]
                                 see to users and to the bridge; --help lists the actions
+  postern backup --out FILE [--with-media] [--with-key] [--json] [-c config.yaml]
+  postern restore --from FILE [--check] [--json] [-c config.yaml]
+                                keep a copy of everything, also while the bridge
+                                runs, and put it back; more with --help
+  postern move-to-postgres --to URI [--json] [-c config.yaml]
+  postern move-to-postgres --undo [-c config.yaml]
+                                move from SQLite to PostgreSQL; more with --help
   postern sandbox [flags]       run the sandbox gatekeeper
   postern version               say which version this is
 `
@@ -81,6 +88,12 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return adminCommand(ctx, args, stdout, stderr)
 	case "suspend", "unsuspend", "suspended":
 		return suspendCommand(ctx, command, args, stdout, stderr)
+	case "backup":
+		return backupCommand(ctx, args, stdout, stderr)
+	case "restore":
+		return restoreCommand(ctx, args, stdout, stderr)
+	case "move-to-postgres":
+		return moveCommand(ctx, args, stdout, stderr)
 	case "sandbox":
 		return sandbox.Main(ctx, args, stdout, stderr)
 	case "version":

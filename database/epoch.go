@@ -42,6 +42,7 @@ type epoch struct {
 
 	database, branch string
 	heads            bool  // there are heads, and the file says so
+	restored         bool  // a backup was put into the database since the last start
 	generation       int64 // of this run's sessions
 
 	mu      sync.Mutex
@@ -69,9 +70,10 @@ func randomID() string {
 func (db *DB) startEpoch(ctx context.Context, cfg *Config) error {
 	e := &epoch{log: db.log, fail: db.failure, path: cfg.EpochFile, step: cfg.epochStep, block: cmp.Or(cfg.epochBlock, epochBlock)}
 	var heads []byte
+	var restored, moved int64
 	read := func(ctx context.Context) error {
-		return db.raw.QueryRow(ctx, "SELECT database_id, branch, counter, generation, heads FROM postern_epoch WHERE id=1").
-			Scan(&e.database, &e.branch, &e.counter, &e.generation, &heads)
+		return db.raw.QueryRow(ctx, "SELECT database_id, branch, counter, generation, heads, restored, moved FROM postern_epoch WHERE id=1").
+			Scan(&e.database, &e.branch, &e.counter, &e.generation, &heads, &restored, &moved)
 	}
 	err := read(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -87,7 +89,10 @@ func (db *DB) startEpoch(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("database: epoch: %w", err)
 	}
-	e.sure = e.counter
+	if moved != 0 {
+		return ErrMoved
+	}
+	e.sure, e.restored = e.counter, restored != 0
 	found, err := db.readRows(ctx, maphash.MakeSeed(), heads, e.counter)
 	if err != nil {
 		return err
@@ -122,10 +127,13 @@ func (db *DB) startEpoch(ctx context.Context, cfg *Config) error {
 func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) error {
 	if e.path == "" {
 		e.heads = !found.first
-		if !found.old {
-			return nil
+		switch {
+		case e.restored:
+			return db.becomeNew(ctx, e, found, backupRestored)
+		case found.old:
+			return db.becomeNew(ctx, e, found, headsOld)
 		}
-		return db.becomeNew(ctx, e, found, headsOld)
+		return nil
 	}
 	state, err := readEpoch(e.path)
 	if err != nil && !errors.Is(err, errEpochDamaged) {
@@ -145,7 +153,7 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) erro
 			return err
 		}
 	}
-	if reason == "" || !used {
+	if reason == "" || !used && !e.restored {
 		return e.extend()
 	}
 	if state != nil {
@@ -157,10 +165,12 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) erro
 // doubt says why this may not be the database that was used last, "" if it is; state is what the epoch file says, nil if it is gone.
 func (e *epoch) doubt(state *epochState, found *foundRows) (reason string, err error) {
 	switch {
+	case state != nil && state.database != e.database:
+		return "", ErrEpochForeign
+	case e.restored:
+		return backupRestored, nil
 	case state == nil:
 		return "the epoch file is gone", nil
-	case state.database != e.database:
-		return "", ErrEpochForeign
 	case state.branch != e.branch:
 		return "the database is from before the last time that it was found to be an old copy", nil
 	case e.counter < state.mark:
@@ -185,6 +195,9 @@ func (db *DB) signalUsed(ctx context.Context, counter int64) (used bool, err err
 // prekeyLeap is how far the ids of prekeys leap when the database is found to be an old copy: further than an account can have
 // come since, which uploads some hundred at a time, and so that they come round again only after 15 such leaps.
 const prekeyLeap = 1 << 20
+
+// backupRestored is why a database that a backup was put into is an old copy, whatever the epoch file says.
+const backupRestored = "a backup was put into the database"
 
 // becomeNew makes an old copy safe to go on with. The file comes first: if this is cut off, the branches differ, and the
 // next start does it again. Then one transaction: no session of the copy is sent in any more (its generation is over), no id
@@ -212,7 +225,7 @@ func (db *DB) becomeNew(ctx context.Context, e *epoch, found *foundRows, reason 
 			args  []any
 		}{
 			{
-				"UPDATE postern_epoch SET branch=$1, counter=$2, heads=$3, generation=generation+1 WHERE id=1",
+				"UPDATE postern_epoch SET branch=$1, counter=$2, heads=$3, generation=generation+1, restored=0 WHERE id=1",
 				[]any{e.branch, e.counter, heads},
 			},
 			{`INSERT INTO postern_signal_counter (account_id, next_prekey, next_signed_prekey)
@@ -234,6 +247,18 @@ func (db *DB) becomeNew(ctx context.Context, e *epoch, found *foundRows, reason 
 	if err != nil {
 		return fmt.Errorf("database: epoch: renew: %w", err)
 	}
+	return db.sayRenewed(ctx)
+}
+
+// sayRenewed tells the operator how much is begun anew.
+func (db *DB) sayRenewed(ctx context.Context) error {
+	var accounts, sessions int
+	err := db.raw.QueryRow(ctx, "SELECT (SELECT COUNT(*) FROM postern_account), (SELECT COUNT(*) FROM postern_signal_session)").Scan(&accounts, &sessions)
+	if err != nil {
+		return fmt.Errorf("database: epoch: %w", err)
+	}
+	db.log.Warn().Int("count", accounts).Msg("So many accounts replace their prekeys, and their users are told")
+	db.log.Warn().Int("count", sessions).Msg("So many sessions are not sent in any more: new ones are begun when something is to be sent")
 	return nil
 }
 

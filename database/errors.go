@@ -41,6 +41,9 @@ var (
 	// ErrEpochFormat is returned by Open when the file is not one that this program wrote; it is left as it is.
 	ErrEpochFormat = errors.New("database: epoch file: not one that this program wrote (name another file in network.epoch_file; if this was the " +
 		"bridge's, put it back, or move it away: new sessions are then begun with everybody)")
+	// ErrMoved is returned by Open for a database that was moved to another one: two that go on from one state would use keys twice.
+	ErrMoved = errors.New("database: it was moved to PostgreSQL by postern move-to-postgres, and no bridge may start on what was left behind (let database.type " +
+		"and database.uri name the server; if that copy is given up for good, postern move-to-postgres --undo brings this one back)")
 	// ErrSealBroken is returned when a sealed column does not open: it was changed, moved to
 	// another row or column, or put back to an older version.
 	ErrSealBroken = errors.New("database: sealed column does not open")

@@ -161,21 +161,36 @@ func (i *Inspection) Key(ctx context.Context) error {
 	return nil
 }
 
-// Epoch says whether an epoch file can be used with this database, without changing it: ErrEpochFile, ErrEpochForeign, ErrEpochFormat. One
-// that is not there yet, or is damaged, can be: a new one is made.
+// Epoch is EpochFits for this database.
 func (i *Inspection) Epoch(ctx context.Context, path string) error {
+	if i.Schema == 0 {
+		_, err := readEpoch(path)
+		if errors.Is(err, errEpochDamaged) {
+			err = nil
+		}
+		return err
+	}
+	return EpochFits(ctx, i.db.raw, path)
+}
+
+// EpochFits says whether an epoch file can be used with a database, without changing it: ErrEpochFile, ErrEpochForeign, ErrEpochFormat. One that is not there yet, or
+// is damaged, can be: a new one is made. "" is for none.
+func EpochFits(ctx context.Context, raw *dbutil.Database, path string) error {
+	if path == "" {
+		return nil
+	}
 	state, err := readEpoch(path)
-	if err != nil || state == nil || i.Schema == 0 {
+	if err != nil || state == nil {
 		if errors.Is(err, errEpochDamaged) {
 			return nil
 		}
 		return err
 	}
-	if there, err := i.db.raw.TableExists(ctx, "postern_epoch"); err != nil || !there {
+	if there, err := raw.TableExists(ctx, "postern_epoch"); err != nil || !there {
 		return err // made by an older version
 	}
 	var id string
-	err = i.db.raw.QueryRow(ctx, "SELECT database_id FROM postern_epoch WHERE id=1").Scan(&id)
+	err = raw.QueryRow(ctx, "SELECT database_id FROM postern_epoch WHERE id=1").Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	} else if err != nil {

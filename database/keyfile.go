@@ -36,7 +36,8 @@ func LoadOrCreateKeyFile(path string) ([KeySize]byte, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if err = createKeyFile(path); err != nil && !errors.Is(err, fs.ErrExist) {
+	_, _ = rand.Read(key[:]) // never fails: it ends the process instead
+	if err = CreateKeyFile(path, key); err != nil && !errors.Is(err, fs.ErrExist) {
 		return [KeySize]byte{}, err
 	}
 	return LoadKeyFile(path) // also if another process was faster
@@ -63,6 +64,11 @@ func LoadKeyFile(path string) (key [KeySize]byte, err error) {
 	if err != nil {
 		return key, fmt.Errorf("database: key file: %w", err)
 	}
+	return ParseKeyFile(text)
+}
+
+// ParseKeyFile reads what a key file holds: ErrKeyFileFormat if it is none.
+func ParseKeyFile(text []byte) (key [KeySize]byte, err error) {
 	encoded, ok := bytes.CutPrefix(bytes.TrimRight(text, "\r\n"), []byte(keyFilePrefix))
 	if !ok || len(text) > maxKeyFile {
 		return key, ErrKeyFileFormat
@@ -75,16 +81,14 @@ func LoadKeyFile(path string) (key [KeySize]byte, err error) {
 	return key, nil
 }
 
-// createKeyFile writes a whole new file under another name and links it into place, so that nobody ever
-// sees half a key and nobody's key is overwritten.
-func createKeyFile(path string) (err error) {
+// CreateKeyFile writes a whole new file under another name and links it into place, so that nobody ever
+// sees half a key and nobody's key is overwritten: the error wraps fs.ErrExist if there is one. It is on disk when this returns.
+func CreateKeyFile(path string, key [KeySize]byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("database: create key file: %w", err)
 		}
 	}()
-	var key [KeySize]byte
-	_, _ = rand.Read(key[:]) // never fails: it ends the process instead
 	dir := filepath.Dir(path)
 	file, err := os.CreateTemp(dir, ".postern-key-*") // mode 0600
 	if err != nil {

@@ -78,6 +78,7 @@ var table = []row{
 	{"connector/admin", nil, nil},
 	{"connector/metrics", nil, []string{"github.com/prometheus/client_golang"}},
 	{"database", nil, []string{"github.com/lib/pq", "github.com/mattn/go-sqlite3"}},
+	{"database/transfer", []string{"database"}, []string{"github.com/lib/pq"}},
 	{
 		"connector",
 		[]string{
@@ -105,7 +106,7 @@ var table = []row{
 	{
 		"bridge",
 		[]string{
-			"connector", "connector/profile", "connector/admin", "database", "bridge/sandbox", "bridge/demo", "bridge/parts",
+			"connector", "connector/profile", "connector/admin", "connector/mediastore", "database", "database/transfer", "bridge/sandbox", "bridge/demo", "bridge/parts",
 			"bridge/doctor",
 		},
 		[]string{mautrix, yaml, "go.mau.fi/zeroconfig", "github.com/tidwall/gjson"},

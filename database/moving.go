@@ -1,0 +1,93 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mau.fi/util/dbutil"
+)
+
+// VersionTable is the table with the version of ours.
+const VersionTable = versionTable
+
+// SchemaVersion is the version of our tables that this program makes.
+func SchemaVersion() int { return len(upgradeTable) }
+
+// Upgrade brings our tables in a database to the version of this program, or makes them. It takes part in a transaction that ctx carries.
+func Upgrade(ctx context.Context, raw *dbutil.Database) error {
+	if err := raw.Child(versionTable, upgradeTable, nil).Upgrade(ctx); err != nil {
+		return fmt.Errorf("database: upgrade: %w", err)
+	}
+	return nil
+}
+
+// Raw is the database below, for reading and writing tables as they are.
+func (i *Inspection) Raw() *dbutil.Database { return i.db.raw }
+
+// Hold takes the lock of the lease, so that no bridge starts on the database until release is called, or returns *LeaseHeldError. Nothing is
+// counted in the database: it may have no tables.
+func (i *Inspection) Hold(ctx context.Context) (release func() error, err error) {
+	lock, err := i.db.takeLock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return lock.release, nil
+}
+
+// HoldFile is Hold for a SQLite file that need not be there; path is the file.
+func HoldFile(uri string) (path string, release func() error, err error) {
+	if path, _, err = splitSQLiteURI(uri); err != nil {
+		return "", nil, err
+	}
+	lock, err := takeFileLock(path + ".lock")
+	if errors.Is(err, errLockHeld) {
+		return path, nil, &LeaseHeldError{}
+	} else if err != nil {
+		return path, nil, err
+	}
+	return path, lock.release, nil
+}
+
+// Moved says whether the database was moved to another one.
+func (i *Inspection) Moved(ctx context.Context) (bool, error) {
+	if there, err := i.db.raw.ColumnExists(ctx, "postern_epoch", "moved"); err != nil || !there {
+		return false, err // made by an older version
+	}
+	var moved int
+	err := i.db.raw.QueryRow(ctx, "SELECT COUNT(*) FROM postern_epoch WHERE moved<>0").Scan(&moved)
+	if err != nil {
+		return false, fmt.Errorf("database: inspect: epoch: %w", err)
+	}
+	return moved > 0, nil
+}
+
+// SetMoved notes that the database was moved to another one, or takes that back, while nobody else uses it.
+func (i *Inspection) SetMoved(ctx context.Context, moved bool) error {
+	at := int64(0)
+	if moved {
+		at = time.Now().UnixMilli()
+	}
+	result, err := i.db.raw.Exec(ctx, "UPDATE postern_epoch SET moved=$1 WHERE id=1", at)
+	if err == nil {
+		var n int64
+		if n, err = result.RowsAffected(); err == nil && n != 1 {
+			err = errors.New("no bridge has ever used this database")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("database: mark as moved: %w", err)
+	}
+	return nil
+}
+
+// Restored notes that what is in a database comes from a backup, or from before another one went on from it: the next Open takes it for an old copy,
+// whatever the epoch file says, and none for one that was moved. It takes part in a transaction that ctx carries.
+func Restored(ctx context.Context, raw *dbutil.Database) error {
+	_, err := raw.Exec(ctx, "UPDATE postern_epoch SET moved=0, restored=$1 WHERE id=1", time.Now().UnixMilli())
+	if err != nil {
+		return fmt.Errorf("database: mark as restored: %w", err)
+	}
+	return nil
+}

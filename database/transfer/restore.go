@@ -1,0 +1,199 @@
+package transfer
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+
+	"go.mau.fi/util/dbutil"
+
+	"postern/database"
+)
+
+// Restore puts an archive into a database without tables of a bridge's; a SQLite file must not be there at all. The archive is read and checked as a whole first. What is
+// there at the end is marked as an old copy, so that the next start of the bridge uses no message key of it twice. Attachments go first; those without a row are collected
+// later.
+//
+// An archive of the same kind of database may be of an older version, which is brought up to date here and at the next start. One of the other kind has to be of this
+// program's versions.
+//
+// Errors: *database.LeaseHeldError, ErrNotEmpty, ErrVersions, ErrNewer, ErrArchive, ErrKey, ErrUnequal, ErrUnknown, database.ErrEpochForeign, or what the drivers say.
+func Restore(ctx context.Context, cfg Config, a *Archive, files *Attachments) (*Report, error) {
+	if err := a.Check(ctx, cfg.Database.MasterKey); err != nil {
+		return nil, err
+	}
+	dialect, err := dbutil.ParseDialect(cfg.Database.Dialect)
+	if err != nil {
+		return nil, fmt.Errorf("transfer: %w", err)
+	}
+	if err := cfg.checkVersions(a.Versions, dialect.String() != a.Dialect); err != nil {
+		return nil, err
+	}
+	report := &Report{Missing: a.Missing}
+	put := func(raw *dbutil.Database) error {
+		if err := a.putFiles(ctx, files, report); err != nil {
+			return err
+		}
+		return inTransaction(ctx, raw, func(ctx context.Context, tx *sql.Tx) error { return cfg.restore(ctx, a, raw, tx, report) })
+	}
+	restore := cfg.restoreFile
+	if dialect == dbutil.Postgres {
+		restore = cfg.restoreServer
+	}
+	if err := restore(ctx, put); err != nil {
+		return nil, err
+	}
+	return report, nil
+}
+
+func (a *Archive) putFiles(ctx context.Context, files *Attachments, report *Report) error {
+	if files == nil {
+		return nil
+	}
+	for _, file := range a.Files {
+		var name [sha256.Size]byte
+		if n, err := hex.Decode(name[:], []byte(file.Name)); err != nil || n != len(name) {
+			return fmt.Errorf("%w: an attachment without a name", ErrArchive)
+		}
+		r, err := a.open(fileFolder + file.Name)
+		if err != nil {
+			return err
+		}
+		err = files.Put(ctx, name, withContext(ctx, r))
+		if err = errors.Join(err, r.Close()); err != nil {
+			return fmt.Errorf("transfer: store attachment: %w", err)
+		}
+		report.Files++
+	}
+	return nil
+}
+
+// restoreServer puts it into a PostgreSQL database.
+func (c *Config) restoreServer(ctx context.Context, put func(raw *dbutil.Database) error) (err error) {
+	to, err := database.Inspect(ctx, c.Database)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	release, err := to.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if err := empty(ctx, to.Raw().RawDB, dbutil.Postgres); err != nil {
+		return err
+	}
+	return put(to.Raw())
+}
+
+// restoreFile makes a SQLite file under another name, which becomes its own when it is whole.
+func (c *Config) restoreFile(ctx context.Context, put func(raw *dbutil.Database) error) (err error) {
+	path, release, err := database.HoldFile(c.Database.URI)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	// What a file that was removed has left beside it would be taken for a part of the new one.
+	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return fmt.Errorf("%w: %s", ErrNotEmpty, path+suffix)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("transfer: %w", err)
+		}
+	}
+	made := path + ".restoring"
+	discard := func() error {
+		var all error
+		for _, suffix := range []string{"", "-journal"} {
+			if err := os.Remove(made + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				all = errors.Join(all, err)
+			}
+		}
+		return all
+	}
+	if err := discard(); err != nil { // of a process that was killed
+		return fmt.Errorf("transfer: %w", err)
+	}
+	if err := c.makeFile(made, put); err != nil {
+		return errors.Join(err, discard())
+	}
+	if err := name(made, path); err != nil {
+		return errors.Join(fmt.Errorf("transfer: name the database: %w", err), discard())
+	}
+	return nil
+}
+
+// makeFile makes a SQLite file that is whole and on disk when it returns.
+func (c *Config) makeFile(path string, put func(raw *dbutil.Database) error) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("transfer: create database: %w", err)
+	}
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_journal_mode=DELETE&_synchronous=FULL&_foreign_keys=off&_txlock=immediate"
+	pool, err := sql.Open(database.SQLiteDriver, dsn)
+	if err != nil {
+		return fmt.Errorf("transfer: create database: %w", err)
+	}
+	pool.SetMaxOpenConns(1)
+	raw, err := dbutil.NewWithDB(pool, "sqlite3")
+	if err == nil {
+		err = put(raw)
+	}
+	if err = errors.Join(err, pool.Close()); err != nil {
+		return err
+	}
+	if file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		return fmt.Errorf("transfer: create database: %w", err)
+	}
+	if err = errors.Join(file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("transfer: create database: %w", err)
+	}
+	return nil
+}
+
+// restore does the copying.
+func (c *Config) restore(ctx context.Context, a *Archive, raw *dbutil.Database, tx *sql.Tx, report *Report) error {
+	finish := a.Finish
+	var err error
+	if raw.Dialect.String() == a.Dialect {
+		err = run(ctx, tx, a.Setup)
+	} else {
+		finish, err = c.makeTables(ctx, raw, tx, a.Versions)
+	}
+	if err != nil {
+		return err
+	}
+	made, err := readShape(ctx, tx, raw.Dialect)
+	if err != nil {
+		return err
+	}
+	t := &target{tx: tx, dialect: raw.Dialect, from: a.Dialect, tables: made.tables, report: report}
+	for i := range a.Tables {
+		part := &a.Tables[i]
+		if err := t.load(ctx, &part.Table, func(fn func(row []any) error) error { return a.rows(part, fn) }); err != nil {
+			return err
+		}
+	}
+	if err := run(ctx, tx, finish); err != nil {
+		return err
+	}
+	if err := t.settle(ctx); err != nil {
+		return err
+	}
+	if err := database.Upgrade(ctx, raw); err != nil {
+		return err
+	}
+	if err := database.EpochFits(ctx, raw, c.Database.EpochFile); err != nil {
+		return err
+	}
+	return database.Restored(ctx, raw)
+}
