@@ -250,18 +250,6 @@ func (db *DB) becomeNew(ctx context.Context, e *epoch, found *foundRows, reason 
 	return db.sayRenewed(ctx)
 }
 
-// sayRenewed tells the operator how much is begun anew.
-func (db *DB) sayRenewed(ctx context.Context) error {
-	var accounts, sessions int
-	err := db.raw.QueryRow(ctx, "SELECT (SELECT COUNT(*) FROM postern_account), (SELECT COUNT(*) FROM postern_signal_session)").Scan(&accounts, &sessions)
-	if err != nil {
-		return fmt.Errorf("database: epoch: %w", err)
-	}
-	db.log.Warn().Int("count", accounts).Msg("So many accounts replace their prekeys, and their users are told")
-	db.log.Warn().Int("count", sessions).Msg("So many sessions are not sent in any more: new ones are begun when something is to be sent")
-	return nil
-}
-
 // dropRoomKeys makes the framework begin new room keys in encrypted rooms, whose counters are in the copy too.
 func (db *DB) dropRoomKeys(ctx context.Context) error {
 	const table = "crypto_megolm_outbound_session"
