@@ -44,6 +44,8 @@ usage() {
 ./build.sh release      make what is published, of a commit: programs for linux/amd64 and arm64, bills
                         of materials, licences, sources, checksums; the same bytes everywhere
                         [--out DIR] (default build/release) [--commit REV] (default HEAD)
+./build.sh image [...]  build the image of the Dockerfile without an engine and a registry (as root, on Debian)
+                        --out FILE writes an archive for `docker load`; --fresh makes the bases anew
 ./build.sh lint         run the linters
 ./build.sh setup        only install what demo and tests need
 TEXT
@@ -238,6 +240,16 @@ setup_proxies() {
   taken caddy usr/bin/caddy || say "NOTE: Caddy cannot be had here; docs/ops/Caddyfile will not be tested (on Debian: apt-get install caddy)"
 }
 
+# The bases of the image, and what its steps make, so that the tests find them: see bridge/image/build.sh.
+setup_image() {
+  need_go
+  if [ "$(id -u)" != 0 ] || ! have apt-get; then
+    say "NOTE: the image is built here by root on Debian only; its tests will be skipped (./build.sh image)"
+  elif ! bridge/image/build.sh >/dev/null; then
+    say "NOTE: the image cannot be built here; its tests will fail"
+  fi
+}
+
 setup_oracles() {
   if ! have npm; then
     say "NOTE: no npm found; the outside judges from npm (libsignal-client, jose) will be skipped (install Node.js 20 or newer)"
@@ -260,6 +272,7 @@ setup_all() {
   setup_ffmpeg
   setup_promtool
   setup_proxies
+  setup_image
   setup_oracles
   setup_dendrite
   setup_minio
@@ -473,6 +486,7 @@ case "${1:-build}" in
   mutants) shift; mutants "$@" ;;
   docs) docs ;;
   release) shift; release "$@" ;;
+  image) shift; need_go; exec bridge/image/build.sh "$@" ;;
   lint) lint ;;
   setup) setup_all ;;
   help | -h | --help) usage ;;

@@ -35,6 +35,10 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
   postern -e [-c config.yaml]   write an example configuration
   postern -g [-c config.yaml] [-r registration.yaml]
                                 write the registration for the homeserver
+  postern container [-c config.yaml] [-r registration.yaml] [--ignore-unsupported-server]
+                                what the image does: write what is missing, or run the bridge
+  postern health [--ready] [-c config.yaml]
+                                does the bridge run?
   postern doctor [-r registration.yaml] [--json] [-c config.yaml]
                                 say what is wrong with an installation, and what to do
   postern dead-letters list [--account ID] [--json] [-c config.yaml]
@@ -78,6 +82,10 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	switch command {
 	case "run":
 		return runCommand(ctx, args, stdout, stderr)
+	case "container":
+		return containerCommand(ctx, args, stdout, stderr)
+	case "health":
+		return healthCommand(ctx, args, stdout, stderr)
 	case "doctor":
 		return doctorCommand(ctx, args, stdout, stderr)
 	case "dead-letters":
@@ -165,7 +173,11 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		fmt.Fprintf(stdout, "Wrote %s. Add it to the homeserver's appservices (app_service_config_files in Synapse) and restart that.\n", f.registration)
 		return 0
 	}
-	err = runBridge(ctx, f)
+	return bridgeStatus(runBridge(ctx, f), stderr)
+}
+
+// bridgeStatus says what the bridge has ended with, and returns the exit status.
+func bridgeStatus(err error, stderr io.Writer) int {
 	var exit *exitError
 	if errors.As(err, &exit) {
 		return report(stderr, exit.err, exit.code)

@@ -158,7 +158,11 @@ func lookAtMedia(ctx context.Context, e *examination) []Result {
 }
 
 func tryObject(ctx context.Context, e *examination, content []byte) error {
-	temp, err := os.MkdirTemp("", "postern-doctor-")
+	spool, _, err := e.Network.MediaFolders(e.Dir)
+	if err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp(nearest(spool), ".postern-doctor-") // elsewhere a container may have nothing that can be written
 	if err != nil {
 		return err
 	}
