@@ -53,9 +53,10 @@ func (r *rig) mute() (end func()) {
 	})
 }
 
-// pushedOnly plays a row twice: as it is, and with a homeserver that tells nothing but what it pushes.
+// pushedOnly plays a row twice: as it is, and with a homeserver that tells nothing but what it pushes. Only then is it looked at what was
+// sent before the kill: a bridge that happens to ask at this moment may have stored and sent the same message that way.
 func pushedOnly(t *testing.T, point string, before func(c *chat)) {
-	each(t, func(r *rig) { r.diesOutbound(point, before) })
+	each(t, func(r *rig) { r.diesOutbound(point, nil) })
 	t.Run("from what was pushed alone", func(t *testing.T) {
 		each(t, func(r *rig) {
 			defer r.mute()()
