@@ -42,8 +42,17 @@ func (h *command) verdict(ce *commands.Event) string {
 	return mayRun
 }
 
+// everywhere are the commands that every instance carries out for everybody.
+var everywhere = []string{"version", "language", "cancel"}
+
 // Run implements commands.MinimalCommandHandler.
 func (h *command) Run(ce *commands.Event) {
+	if c, ok := ce.Bridge.Network.(*Connector); ok && !h.RequiresAdmin && !slices.Contains(everywhere, h.Name) {
+		if err := c.belongsElsewhere(ce.Ctx, ce.User.MXID, speakTo(ce)); err != nil {
+			ce.ReplyAdvanced(err.Error(), true, false)
+			return
+		}
+	}
 	if why := h.verdict(ce); why != mayRun {
 		ce.ReplyAdvanced(strings.ReplaceAll(speakTo(ce).Text(why), "$cmdprefix", ce.Bridge.Config.CommandPrefix), true, false)
 		return

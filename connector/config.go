@@ -46,6 +46,7 @@ type Config struct {
 	Language            string                      `yaml:"language"`
 	KeyFile             string                      `yaml:"key_file"`
 	EpochFile           string                      `yaml:"epoch_file"`
+	Instances           InstancesConfig             `yaml:"instances"`
 	Backlog             BacklogConfig               `yaml:"backlog"`
 	Requests            RequestsConfig              `yaml:"requests"`
 	Reports             ReportsConfig               `yaml:"reports"`
@@ -127,6 +128,7 @@ func upgradeConfig(helper up.Helper) {
 	helper.Copy(up.Int, "backlog", "chat")
 	upgradeRequestsConfig(helper)
 	upgradeReportsConfig(helper)
+	upgradeInstancesConfig(helper)
 	upgradeBrakesConfig(helper)
 	upgradeConnectConfig(helper)
 	upgradeDepartedConfig(helper)
@@ -166,7 +168,7 @@ func (c *Config) prepare() error {
 	}
 	for _, section := range []func() error{
 		c.Backlog.check, c.prepareIdentifier, c.Requests.check, c.Reports.check, c.Brakes.check, c.Departed.prepare, c.Region.prepare,
-		c.Media.prepare, c.Metrics.prepare, c.Health.prepare,
+		c.Media.prepare, c.Metrics.prepare, c.Health.prepare, c.prepareInstances,
 	} {
 		if err := section(); err != nil {
 			return err

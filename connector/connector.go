@@ -80,6 +80,9 @@ type Connector struct {
 	suspended *suspensions
 	// admin does what the operator orders.
 	admin *adminService
+	// instances are the other instances of the bridge, nil if there are none; passing asks them.
+	instances *instances
+	passing   *passing
 	// media keeps what our users send until the gatekeeper has fetched it; spool is the folder for temporary files, empty at
 	// the start; ffmpeg is the program that the configuration names, "" for none.
 	media  *mediastore.Store
@@ -169,14 +172,17 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	}
 	db, err := database.Open(ctx, database.Config{
 		Dialect: cfg.DatabaseDialect, URI: cfg.DatabaseURI, MasterKey: cfg.Key, Holder: "postern",
-		EpochFile: cfg.EpochFile, Meter: c.databaseMeter(),
+		EpochFile: cfg.EpochFile, Meter: c.databaseMeter(), Instance: &c.Config.Instances.Name,
 		Log:       cfg.Log.With().Str("component", "database").Logger(),
 		Upgrading: func() { killpoint.Hit(killpoint.Upgrading) },
 	})
 	if err != nil {
 		return err
 	}
-	c.db = db
+	c.db, c.passing = db, newPassing()
+	if err = c.openInstances(ctx, cfg); err != nil {
+		return errors.Join(err, db.Close())
+	}
 	if c.languages, err = loadLanguages(ctx, db.People(), c.Config.Language); err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -193,7 +199,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	}
 	c.departures = newDepartures(c, c.Config.Departed.AdminToken, cfg.Matrix.AS.HTTPClient.Transport)
 	c.rows = frameworkdb.New(c.bridge.ID, c.GetDBMetaTypes(), db.Raw())
-	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: db.IssuerKeys()})
+	c.issuer, err = issuer.New(ctx, issuer.Config{Base: c.Config.Public.Base, Store: c.issuerKeys()})
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -292,7 +298,7 @@ const mediaPath = "/media"
 // publicHandler serves what the gatekeeper asks for, also below the path that the public base may have. A path that is not written
 // plainly is not there: nobody is led to where another reading of it would point.
 func (c *Connector) publicHandler() http.Handler {
-	keys, media, pushes := c.issuer.Handler(), http.StripPrefix(mediaPath, c.countServed(c.media.Handler())), c.pushes
+	keys, media, pushes := c.issuer.Handler(), http.StripPrefix(mediaPath, c.anywhere(c.countServed(c.media.Handler()))), c.pushes
 	inside := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, mediaPath+"/"):
@@ -332,6 +338,9 @@ func (c *Connector) Run() {
 	}
 	c.work.Go(c.brakes.tidy)
 	c.work.Go(func() { c.departures.run(c.ctx) })
+	if c.instances != nil {
+		c.work.Go(func() { c.instances.run(c.ctx) })
+	}
 	c.work.Go(c.watchStrays)
 }
 
@@ -378,6 +387,9 @@ func (c *Connector) Shutdown() error {
 	}
 	c.cancel()
 	c.work.Wait()
+	if c.instances != nil {
+		err = errors.Join(err, c.instances.shared.Close())
+	}
 	if c.db != nil {
 		err = errors.Join(err, c.db.Close())
 	}
@@ -484,6 +496,10 @@ func (c *Connector) LoadUserLogin(ctx context.Context, login *bridgev2.UserLogin
 	}
 	if err != nil || account == nil || account.EnlistedAt == 0 {
 		login.Client = &brokenClient{connector: c, login: login}
+		return nil
+	}
+	if c.instances.stranger(login.UserMXID) {
+		login.Client = &brokenClient{connector: c, login: login, off: true}
 		return nil
 	}
 	if leaving, err := c.db.Leavings().Get(ctx, account.ID); err != nil || leaving != nil {

@@ -84,6 +84,7 @@ func (c *Connector) endAccount(ctx context.Context, row *database.Leaving, room 
 		return err
 	}
 	killpoint.Hit(killpoint.LeaveEnded)
+	c.unclaim(ctx, row.MXID)
 	return nil
 }
 

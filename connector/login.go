@@ -107,6 +107,9 @@ func (l *loginProcess) Start(ctx context.Context) (*bridgev2.LoginStep, error) {
 
 // next is the next thing to ask: where the person is, what they are called, and whether they agree.
 func (l *loginProcess) next(ctx context.Context) (*bridgev2.LoginStep, error) {
+	if err := l.connector.belongsElsewhere(ctx, l.user.MXID, l.words); err != nil {
+		return nil, err
+	}
 	if l.connector.suspended.has(l.user.MXID) {
 		return nil, l.connector.suspendedWords(l.words)
 	}
@@ -279,6 +282,9 @@ func (l *loginProcess) enlist(ctx context.Context, receipts bool) (*database.Acc
 	if err := l.free(ctx); err != nil {
 		return nil, err
 	}
+	if err := c.claim(ctx, l.user.MXID, l.agreed.profile.Name, l.identifier); err != nil {
+		return nil, l.claimWords(ctx, err)
+	}
 	row, err := c.db.Accounts().ByIdentifier(ctx, l.agreed.profile.Name, l.identifier)
 	if err == nil && row == nil {
 		row, err = l.newAccount(ctx)
@@ -301,6 +307,19 @@ func (l *loginProcess) enlist(ctx context.Context, receipts bool) (*database.Acc
 		return nil, l.enlistmentWords(err)
 	}
 	return row, nil
+}
+
+// claimWords says to a person why they, or the name that they want, do not belong here.
+func (l *loginProcess) claimWords(ctx context.Context, err error) error {
+	if errors.Is(err, errElsewhere) {
+		if told := l.connector.belongsElsewhere(ctx, l.user.MXID, l.words); told != nil {
+			return told
+		}
+	}
+	if !errors.Is(err, errTaken) {
+		l.connector.log.Err(err).Msg("Could not note to which instance a user belongs")
+	}
+	return l.enlistmentWords(err)
 }
 
 // storeConsent stores that the person has agreed to the text that they were shown, with the account that it is for.
@@ -404,6 +423,8 @@ func (c *Connector) enlist(ctx context.Context, p *profile.Profile, row *databas
 			return err
 		} else if other != nil && other.ID != row.ID {
 			return errTaken
+		} else if err := c.claim(ctx, id.UserID(row.MXID), row.Gatekeeper, result.Identifier); err != nil {
+			return err
 		} else {
 			row.Identifier = result.Identifier
 		}

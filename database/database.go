@@ -33,6 +33,9 @@ type Config struct {
 	// upgrade or use one database together; it is the text that a refused process shows. Close gives
 	// the lease back.
 	Holder string
+	// Instance, if not nil, is the name of the instance of the bridge that the data has to belong to; "" for the only one. Data of another
+	// is refused (*OtherInstanceError).
+	Instance *string
 	// Existing refuses to make a new database, be it a SQLite file or tables in a database that has none of ours: Open fails with an error
 	// that wraps fs.ErrNotExist.
 	Existing bool

@@ -253,7 +253,7 @@ func (db *DB) becomeNew(ctx context.Context, e *epoch, found *foundRows, reason 
 // dropRoomKeys makes the framework begin new room keys in encrypted rooms, whose counters are in the copy too.
 func (db *DB) dropRoomKeys(ctx context.Context) error {
 	const table = "crypto_megolm_outbound_session"
-	exists, err := db.raw.TableExists(ctx, table)
+	exists, err := tableHere(ctx, db.raw, table)
 	if err != nil || !exists {
 		return err
 	}

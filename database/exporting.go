@@ -158,6 +158,7 @@ var exportTables = []exportTable{
 	{name: "postern_sync_token", without: leftOwn},
 	{name: "postern_notice", without: "what the bridge is about to say in your rooms"},
 	{name: "postern_lease", without: leftOwn},
+	{name: "postern_instance", without: leftOwn},
 	{name: "postern_key_check", without: leftOwn},
 	{name: "postern_issuer_keys", without: leftOwn},
 	{name: "postern_epoch", without: leftOwn},

@@ -90,7 +90,7 @@ func (i *Inspection) look(ctx context.Context) error {
 	if err := raw.QueryRow(ctx, query).Scan(&i.Version); err != nil {
 		return fmt.Errorf("database: inspect: version: %w", err)
 	}
-	there, err := raw.TableExists(ctx, versionTable)
+	there, err := tableHere(ctx, i.db.raw, versionTable)
 	if err != nil {
 		return fmt.Errorf("database: inspect: %w", err)
 	} else if !there {
@@ -186,7 +186,7 @@ func EpochFits(ctx context.Context, raw *dbutil.Database, path string) error {
 		}
 		return err
 	}
-	if there, err := raw.TableExists(ctx, "postern_epoch"); err != nil || !there {
+	if there, err := tableHere(ctx, raw, "postern_epoch"); err != nil || !there {
 		return err // made by an older version
 	}
 	var id string

@@ -25,7 +25,7 @@ const (
 )
 
 // Open opens the database, takes the lease if Config.Holder is set, brings the tables up to date and
-// checks the master key and the epoch file. Errors: *LeaseHeldError, ErrDamaged, ErrWrongKey, ErrEpochForeign, ErrEpochFormat, ErrEpochFile, or what
+// checks the master key and the epoch file. Errors: *LeaseHeldError, ErrDamaged, *SchemaError, *OtherInstanceError, ErrWrongKey, ErrEpochForeign, ErrEpochFormat, ErrEpochFile, or what
 // the driver says.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	raw, place, err := openPool(cfg)
@@ -50,8 +50,11 @@ func (db *DB) start(ctx context.Context, cfg *Config) error {
 	if err := db.raw.RawDB.PingContext(ctx); err != nil {
 		return fmt.Errorf("database: connect: %w", err)
 	}
+	if err := db.checkSchema(ctx); err != nil {
+		return err
+	}
 	if cfg.Existing {
-		if exists, err := db.raw.TableExists(ctx, versionTable); err != nil {
+		if exists, err := db.hasSchema(ctx); err != nil {
 			return fmt.Errorf("database: look for tables: %w", err)
 		} else if !exists {
 			return fmt.Errorf("database: no tables of a bridge's: %w", fs.ErrNotExist)
@@ -64,7 +67,7 @@ func (db *DB) start(ctx context.Context, cfg *Config) error {
 			return err
 		}
 	}
-	if err = db.checkFile(ctx); err != nil {
+	if err = errors.Join(db.checkFile(ctx), db.makeVersions(ctx)); err != nil {
 		return errors.Join(err, releaseLock(lock))
 	}
 	if err = db.upgrade(ctx, lock); err != nil {
@@ -79,6 +82,11 @@ func (db *DB) start(ctx context.Context, cfg *Config) error {
 		}
 	}
 	db.warnAboutServer(ctx)
+	if cfg.Instance != nil {
+		if err = db.checkInstance(ctx, *cfg.Instance); err != nil {
+			return err
+		}
+	}
 	if err = db.checkKey(ctx); err != nil {
 		return err
 	}

@@ -246,6 +246,23 @@ func (i *Issuer) Rotate(ctx context.Context) error {
 	return err
 }
 
+// Refresh takes over what another process that signs with the same keys has made of them.
+func (i *Issuer) Refresh(ctx context.Context) error {
+	_, version, err := i.cfg.Store.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("issuer: load keys: %w", err)
+	}
+	i.mu.RLock()
+	same := version == i.version
+	i.mu.RUnlock()
+	if same {
+		return nil
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.load(ctx)
+}
+
 // Run rotates whenever the signing key has served its time, until ctx ends; then it returns ctx's
 // error. A failure is logged and tried again a minute later.
 func (i *Issuer) Run(ctx context.Context) error {
@@ -259,6 +276,9 @@ func (i *Issuer) Run(ctx context.Context) error {
 		}
 		if i.untilRotation() > 0 {
 			continue // the timer was capped, or the clock was set
+		}
+		if i.Refresh(ctx) == nil && i.untilRotation() > 0 {
+			continue // another process has done it
 		}
 		if err := i.Rotate(ctx); err != nil && ctx.Err() == nil {
 			i.cfg.Log.Err(err).Msg("Token signing key was not rotated")

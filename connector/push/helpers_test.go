@@ -101,7 +101,7 @@ func newGate(t testing.TB) *gate {
 	g.Handler, err = New(Config{
 		Base: base, Now: func() time.Time { return g.now },
 		Senders: []Sender{{"whatsapp", "WHATSAPP", server.URL}, {"messenger", "MESSENGER", server.URL + "/other"}},
-		Wake: func(sender, identifier string) {
+		Wake: func(sender, identifier string, _ http.Header) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.woken = append(g.woken, sender+" "+identifier)

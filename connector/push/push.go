@@ -57,9 +57,9 @@ type Config struct {
 	Base string
 	// Senders are the gatekeepers.
 	Senders []Sender
-	// Wake is told of a good push: who sent it and the identifier, as it stood there. It must return at once, whether the
-	// identifier is known or not.
-	Wake func(sender, identifier string)
+	// Wake is told of a good push: who sent it and the identifier, as it stood there, with the request's header. It must return
+	// at once, whether the identifier is known or not.
+	Wake func(sender, identifier string, header http.Header)
 	// HTTP fetches the senders' keys; nil means issuer's own client.
 	HTTP *http.Client
 	// Now is the clock; nil means time.Now.
@@ -76,7 +76,7 @@ type Counts struct {
 // Handler serves Path. All its methods may be called from any goroutine.
 type Handler struct {
 	senders []sender
-	wake    func(sender, identifier string)
+	wake    func(sender, identifier string, header http.Header)
 	slots   chan struct{}
 
 	good, refused, malformed, unchecked atomic.Uint64
@@ -142,7 +142,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.good.Add(1)
-	h.wake(from, identifier)
+	h.wake(from, identifier, r.Header)
 	w.WriteHeader(http.StatusOK)
 }
 

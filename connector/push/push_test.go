@@ -161,7 +161,7 @@ func TestAGoodPushDoesNotWaitBehindForgedOnesWhileTheKeysAreSlow(t *testing.T) {
 }
 
 func TestWithoutTheSendersKeysAPushIsToComeLater(t *testing.T) {
-	h, err := New(Config{Base: base, Senders: []Sender{{"whatsapp", "WHATSAPP", "http://127.0.0.1:1/keys"}}, Wake: func(string, string) { t.Error("woken") }})
+	h, err := New(Config{Base: base, Senders: []Sender{{"whatsapp", "WHATSAPP", "http://127.0.0.1:1/keys"}}, Wake: func(string, string, http.Header) { t.Error("woken") }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,255 @@
+package database
+
+import (
+	"context"
+	"crypto/subtle"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// Shared is what several instances of one bridge share: a schema of its own in the Postgres database in which each of them has its schema. It
+// says which user belongs to which instance, whose each identifier is, with which keys tokens are signed, and where the instances are. No
+// lease is on it: each change is one statement, or one transaction that locks the rows it is about.
+type Shared struct {
+	pool   *sql.DB
+	sealer *sealer
+	schema string // quoted
+}
+
+// SharedConfig says where that is.
+type SharedConfig struct {
+	// URI is that of the instance's own Postgres database.
+	URI string
+	// Schema is the name of the shared schema, made if it is not there.
+	Schema string
+	// Key seals what is secret in it. All instances have the same.
+	Key [KeySize]byte
+}
+
+// Errors of shared data.
+var (
+	// ErrSharedKey: the instances have different keys for what they share.
+	ErrSharedKey = errors.New("database: shared schema: this key is not the one that the other instances have: give all of them the same file")
+	// ErrSharedNewer: another instance is of a newer version.
+	ErrSharedNewer = errors.New("database: shared schema: it is of a newer version of the program")
+)
+
+// sharedVersion counts the forms of the shared tables.
+const sharedVersion = 1
+
+// sharedTables are made by whichever instance comes first.
+var sharedTables = []string{
+	"CREATE TABLE IF NOT EXISTS %s.postern_shared_version (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL)",
+	"CREATE TABLE IF NOT EXISTS %s.postern_shared_key_check (id INTEGER PRIMARY KEY CHECK (id = 1), sealed bytea NOT NULL)",
+	"CREATE TABLE IF NOT EXISTS %s.postern_shared_issuer_keys (id INTEGER PRIMARY KEY CHECK (id = 1), version BIGINT NOT NULL, sealed bytea NOT NULL)",
+	// Where somebody belongs who does not belong where the rule says, or has an account.
+	`CREATE TABLE IF NOT EXISTS %s.postern_home (mxid TEXT NOT NULL PRIMARY KEY, instance TEXT NOT NULL, since BIGINT NOT NULL)`,
+	// Identifiers belong to one Matrix user, whatever instance that user is of.
+	`CREATE TABLE IF NOT EXISTS %s.postern_identifier (gatekeeper TEXT NOT NULL, identifier_index bytea NOT NULL, mxid TEXT NOT NULL,
+		PRIMARY KEY (gatekeeper, identifier_index))`,
+	`CREATE TABLE IF NOT EXISTS %s.postern_instances (name TEXT NOT NULL PRIMARY KEY, tables TEXT NOT NULL UNIQUE, appservice TEXT NOT NULL UNIQUE,
+		bot TEXT NOT NULL UNIQUE, address TEXT NOT NULL, media TEXT NOT NULL, since BIGINT NOT NULL)`,
+}
+
+// OpenShared opens what the instances share, and makes it if it is not there. Errors: ErrSharedKey, ErrSharedNewer, or what the driver says.
+func OpenShared(ctx context.Context, cfg SharedConfig) (*Shared, error) {
+	pgCfg, err := pq.NewConfig(cfg.URI)
+	if err != nil {
+		return nil, errors.New("database: Postgres URI does not parse") // the driver's error may quote the password
+	}
+	connector, err := pq.NewConnectorConfig(pgCfg)
+	if err != nil {
+		return nil, errors.New("database: Postgres URI is not usable")
+	}
+	s := &Shared{pool: sql.OpenDB(connector), schema: pq.QuoteIdentifier(cfg.Schema)}
+	s.pool.SetMaxOpenConns(3)
+	s.pool.SetMaxIdleConns(2)
+	if s.sealer, err = newSealer(cfg.Key); err == nil {
+		err = s.make(ctx, cfg.Schema)
+	}
+	if err == nil {
+		err = s.checkKey(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.pool.Close())
+	}
+	return s, nil
+}
+
+// Close closes the connections.
+func (s *Shared) Close() error { return s.pool.Close() }
+
+// q puts the schema into a query, in place of %s.
+func (s *Shared) q(query string) string { return strings.ReplaceAll(query, "%s", s.schema) }
+
+// do runs fn in a transaction that is on disk when do returns.
+func (s *Shared) do(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	tx, err := s.pool.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "SET LOCAL synchronous_commit = on")
+	if err == nil {
+		err = fn(tx)
+	}
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+func (s *Shared) make(ctx context.Context, name string) error {
+	err := s.do(ctx, func(tx *sql.Tx) error {
+		// Two that come at once would be in each other's way.
+		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", serverLockKey("shared "+name)); err != nil {
+			return err
+		}
+		var there bool
+		if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname=$1)", name).Scan(&there); err != nil {
+			return err
+		}
+		statements := sharedTables
+		if !there {
+			statements = append([]string{"CREATE SCHEMA IF NOT EXISTS %s"}, statements...)
+		}
+		for _, statement := range statements {
+			if _, err := tx.ExecContext(ctx, s.q(statement)); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.ExecContext(ctx, s.q("INSERT INTO %s.postern_shared_version VALUES (1, $1) ON CONFLICT (id) DO NOTHING"), sharedVersion); err != nil {
+			return err
+		}
+		var version int
+		if err := tx.QueryRowContext(ctx, s.q("SELECT version FROM %s.postern_shared_version")).Scan(&version); err != nil {
+			return err
+		} else if version > sharedVersion {
+			return ErrSharedNewer
+		}
+		_, err := tx.ExecContext(ctx, s.q("INSERT INTO %s.postern_shared_key_check VALUES (1, $1) ON CONFLICT (id) DO NOTHING"),
+			s.sealer.seal(keyCheckColumn, "shared", 1, []byte(keyCheckText)))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("database: shared schema: %w", err)
+	}
+	return nil
+}
+
+func (s *Shared) checkKey(ctx context.Context) error {
+	var sealed []byte
+	if err := s.pool.QueryRowContext(ctx, s.q("SELECT sealed FROM %s.postern_shared_key_check")).Scan(&sealed); err != nil {
+		return fmt.Errorf("database: shared schema: check key: %w", err)
+	}
+	text, err := s.sealer.unseal(keyCheckColumn, "shared", 1, sealed)
+	if err != nil || subtle.ConstantTimeCompare(text, []byte(keyCheckText)) != 1 {
+		return ErrSharedKey
+	}
+	return nil
+}
+
+// Instance is one of the instances of a bridge, as it has told the others.
+type Instance struct {
+	// Name is the configured one.
+	Name string
+	// Tables is the name of its schema.
+	Tables string
+	// Appservice is the id of its registration, Bot the Matrix ID of its bot.
+	Appservice, Bot string
+	// Address is where the others reach its public listener: a complete http address without a slash at the end.
+	Address string
+	// Media is where it keeps attachments: endpoint, bucket and prefix of an object store, each behind a line feed; "" for a folder.
+	Media string
+}
+
+// ClashError says that two instances are set up to have the same of something.
+type ClashError struct {
+	// Other is the other instance's name, What is what both have.
+	Other, What string
+}
+
+func (e *ClashError) Error() string {
+	return fmt.Sprintf("the instance %q has the same %s: each instance needs its own", e.Other, e.What)
+}
+
+// Join tells the others of an instance, and refuses one that would be in the way of another (*ClashError).
+func (s *Shared) Join(ctx context.Context, me Instance) error {
+	err := s.do(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, s.q("LOCK TABLE %s.postern_instances IN SHARE ROW EXCLUSIVE MODE")); err != nil {
+			return err
+		}
+		all, err := s.instances(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, other := range all {
+			if err := clash(me, other); err != nil {
+				return err
+			}
+		}
+		_, err = tx.ExecContext(ctx, s.q(`INSERT INTO %s.postern_instances (name, tables, appservice, bot, address, media, since) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (name) DO UPDATE SET appservice=excluded.appservice, bot=excluded.bot, address=excluded.address, media=excluded.media`),
+			me.Name, me.Tables, me.Appservice, me.Bot, me.Address, me.Media, time.Now().UnixMilli())
+		return err
+	})
+	var clash *ClashError
+	if err == nil || errors.As(err, &clash) {
+		return err
+	}
+	return fmt.Errorf("database: shared schema: join: %w", err)
+}
+
+func clash(me, other Instance) error {
+	if me.Name == other.Name {
+		if me.Tables != other.Tables {
+			return &ClashError{other.Name, "name (network.instances.name), with its data in another schema"}
+		}
+		return nil
+	}
+	for what, same := range map[string]bool{
+		"schema (search_path in database.uri)": me.Tables == other.Tables,
+		"appservice.id":                        me.Appservice == other.Appservice,
+		"bot (appservice.bot.username)":        me.Bot == other.Bot,
+		"address (network.instances.address)":  me.Address == other.Address,
+		"bucket, and network.media.s3.prefix of one begins with that of the other: it": me.Media != "" && other.Media != "" && (strings.HasPrefix(me.Media, other.Media) || strings.HasPrefix(other.Media, me.Media)),
+	} {
+		if same {
+			return &ClashError{other.Name, what}
+		}
+	}
+	return nil
+}
+
+// Instances are all that have joined, by name.
+func (s *Shared) Instances(ctx context.Context) ([]Instance, error) {
+	list, err := s.instances(ctx, s.pool)
+	if err != nil {
+		return nil, fmt.Errorf("database: shared schema: list instances: %w", err)
+	}
+	return list, nil
+}
+
+type sharedQuerier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func (s *Shared) instances(ctx context.Context, from sharedQuerier) (list []Instance, err error) {
+	rows, err := from.QueryContext(ctx, s.q("SELECT name, tables, appservice, bot, address, media FROM %s.postern_instances ORDER BY name"))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var i Instance
+		if err := rows.Scan(&i.Name, &i.Tables, &i.Appservice, &i.Bot, &i.Address, &i.Media); err != nil {
+			return nil, err
+		}
+		list = append(list, i)
+	}
+	return list, rows.Err()
+}

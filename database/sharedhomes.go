@@ -1,0 +1,175 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Home is the instance that a Matrix user belongs to by name, "" for nobody who has an account or was moved: then the rule decides.
+func (s *Shared) Home(ctx context.Context, mxid string) (instance string, err error) {
+	err = s.pool.QueryRowContext(ctx, s.q("SELECT instance FROM %s.postern_home WHERE mxid=$1"), mxid).Scan(&instance)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("database: shared schema: home: %w", err)
+	}
+	return instance, nil
+}
+
+// Claim makes a Matrix user one of that instance, unless they belong to one already, and returns the instance that they belong to.
+func (s *Shared) Claim(ctx context.Context, mxid, instance string) (home string, err error) {
+	err = s.do(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, s.q("INSERT INTO %s.postern_home (mxid, instance, since) VALUES ($1, $2, $3) ON CONFLICT (mxid) DO NOTHING"),
+			mxid, instance, time.Now().UnixMilli())
+		if err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, s.q("SELECT instance FROM %s.postern_home WHERE mxid=$1"), mxid).Scan(&home)
+	})
+	if err != nil {
+		return "", fmt.Errorf("database: shared schema: claim: %w", err)
+	}
+	return home, nil
+}
+
+// ClaimIdentifier makes an identifier (normalised) one of a Matrix user; false if it is somebody else's.
+func (s *Shared) ClaimIdentifier(ctx context.Context, gatekeeper, identifier, mxid string) (ours bool, err error) {
+	index := s.identifierIndex(gatekeeper, identifier)
+	err = s.do(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, s.q("INSERT INTO %s.postern_identifier (gatekeeper, identifier_index, mxid) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"),
+			gatekeeper, index, mxid)
+		if err != nil {
+			return err
+		}
+		var owner string
+		err = tx.QueryRowContext(ctx, s.q("SELECT mxid FROM %s.postern_identifier WHERE gatekeeper=$1 AND identifier_index=$2"), gatekeeper, index).Scan(&owner)
+		ours = owner == mxid
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("database: shared schema: claim an identifier: %w", err)
+	}
+	return ours, nil
+}
+
+func (s *Shared) identifierIndex(gatekeeper, identifier string) []byte {
+	return (&DB{sealer: s.sealer}).BlindIndex("postern_identifier.identifier_index", RowKey(gatekeeper, identifier))
+}
+
+// Release gives up what an instance has claimed for Matrix users who have no account any more: all of them but those in keep.
+func (s *Shared) Release(ctx context.Context, instance string, keep map[string]bool) error {
+	err := s.do(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, s.q("SELECT mxid FROM %s.postern_home WHERE instance=$1"), instance)
+		if err != nil {
+			return err
+		}
+		var gone []string
+		for rows.Next() {
+			var mxid string
+			if err := rows.Scan(&mxid); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+			if !keep[mxid] {
+				gone = append(gone, mxid)
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		for _, mxid := range gone {
+			if err := s.release(ctx, tx, instance, mxid); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("database: shared schema: release: %w", err)
+	}
+	return nil
+}
+
+// ReleaseUser gives up what an instance has claimed for one Matrix user.
+func (s *Shared) ReleaseUser(ctx context.Context, instance, mxid string) error {
+	if err := s.do(ctx, func(tx *sql.Tx) error { return s.release(ctx, tx, instance, mxid) }); err != nil {
+		return fmt.Errorf("database: shared schema: release: %w", err)
+	}
+	return nil
+}
+
+func (s *Shared) release(ctx context.Context, tx *sql.Tx, instance, mxid string) error {
+	res, err := tx.ExecContext(ctx, s.q("DELETE FROM %s.postern_home WHERE mxid=$1 AND instance=$2"), mxid, instance)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return err // somebody else's
+	}
+	_, err = tx.ExecContext(ctx, s.q("DELETE FROM %s.postern_identifier WHERE mxid=$1"), mxid)
+	return err
+}
+
+// SharedIssuerKeys keeps the signing keys that all instances have together.
+type SharedIssuerKeys struct{ s *Shared }
+
+// IssuerKeys is the store of the keys that tokens are signed with.
+func (s *Shared) IssuerKeys() SharedIssuerKeys { return SharedIssuerKeys{s} }
+
+const sharedIssuerColumn = "postern_shared_issuer_keys.sealed"
+
+// Load returns the document and its version, nil and 0 if none was ever saved.
+func (k SharedIssuerKeys) Load(ctx context.Context) (document []byte, version int, err error) {
+	var sealed []byte
+	err = k.s.pool.QueryRowContext(ctx, k.s.q("SELECT version, sealed FROM %s.postern_shared_issuer_keys")).Scan(&version, &sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, 0, nil
+	} else if err != nil {
+		return nil, 0, fmt.Errorf("database: load shared issuer keys: %w", err)
+	}
+	document, err = k.s.sealer.unseal(sharedIssuerColumn, issuerKeysRow, version, sealed)
+	return document, version, err
+}
+
+// Save replaces the document if its version is still oldVersion.
+func (k SharedIssuerKeys) Save(ctx context.Context, document []byte, oldVersion int) (saved bool, err error) {
+	sealed := k.s.sealer.seal(sharedIssuerColumn, issuerKeysRow, oldVersion+1, document)
+	err = k.s.do(ctx, func(tx *sql.Tx) error {
+		query := "UPDATE %s.postern_shared_issuer_keys SET version=$1, sealed=$2 WHERE id=1 AND version=$3"
+		args := []any{oldVersion + 1, sealed, oldVersion}
+		if oldVersion == 0 {
+			query, args = "INSERT INTO %s.postern_shared_issuer_keys (id, version, sealed) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING", args[:2]
+		}
+		res, err := tx.ExecContext(ctx, k.s.q(query), args...)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		saved = n == 1
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("database: save shared issuer keys: %w", err)
+	}
+	return saved, nil
+}
+
+// Homes are the instances of all Matrix users who belong to one by name.
+func (s *Shared) Homes(ctx context.Context) (map[string]string, error) {
+	rows, err := s.pool.QueryContext(ctx, s.q("SELECT mxid, instance FROM %s.postern_home"))
+	if err != nil {
+		return nil, fmt.Errorf("database: shared schema: list homes: %w", err)
+	}
+	defer rows.Close()
+	homes := map[string]string{}
+	for rows.Next() {
+		var mxid, instance string
+		if err := rows.Scan(&mxid, &instance); err != nil {
+			return nil, fmt.Errorf("database: shared schema: list homes: %w", err)
+		}
+		homes[mxid] = instance
+	}
+	return homes, rows.Err()
+}
