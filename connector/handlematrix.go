@@ -258,7 +258,7 @@ func (c *client) sayWaiting(ctx context.Context, evt *event.Event, chat string) 
 	if !c.connector.matrix.Config.Matrix.MessageStatusEvents {
 		return
 	}
-	_, held, err := c.account.Held(ctx, chat)
+	_, _, held, err := c.account.Held(ctx, chat)
 	if err != nil {
 		c.log.Debug().Err(err).Msg("Could not look whether an event waits")
 	}

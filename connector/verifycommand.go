@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/skip2/go-qrcode"
@@ -70,16 +72,62 @@ func parseComparing(args []string) comparing {
 			return c
 		}
 	}
-	n := len(args)
-	digits := ""
-	for n > 0 && len(digits) != e2ee.SafetyDigits && strings.Trim(args[n-1], "0123456789") == "" { // before them may be a phone number in groups
-		n--
-		digits = args[n] + digits
-	}
-	if len(digits) >= manyDigits {
+	if n, digits := typedDigits(args); n < len(args) {
 		c.who, c.digits = args[:n], digits
 	}
 	return c
+}
+
+// typedDigits finds a safety number, or a part of one, at the end of what was typed, however it is grouped: digits are those, and args[:n]
+// is what stands before them. A phone number in groups may be that, or be all there is.
+func typedDigits(args []string) (n int, digits string) {
+	type group struct {
+		digits string
+		arg    int
+	}
+	var groups []group // from the end
+	n = len(args)
+	for n > 0 {
+		parts := strings.FieldsFunc(args[n-1], func(r rune) bool { return strings.ContainsRune("-–—,.;", r) })
+		if strings.Trim(strings.Join(parts, ""), "0123456789") != "" {
+			break
+		}
+		n--
+		for _, part := range slices.Backward(parts) {
+			groups = append(groups, group{part, n})
+		}
+	}
+	fives := 0
+	for fives < len(groups) && len(groups[fives].digits) == 5 {
+		fives++
+	}
+	// take puts the last count groups together.
+	take := func(count int) (int, string) {
+		if count == 0 {
+			return len(args), ""
+		}
+		var out strings.Builder
+		for _, g := range slices.Backward(groups[:count]) {
+			out.WriteString(g.digits)
+		}
+		return groups[count-1].arg, out.String()
+	}
+	// apart says whether the last count groups stand behind something else, or are all there is.
+	apart := func(count int) bool {
+		return count == len(groups) || n > 0 && groups[count].arg != groups[count-1].arg
+	}
+	for count := 1; count <= len(groups); count++ {
+		if at, text := take(count); len(text) == e2ee.SafetyDigits && apart(count) {
+			return at, text
+		}
+	}
+	if fives > 0 && apart(fives) && (5*fives >= manyDigits || n == 0 && fives > 1) {
+		return take(fives)
+	}
+	if at, text := take(len(groups)); len(text) >= manyDigits {
+		return at, text
+	}
+	return len(args), ""
 }
 
 // scannedBytes reads what a scanner gave as text, hex or base64; nil if it is neither.
@@ -293,16 +341,16 @@ func (c *client) settleSafety(ce *commands.Event, who counterpart, key string,
 	return changed, err
 }
 
-// heldNotice is what the room reads of a message that waits for a new key to be confirmed: one notice for each key. ok is false if the
-// message does not wait.
+// heldNotice is what the room reads of a message that waits for a new key to be confirmed: one notice for each key, and one more when the
+// person has looked or decided in between. ok is false if the message does not wait.
 func (c *client) heldNotice(ctx context.Context, out interop.Outgoing) (notice matrixdurable.Notice, ok bool, err error) {
-	identity, held, err := c.account.Held(ctx, out.Chat)
+	identity, decided, held, err := c.account.Held(ctx, out.Chat)
 	if err != nil || !held {
 		return notice, false, err
 	}
 	notice, err = matrixdurable.ReplyNotice("held", id.RoomID(out.RoomID), id.EventID(out.EventID), c.login.UserMXID,
 		c.words().Text("chat.held", "prefix", c.connector.bridge.Config.CommandPrefix))
 	sum := sha256.Sum256(identity[:])
-	notice.ID = matrixdurable.Identity("held", string(c.login.ID), out.Chat, hex.EncodeToString(sum[:]))
+	notice.ID = matrixdurable.Identity("held", string(c.login.ID), out.Chat, hex.EncodeToString(sum[:]), strconv.FormatInt(decided, 10))
 	return notice, err == nil, err
 }

@@ -277,9 +277,9 @@ func (a *Account) goesOn(chat string) {
 	a.outbox.look(chat)
 }
 
-// Held is the identity key for whose confirmation what is sent in a chat waits; held is false if nothing does. Errors:
-// ErrNoChat or the store's.
-func (a *Account) Held(ctx context.Context, chat string) (identity [32]byte, held bool, err error) {
+// Held is the identity key for whose confirmation what is sent in a chat waits, and when the person has looked at a number of this chat or
+// decided about one last (Unix milliseconds); held is false if nothing waits. Errors: ErrNoChat or the store's.
+func (a *Account) Held(ctx context.Context, chat string) (identity [32]byte, decided int64, held bool, err error) {
 	peer, err := a.people.in(ctx, chat)
 	if err == nil {
 		err = a.verified.load(ctx)
@@ -290,7 +290,7 @@ func (a *Account) Held(ctx context.Context, chat string) (identity [32]byte, hel
 	if held && err == nil {
 		identity, _, err = a.signal.Identity(ctx, peer.JID)
 	}
-	return identity, held, err
+	return identity, a.verified.of(chat).At, held, err
 }
 
 // hold notes that a chat waits for the person to confirm a key. They may have done so since that was found.
@@ -306,7 +306,11 @@ func (o *outbox) hold(ctx context.Context, chat string) {
 	if err == nil {
 		held, err = o.a.verified.holds(ctx, peer)
 	}
-	if err == nil && !held {
+	if err != nil { // nobody knows whether anybody will say that the chat may go on
+		o.a.log.Warn().Err(err).Str("chat", chat).Msg("cannot look whether a key is confirmed, will be tried again")
+		o.pause(chat, "", 0)
+	}
+	if err != nil || !held {
 		o.look(chat)
 	}
 }

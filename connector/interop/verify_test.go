@@ -82,7 +82,7 @@ func TestWhatIsWrittenToAConfirmedContactWithANewKeyWaitsUntilThatIsConfirmed(t 
 				b.wantPhone(p, "before", "after")
 				b.g.says(p, "C", "still here")
 				settle()
-				if _, held, err := b.a.Held(context.Background(), chat); err != nil || !held {
+				if _, _, held, err := b.a.Held(context.Background(), chat); err != nil || !held {
 					t.Errorf("held is %t, %v", held, err)
 				}
 				b.confirm(chat)
@@ -239,5 +239,48 @@ func TestAHeldChatKeepsNoStreamOpenAndOneThatGoesOnHasOne(t *testing.T) {
 		b.confirm(chat)
 		pass(30 * time.Second)
 		b.wantPhone(p, "before", "waits")
+	})
+}
+
+// unluckyStore has something happen while an identity key is read, and then fails to read the next one.
+type unluckyStore struct {
+	interop.Store
+	during func()
+	fails  bool
+}
+
+func (s *unluckyStore) LoadIdentity(ctx context.Context, addr string) ([]byte, error) {
+	if s.fails {
+		s.fails = false
+		return nil, errDisk
+	}
+	raw, err := s.Store.LoadIdentity(ctx, addr)
+	if during := s.during; during != nil {
+		s.during = nil
+		during()
+		s.fails = true
+	}
+	return raw, err
+}
+
+// TestAConfirmationIsNotMissedWhenTheLookAfterARefusalFails: it came between the refusal and the note of it, and whether it did could not be
+// read.
+func TestAConfirmationIsNotMissedWhenTheLookAfterARefusalFails(t *testing.T) {
+	store := &unluckyStore{}
+	inBubbleWith(t, func(b *bench) {
+		store.Store = b.store
+		b.store = store
+	}, func(t *testing.T, b *bench) {
+		p, chat := b.talked()
+		b.confirm(chat)
+		b.newPhone(p, true)
+		settle()
+		store.during = func() { b.confirm(chat) }
+		b.send(chat, "$2", "after")
+		pass(time.Minute)
+		if store.during != nil {
+			t.Fatal("nothing was refused")
+		}
+		b.wantPhone(p, "before", "after")
 	})
 }
