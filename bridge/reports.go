@@ -25,7 +25,7 @@ const reportsUsage = `postern reports - what users have reported
 
 Users report people who write to them with the bot's command "report". "list" names nobody; SAME says how many reports about
 the same person there are. "show" prints who is reported, by whom, why, and the message that they have pointed at, if they
-have: treat it as what it is. "close" notes that a report was seen to.
+have: treat it as what it is. "close" notes that a report was seen to, and tells its reporter so, once.
 
 A report is forgotten 30 days after it was closed, and 180 days after it was made. When its reporter leaves, an open one stays
 without their name and without the message; a closed one goes with them.

@@ -64,6 +64,9 @@ func (s *adminService) CloseReports(ctx context.Context, ids []string) ([]admin.
 		case err != nil:
 			return "", err
 		case closed:
+			if s.c != nil { // else the next bridge tells the reporter
+				wake(s.c.reportsClosed)
+			}
 			return admin.Closed, nil
 		case there:
 			return admin.Already, nil

@@ -49,5 +49,8 @@ func (d *DepartedConfig) prepare() error {
 		}
 		*t.to = value
 	}
+	if d.grace == 0 && d.AdminToken == "" && d.AdminTokenFile == "" {
+		return errors.New("network.departed.grace cannot be 0 without network.departed.admin_token: who only seems to be gone has to have time to come back")
+	}
 	return nil
 }

@@ -113,6 +113,7 @@ func TestAConfigurationThatCannotWorkIsRefusedAndTheKeyIsNamed(t *testing.T) {
 		"too many connections":                {map[string]any{"connects_per_second": 1001}, "network.connects_per_second"},
 		"an unknown address policy":           {map[string]any{"client_address.policy": "maybe"}, "network.client_address.policy"},
 		"how long somebody is to be gone":     {map[string]any{"departed.grace": "soon"}, "network.departed.grace"},
+		"no time to come back":                {map[string]any{"departed.grace": "0s"}, "network.departed.grace"},
 		"looking all the time":                {map[string]any{"departed.check": "1ms"}, "network.departed.check"},
 		"a token and a file with it":          {map[string]any{"departed.admin_token": "a", "departed.admin_token_file": "b"}, "network.departed.admin_token"},
 		"addresses without a token":           {map[string]any{"client_address.policy": "require"}, "network.client_address.admin_token"},

@@ -110,6 +110,8 @@ type Connector struct {
 
 	// strays makes it be looked for ghosts in rooms that are not theirs.
 	strays chan struct{}
+	// reportsClosed wakes who tells reporters that their reports were seen to.
+	reportsClosed chan struct{}
 	// departures notices who is gone.
 	departures *departures
 	// leavings deletes the accounts of those who leave.
@@ -138,7 +140,7 @@ func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.bridge = bridge
 	c.log = bridge.Log.With().Str("component", "connector").Logger()
 	c.began, c.uploadPause = time.Now(), uploadPause
-	c.leavings, c.ignoring, c.strays = newLeavings(c), newIgnoring(), make(chan struct{}, 1)
+	c.leavings, c.ignoring, c.strays, c.reportsClosed = newLeavings(c), newIgnoring(), make(chan struct{}, 1), make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
 }
 

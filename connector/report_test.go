@@ -210,3 +210,66 @@ func TestSomebodyIsReportedByNameFromTheManagementRoom(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+func TestWhoHasReportedSomebodyIsToldOnceThatItWasSeenToInTheirLanguage(t *testing.T) {
+	w := newWorld(t)
+	home := func() { w.userAt("joined", bridgeconfig.PermissionLevelUser).ManagementRoom = "!home:test" }
+	home()
+	if err := w.connector.languages.choose(t.Context(), fakePerson, "de"); err != nil {
+		t.Fatal(err)
+	}
+	w.command("$1", "report", "")
+	told := func() (list []string) {
+		t.Helper()
+		all, err := w.connector.db.Notices().Waiting(t.Context(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, notice := range all {
+			if strings.Contains(string(notice.Content), "gekümmert") && notice.RoomID == "!home:test" {
+				list = append(list, string(notice.Content))
+			}
+		}
+		return list
+	}
+	look := func() {
+		t.Helper()
+		if err := w.connector.tellClosed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if look(); len(told()) != 0 {
+		t.Fatal("an open report is said to be closed")
+	}
+	report := w.reports()[0].ID
+	none := &adminService{db: w.connector.db, ready: func() bool { return true }} // a command while no bridge runs
+	for range 2 {
+		if _, err := none.CloseReports(t.Context(), []string{report}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look()
+	look()
+	if list := told(); len(list) != 1 || !strings.Contains(list[0], report) {
+		t.Fatalf("told %q", list)
+	}
+	w.restart()
+	home()
+	if look(); len(told()) != 1 {
+		t.Errorf("after a restart: %q", told())
+	}
+	w.command("$2", "report again", "")
+	closed := w.reports()[1].ID
+	w.connector.taking.Store(true)
+	if _, err := w.askAdmin().CloseReports(t.Context(), []string{closed}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-w.connector.reportsClosed:
+	default:
+		t.Error("a bridge that runs is not told that a report was closed")
+	}
+	if look(); len(told()) != 2 {
+		t.Errorf("the second one: %q", told())
+	}
+}

@@ -156,6 +156,9 @@ func (c *Connector) pruneReports() {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
 	for {
+		if err := c.tellClosed(c.ctx); err != nil && c.ctx.Err() == nil {
+			c.log.Err(err).Msg("Could not tell somebody that their report was closed; it is tried again")
+		}
 		now := time.Now()
 		n, err := c.db.Reports().Prune(c.ctx, now.Add(-reportClosed).UnixMilli(), now.Add(-reportKept).UnixMilli())
 		switch {
@@ -168,6 +171,42 @@ func (c *Connector) pruneReports() {
 		case <-c.ctx.Done():
 			return
 		case <-tick.C:
+		case <-c.reportsClosed:
 		}
 	}
+}
+
+// tellClosed tells those who have reported somebody, once each, that it was seen to, also by a command while no bridge ran.
+func (c *Connector) tellClosed(ctx context.Context) error {
+	list, err := c.db.Reports().Untold(ctx, 100)
+	for _, r := range list {
+		err = errors.Join(err, c.tellOfClosed(ctx, r))
+	}
+	return err
+}
+
+func (c *Connector) tellOfClosed(ctx context.Context, r *database.Report) error {
+	who := id.UserID(r.MXID)
+	room, err := c.managementRoom(ctx, who)
+	if err != nil {
+		return fmt.Errorf("connector: report: %w", err)
+	}
+	w := c.wordsFor(who)
+	err = c.db.Do(ctx, func(ctx context.Context) error {
+		if room != "" { // else nobody can be told
+			notice, err := matrixdurable.ReplyNotice("report closed "+r.ID, room, "", who,
+				w.Text("report.closed", "id", r.ID, "date", momentWords(w, r.At), "contact", c.contact(w)))
+			if err == nil {
+				err = c.stack.Notices.Add(ctx, notice)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return c.db.Reports().SetTold(ctx, r.ID)
+	})
+	if err == nil {
+		c.stack.Notices.Wake()
+	}
+	return err
 }

@@ -92,8 +92,12 @@ func (s ReportStore) sealed(column, id string, plain []byte) any {
 
 // List returns reports without what is sealed, the oldest first: those that are open, or all; at most limit, after the first offset.
 func (s ReportStore) List(ctx context.Context, all bool, offset, limit int) ([]*Report, error) {
-	rows, err := s.db.raw.Query(ctx, "SELECT "+reportColumns+reportTables+
-		" WHERE (r.closed=0 OR $1) ORDER BY r.at, r.id LIMIT $2 OFFSET $3", all, limit, offset)
+	return s.heads(ctx, " WHERE (r.closed=0 OR $1) ORDER BY r.at, r.id LIMIT $2 OFFSET $3", all, limit, offset)
+}
+
+// heads reads reports without what is sealed.
+func (s ReportStore) heads(ctx context.Context, which string, args ...any) ([]*Report, error) {
+	rows, err := s.db.raw.Query(ctx, "SELECT "+reportColumns+reportTables+which, args...)
 	if err != nil {
 		return nil, fmt.Errorf("database: list reports: %w", err)
 	}
@@ -142,14 +146,14 @@ func (s ReportStore) Get(ctx context.Context, id string) (*Report, error) {
 	return r, err
 }
 
-// Close notes that a report was seen to, if it is open. There says whether it is there at all.
+// Close notes that a report was seen to, if it is open; its reporter is still to be told. There says whether it is there at all.
 func (s ReportStore) Close(ctx context.Context, id string, at int64) (closed, there bool, err error) {
 	err = s.db.Do(ctx, func(ctx context.Context) error {
 		var n int
 		if err := s.db.raw.QueryRow(ctx, "SELECT COUNT(*) FROM postern_report WHERE id=$1", id).Scan(&n); err != nil {
 			return fmt.Errorf("database: close report: %w", err)
 		}
-		res, err := s.db.raw.Exec(ctx, "UPDATE postern_report SET closed=$2 WHERE id=$1 AND closed=0", id, at)
+		res, err := s.db.raw.Exec(ctx, "UPDATE postern_report SET closed=$2, told=false WHERE id=$1 AND closed=0", id, at)
 		if err != nil {
 			return fmt.Errorf("database: close report: %w", err)
 		}
@@ -158,6 +162,21 @@ func (s ReportStore) Close(ctx context.Context, id string, at int64) (closed, th
 		return err
 	})
 	return closed, there, err
+}
+
+// Untold are closed reports whose reporters, who have an account, are still to be told; the oldest first, at most limit, without what is sealed.
+func (s ReportStore) Untold(ctx context.Context, limit int) ([]*Report, error) {
+	return s.heads(ctx, " WHERE r.closed<>0 AND NOT r.told AND a.mxid IS NOT NULL ORDER BY r.closed, r.id LIMIT $1", limit)
+}
+
+// SetTold notes that the reporter knows that a report was closed.
+func (s ReportStore) SetTold(ctx context.Context, id string) error {
+	return s.db.Do(ctx, func(ctx context.Context) error {
+		if _, err := s.db.raw.Exec(ctx, "UPDATE postern_report SET told=true WHERE id=$1", id); err != nil {
+			return fmt.Errorf("database: set report told: %w", err)
+		}
+		return nil
+	})
 }
 
 // Prune deletes reports that were closed before one time, or are open and were made before the other (Unix milliseconds), and says how

@@ -37,7 +37,7 @@ func (s *scene) joined(who *parts.Person) []string {
 
 func TestSomebodyWhoseMatrixAccountIsDeactivatedIsDeletedAtTheGatekeeperToo(t *testing.T) {
 	t.Parallel()
-	s := open(t, setting{config: map[string]any{"network.departed.grace": "0s"}})
+	s := open(t, setting{config: map[string]any{"network.departed.grace": "1ms"}})
 	s.ok(s.Homeserver.Register(s.ctx, "root", "password-of-root", true))
 	root := must(parts.NewPerson(s.ctx, s.Homeserver, "root", "password-of-root"))(t)
 	defer root.Close()
@@ -73,7 +73,7 @@ func TestSomebodyWhoseMatrixAccountIsDeactivatedIsDeletedAtTheGatekeeperToo(t *t
 
 func TestWithoutAnAdministratorsTokenAnErasedUserWhoHasLeftEverythingIsGone(t *testing.T) {
 	t.Parallel()
-	s := open(t, setting{config: map[string]any{"network.departed.grace": "0s"}})
+	s := open(t, setting{config: map[string]any{"network.departed.grace": "1ms"}})
 	chat := s.startChat(s.phone("Ben", true))
 	s.leavesRoom(s.person, chat)
 	for _, room := range s.joined(s.person) {
