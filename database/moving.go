@@ -17,6 +17,9 @@ func SchemaVersion() int { return len(upgradeTable) }
 
 // Upgrade brings our tables in a database to the version of this program, or makes them. It takes part in a transaction that ctx carries.
 func Upgrade(ctx context.Context, raw *dbutil.Database) error {
+	if err := (&DB{raw: raw}).makeVersions(ctx); err != nil {
+		return err
+	}
 	if err := raw.Child(versionTable, upgradeTable, nil).Upgrade(ctx); err != nil {
 		return fmt.Errorf("database: upgrade: %w", err)
 	}
@@ -26,9 +29,12 @@ func Upgrade(ctx context.Context, raw *dbutil.Database) error {
 // Raw is the database below, for reading and writing tables as they are.
 func (i *Inspection) Raw() *dbutil.Database { return i.db.raw }
 
-// Hold takes the lock of the lease, so that no bridge starts on the database until release is called, or returns *LeaseHeldError. Nothing is
+// Hold takes the lock of the lease, so that no bridge starts on the database until release is called, or returns *LeaseHeldError, or *SchemaError. Nothing is
 // counted in the database: it may have no tables.
 func (i *Inspection) Hold(ctx context.Context) (release func() error, err error) {
+	if err := i.db.checkSchema(ctx); err != nil {
+		return nil, err
+	}
 	lock, err := i.db.takeLock(ctx)
 	if err != nil {
 		return nil, err
@@ -50,10 +56,13 @@ func HoldFile(uri string) (path string, release func() error, err error) {
 	return path, lock.release, nil
 }
 
+// versionMoved is from which version of the tables on a database can be moved.
+const versionMoved = 23
+
 // Moved says whether the database was moved to another one.
 func (i *Inspection) Moved(ctx context.Context) (bool, error) {
-	if there, err := i.db.raw.ColumnExists(ctx, "postern_epoch", "moved"); err != nil || !there {
-		return false, err // made by an older version
+	if i.Schema < versionMoved { // nobody could move it then
+		return false, nil
 	}
 	var moved int
 	err := i.db.raw.QueryRow(ctx, "SELECT COUNT(*) FROM postern_epoch WHERE moved<>0").Scan(&moved)

@@ -26,15 +26,21 @@ func Schema(t testing.TB, uri, name string) string {
 // WithSearchPath is a URI with a search path.
 func WithSearchPath(t testing.TB, uri, path string) string {
 	t.Helper()
+	return WithSetting(t, uri, "search_path", path)
+}
+
+// WithSetting is a URI with a setting of the server's.
+func WithSetting(t testing.TB, uri, name, value string) string {
+	t.Helper()
 	if !strings.Contains(uri, "://") {
-		return uri + " search_path='" + path + "'"
+		return uri + " " + name + "='" + value + "'"
 	}
 	u, err := url.Parse(uri)
 	if err != nil {
 		t.Fatal("the URI does not parse")
 	}
 	q := u.Query()
-	q.Set("search_path", path)
+	q.Set(name, value)
 	u.RawQuery = q.Encode()
 	return u.String()
 }

@@ -105,6 +105,9 @@ func (c *Config) move(ctx context.Context, source queryer, raw *dbutil.Database,
 	t := &target{tx: tx, dialect: dbutil.Postgres, from: dbutil.SQLite.String(), tables: made.tables, report: report}
 	for i := range found.tables {
 		table := &found.tables[i]
+		if c.unused(table.Name, versions) {
+			continue
+		}
 		if err := t.load(ctx, table, func(fn func(row []any) error) error { return readRows(ctx, source, dbutil.SQLite, table, fn) }); err != nil {
 			return err
 		}

@@ -179,6 +179,9 @@ func (c *Config) restore(ctx context.Context, a *Archive, raw *dbutil.Database, 
 	t := &target{tx: tx, dialect: raw.Dialect, from: a.Dialect, tables: made.tables, report: report}
 	for i := range a.Tables {
 		part := &a.Tables[i]
+		if c.unused(part.Name, a.Versions) {
+			continue
+		}
 		if err := t.load(ctx, &part.Table, func(fn func(row []any) error) error { return a.rows(part, fn) }); err != nil {
 			return err
 		}

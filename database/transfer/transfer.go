@@ -8,6 +8,7 @@ package transfer
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -165,6 +166,12 @@ func belongs(table string) bool {
 	return slices.Contains(frameworkTables, table)
 }
 
+// unused says whether a table is to hold a version, and holds none, so that it need not be there.
+func (c *Config) unused(table string, versions map[string]Version) bool {
+	_, used := versions[table]
+	return !used && slices.Contains(c.versionTables(), table)
+}
+
 // readVersions reads which sets of tables are there, and their versions.
 func (c *Config) readVersions(ctx context.Context, from queryer, tables []Table) (map[string]Version, error) {
 	versions := map[string]Version{}
@@ -174,7 +181,9 @@ func (c *Config) readVersions(ctx context.Context, from queryer, tables []Table)
 		}
 		var v Version
 		err := from.QueryRowContext(ctx, "SELECT version, COALESCE(compat, version) FROM "+quote(name)).Scan(&v.Version, &v.Compatible)
-		if err != nil {
+		if errors.Is(err, sql.ErrNoRows) {
+			continue // made, and the tables not yet
+		} else if err != nil {
 			return nil, fmt.Errorf("transfer: version in %s: %w", name, err)
 		}
 		if v.Compatible == 0 {

@@ -310,3 +310,34 @@ func generation(t *testing.T, cfg database.Config) (n int) {
 	}
 	return n
 }
+
+// TestEachSchemaOfOneServerIsCopiedByItself: several bridges have a schema each in one database.
+func TestEachSchemaOfOneServerIsCopiedByItself(t *testing.T) {
+	server := databasetest.PostgresConfig(t)
+	in := func(schema string) database.Config {
+		cfg := server
+		cfg.URI = databasetest.Schema(t, server.URI, schema)
+		return cfg
+	}
+	own := in("own")
+	made(t, in("neighbour"))
+	from := made(t, databasetest.SQLiteConfig(t))
+	alter(t, from, "UPDATE postern_person SET language='own'")
+	want := contents(t, from)
+	if _, err := transfer.Move(t.Context(), config(from), own.URI); err != nil {
+		t.Fatal(err)
+	}
+	same(t, contents(t, own), want)
+	_, a := backUp(t, own, transfer.BackupOptions{})
+	third := in("third")
+	if _, err := transfer.Restore(t.Context(), config(third), a, nil); err != nil {
+		t.Fatal(err)
+	}
+	same(t, contents(t, third), want)
+	var missing *database.SchemaError
+	nowhere := server
+	nowhere.URI = databasetest.WithSearchPath(t, server.URI, "nowhere")
+	if _, err := transfer.Restore(t.Context(), config(nowhere), a, nil); !errors.As(err, &missing) {
+		t.Errorf("into a schema that is not there: %v", err)
+	}
+}

@@ -192,7 +192,9 @@ func (r *rig) move() {
 	}
 	r.database, r.uri = postgres, there
 	r.ok(r.Bridge.Set(map[string]any{"database.type": "postgres", "database.uri": there}))
-	if got := r.tableCounts(); !maps.Equal(got, tables) {
+	got := r.tableCounts()
+	maps.DeleteFunc(got, func(name string, rows int) bool { _, wanted := tables[name]; return !wanted && rows == 0 }) // made for what is not in use
+	if !maps.Equal(got, tables) {
 		r.t.Errorf("the tables have %v rows, want %v", got, tables)
 	}
 	if got := r.sessions(); got != sessions {
