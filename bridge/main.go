@@ -62,6 +62,8 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
   postern move-to-postgres --to URI [--json] [-c config.yaml]
   postern move-to-postgres --undo [-c config.yaml]
                                 move from SQLite to PostgreSQL; more with --help
+  postern instances list|where|assign|unassign [-c config.yaml]
+                                which user belongs to which of several instances; more with --help
   postern sandbox [flags]       run the sandbox gatekeeper
   postern version               say which version this is
 `
@@ -102,6 +104,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return restoreCommand(ctx, args, stdout, stderr)
 	case "move-to-postgres":
 		return moveCommand(ctx, args, stdout, stderr)
+	case "instances":
+		return instancesCommand(ctx, args, stdout, stderr)
 	case "sandbox":
 		return sandbox.Main(ctx, args, stdout, stderr)
 	case "version":

@@ -98,5 +98,5 @@ func (m *MediaConfig) mediaPlace() string {
 	if m.Store != storeS3 {
 		return ""
 	}
-	return m.S3.Endpoint + "\n" + m.S3.Bucket + "\n" + m.S3.Prefix
+	return m.S3.Endpoint + "\n" + m.S3.Bucket + "\n" + strings.Trim(m.S3.Prefix, "/")
 }

@@ -43,6 +43,9 @@ func (c *Connector) openInstances(ctx context.Context, cfg AttachConfig) error {
 	if i.Name == "" {
 		return nil
 	}
+	if cfg.DatabaseDialect != "postgres" {
+		return errors.New("network.instances: several instances need database.type postgres, since they share a database")
+	}
 	file, err := resolve(cfg.Dir, i.KeyFile)
 	if err != nil {
 		return fmt.Errorf("network.instances.key_file: %w", err)
@@ -115,14 +118,15 @@ func (in *instances) adopt(ctx context.Context) error {
 	}
 	here := map[string]bool{}
 	for _, account := range accounts {
-		home, ok := homes[account.MXID]
-		if !ok {
-			if home, err = in.shared.Claim(ctx, account.MXID, in.name); err != nil {
+		home := homes[account.MXID]
+		if home.Instance == "" || home.Instance == in.name && !home.Account {
+			if home.Instance, err = in.shared.Claim(ctx, account.MXID, in.name); err != nil {
 				return err
 			}
+			home.Account = true
 			homes[account.MXID] = home
 		}
-		if home != in.name {
+		if home.Instance != in.name {
 			if !in.strangers[id.UserID(account.MXID)] {
 				in.c.log.Error().Str("account", account.ID).Msg("An account here is of a user who belongs to another instance: nothing is done for it")
 			}
@@ -205,8 +209,8 @@ func rule(names []string, user id.UserID) string {
 // home is the instance that a Matrix user belongs to.
 func (in *instances) home(ctx context.Context, user id.UserID) (string, error) {
 	home, err := in.shared.Home(ctx, user.String())
-	if err != nil || home != "" {
-		return home, err
+	if err != nil || home.Instance != "" {
+		return home.Instance, err
 	}
 	return rule(in.all, user), nil
 }

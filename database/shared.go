@@ -47,8 +47,9 @@ var sharedTables = []string{
 	"CREATE TABLE IF NOT EXISTS %s.postern_shared_version (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL)",
 	"CREATE TABLE IF NOT EXISTS %s.postern_shared_key_check (id INTEGER PRIMARY KEY CHECK (id = 1), sealed bytea NOT NULL)",
 	"CREATE TABLE IF NOT EXISTS %s.postern_shared_issuer_keys (id INTEGER PRIMARY KEY CHECK (id = 1), version BIGINT NOT NULL, sealed bytea NOT NULL)",
-	// Where somebody belongs who does not belong where the rule says, or has an account.
-	`CREATE TABLE IF NOT EXISTS %s.postern_home (mxid TEXT NOT NULL PRIMARY KEY, instance TEXT NOT NULL, since BIGINT NOT NULL)`,
+	// Where somebody belongs who has an account there, or was assigned to it by the operator, or both.
+	`CREATE TABLE IF NOT EXISTS %s.postern_home (mxid TEXT NOT NULL PRIMARY KEY, instance TEXT NOT NULL, account BOOLEAN NOT NULL,
+		assigned BOOLEAN NOT NULL, since BIGINT NOT NULL)`,
 	// Identifiers belong to one Matrix user, whatever instance that user is of.
 	`CREATE TABLE IF NOT EXISTS %s.postern_identifier (gatekeeper TEXT NOT NULL, identifier_index bytea NOT NULL, mxid TEXT NOT NULL,
 		PRIMARY KEY (gatekeeper, identifier_index))`,
@@ -163,7 +164,7 @@ type Instance struct {
 	Appservice, Bot string
 	// Address is where the others reach its public listener: a complete http address without a slash at the end.
 	Address string
-	// Media is where it keeps attachments: endpoint, bucket and prefix of an object store, each behind a line feed; "" for a folder.
+	// Media is where in an object store it keeps attachments, "" for a folder of its own.
 	Media string
 }
 
@@ -212,11 +213,11 @@ func clash(me, other Instance) error {
 		return nil
 	}
 	for what, same := range map[string]bool{
-		"schema (search_path in database.uri)": me.Tables == other.Tables,
-		"appservice.id":                        me.Appservice == other.Appservice,
-		"bot (appservice.bot.username)":        me.Bot == other.Bot,
-		"address (network.instances.address)":  me.Address == other.Address,
-		"bucket, and network.media.s3.prefix of one begins with that of the other: it": me.Media != "" && other.Media != "" && (strings.HasPrefix(me.Media, other.Media) || strings.HasPrefix(other.Media, me.Media)),
+		"schema (search_path in database.uri)":            me.Tables == other.Tables,
+		"appservice.id":                                   me.Appservice == other.Appservice,
+		"bot (appservice.bot.username)":                   me.Bot == other.Bot,
+		"address (network.instances.address)":             me.Address == other.Address,
+		"place for attachments (network.media.s3.prefix)": me.Media != "" && me.Media == other.Media,
 	} {
 		if same {
 			return &ClashError{other.Name, what}

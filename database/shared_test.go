@@ -106,7 +106,7 @@ func TestWhatAnInstanceGivesUpCanBeClaimedByAnother(t *testing.T) {
 		}
 	}
 	homes, err := s.Homes(ctx)
-	if err != nil || len(homes) != 3 || homes["@a:x"] != "two" {
+	if err != nil || len(homes) != 3 || homes["@a:x"] != (database.Home{Instance: "two", Account: true}) {
 		t.Errorf("homes are %v, %v", homes, err)
 	}
 }
@@ -131,7 +131,6 @@ func TestInstancesThatWouldBeInEachOthersWayAreRefused(t *testing.T) {
 		"bot":     func(i *database.Instance) { i.Bot = "@bot1:x" },
 		"address": func(i *database.Instance) { i.Address = "http://one" },
 		"prefix":  func(i *database.Instance) { i.Media = "host\nbucket\none/" },
-		"bucket":  func(i *database.Instance) { i.Media = "host\nbucket\n" },
 	} {
 		other := two
 		change(&other)
@@ -179,4 +178,45 @@ func TestTheSharedKeysAreSealedUnderOneKeyAndChangeOneAfterTheOther(t *testing.T
 	if doc, version, err := keys.Load(ctx); !bytes.Equal(doc, []byte{1}) || version != 2 || err != nil {
 		t.Error(doc, version, err)
 	}
+}
+
+func TestWhoWasAssignedBelongsThereBeforeAndAfterTheirAccountAndNobodyWithOneIsMoved(t *testing.T) {
+	s, err := openShared(t, databasetest.PostgresConfig(t).URI, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	assign := func(instance, refusedBy string) {
+		t.Helper()
+		if account, err := s.Assign(ctx, "@a:x", instance); err != nil || account != refusedBy {
+			t.Errorf("assigned to %q: has an account at %q, %v", instance, account, err)
+		}
+	}
+	want := func(home database.Home) {
+		t.Helper()
+		if got, err := s.Home(ctx, "@a:x"); err != nil || got != home {
+			t.Errorf("home is %+v, %v; want %+v", got, err, home)
+		}
+	}
+	assign("", "")
+	assign("one", "")
+	assign("two", "")
+	want(database.Home{Instance: "two", Assigned: true})
+	if home, err := s.Claim(ctx, "@a:x", "one"); err != nil || home != "two" {
+		t.Errorf("another instance claims: %q, %v", home, err)
+	}
+	if home, err := s.Claim(ctx, "@a:x", "two"); err != nil || home != "two" {
+		t.Errorf("its own claims: %q, %v", home, err)
+	}
+	want(database.Home{Instance: "two", Account: true, Assigned: true})
+	assign("one", "two")
+	assign("", "two")
+	assign("two", "")
+	want(database.Home{Instance: "two", Account: true, Assigned: true})
+	if err := s.Release(ctx, "two", nil); err != nil {
+		t.Fatal(err)
+	}
+	want(database.Home{Instance: "two", Assigned: true})
+	assign("", "")
+	want(database.Home{})
 }

@@ -8,22 +8,30 @@ import (
 	"time"
 )
 
-// Home is the instance that a Matrix user belongs to by name, "" for nobody who has an account or was moved: then the rule decides.
-func (s *Shared) Home(ctx context.Context, mxid string) (instance string, err error) {
-	err = s.pool.QueryRowContext(ctx, s.q("SELECT instance FROM %s.postern_home WHERE mxid=$1"), mxid).Scan(&instance)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	} else if err != nil {
-		return "", fmt.Errorf("database: shared schema: home: %w", err)
-	}
-	return instance, nil
+// Home says to which instance a Matrix user belongs, and why.
+type Home struct {
+	// Instance is its name, "" for nobody who has an account or was assigned: then the rule decides.
+	Instance string
+	// Account: the user has an account there. Assigned: the operator has said so.
+	Account, Assigned bool
 }
 
-// Claim makes a Matrix user one of that instance, unless they belong to one already, and returns the instance that they belong to.
+// Home is that of one Matrix user.
+func (s *Shared) Home(ctx context.Context, mxid string) (h Home, err error) {
+	err = s.pool.QueryRowContext(ctx, s.q("SELECT instance, account, assigned FROM %s.postern_home WHERE mxid=$1"), mxid).Scan(&h.Instance, &h.Account, &h.Assigned)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Home{}, nil
+	} else if err != nil {
+		return Home{}, fmt.Errorf("database: shared schema: home: %w", err)
+	}
+	return h, nil
+}
+
+// Claim notes that a Matrix user has an account at that instance, unless they belong to another one, and returns the instance that they belong to.
 func (s *Shared) Claim(ctx context.Context, mxid, instance string) (home string, err error) {
 	err = s.do(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, s.q("INSERT INTO %s.postern_home (mxid, instance, since) VALUES ($1, $2, $3) ON CONFLICT (mxid) DO NOTHING"),
-			mxid, instance, time.Now().UnixMilli())
+		_, err := tx.ExecContext(ctx, s.q(`INSERT INTO %s.postern_home AS h (mxid, instance, account, assigned, since) VALUES ($1, $2, true, false, $3)
+			ON CONFLICT (mxid) DO UPDATE SET account=true WHERE h.instance=excluded.instance`), mxid, instance, time.Now().UnixMilli())
 		if err != nil {
 			return err
 		}
@@ -33,6 +41,31 @@ func (s *Shared) Claim(ctx context.Context, mxid, instance string) (home string,
 		return "", fmt.Errorf("database: shared schema: claim: %w", err)
 	}
 	return home, nil
+}
+
+// Assign makes a Matrix user without an account one of that instance; an empty name leaves them to the rule again. Whoever has an account
+// stays where it is, which the returned instance says; it is "" if the order was carried out.
+func (s *Shared) Assign(ctx context.Context, mxid, instance string) (account string, err error) {
+	err = s.do(ctx, func(tx *sql.Tx) error {
+		query, args := `INSERT INTO %s.postern_home AS h (mxid, instance, account, assigned, since) VALUES ($1, $2, false, true, $3)
+			ON CONFLICT (mxid) DO UPDATE SET instance=excluded.instance, assigned=true WHERE NOT h.account OR h.instance=excluded.instance`,
+			[]any{mxid, instance, time.Now().UnixMilli()}
+		if instance == "" {
+			query, args = "DELETE FROM %s.postern_home WHERE mxid=$1 AND NOT account", args[:1]
+		}
+		if _, err := tx.ExecContext(ctx, s.q(query), args...); err != nil {
+			return err
+		}
+		err := tx.QueryRowContext(ctx, s.q("SELECT instance FROM %s.postern_home WHERE mxid=$1 AND account AND instance<>$2"), mxid, instance).Scan(&account)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("database: shared schema: assign: %w", err)
+	}
+	return account, nil
 }
 
 // ClaimIdentifier makes an identifier (normalised) one of a Matrix user; false if it is somebody else's.
@@ -62,7 +95,7 @@ func (s *Shared) identifierIndex(gatekeeper, identifier string) []byte {
 // Release gives up what an instance has claimed for Matrix users who have no account any more: all of them but those in keep.
 func (s *Shared) Release(ctx context.Context, instance string, keep map[string]bool) error {
 	err := s.do(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, s.q("SELECT mxid FROM %s.postern_home WHERE instance=$1"), instance)
+		rows, err := tx.QueryContext(ctx, s.q("SELECT mxid FROM %s.postern_home WHERE instance=$1 AND account"), instance)
 		if err != nil {
 			return err
 		}
@@ -101,12 +134,15 @@ func (s *Shared) ReleaseUser(ctx context.Context, instance, mxid string) error {
 }
 
 func (s *Shared) release(ctx context.Context, tx *sql.Tx, instance, mxid string) error {
-	res, err := tx.ExecContext(ctx, s.q("DELETE FROM %s.postern_home WHERE mxid=$1 AND instance=$2"), mxid, instance)
+	res, err := tx.ExecContext(ctx, s.q("UPDATE %s.postern_home SET account=false WHERE mxid=$1 AND instance=$2"), mxid, instance)
 	if err != nil {
 		return err
 	}
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
 		return err // somebody else's
+	}
+	if _, err = tx.ExecContext(ctx, s.q("DELETE FROM %s.postern_home WHERE mxid=$1 AND NOT assigned"), mxid); err != nil {
+		return err
 	}
 	_, err = tx.ExecContext(ctx, s.q("DELETE FROM %s.postern_identifier WHERE mxid=$1"), mxid)
 	return err
@@ -156,20 +192,21 @@ func (k SharedIssuerKeys) Save(ctx context.Context, document []byte, oldVersion 
 	return saved, nil
 }
 
-// Homes are the instances of all Matrix users who belong to one by name.
-func (s *Shared) Homes(ctx context.Context) (map[string]string, error) {
-	rows, err := s.pool.QueryContext(ctx, s.q("SELECT mxid, instance FROM %s.postern_home"))
+// Homes are those of all Matrix users who have an account or were assigned.
+func (s *Shared) Homes(ctx context.Context) (map[string]Home, error) {
+	rows, err := s.pool.QueryContext(ctx, s.q("SELECT mxid, instance, account, assigned FROM %s.postern_home"))
 	if err != nil {
 		return nil, fmt.Errorf("database: shared schema: list homes: %w", err)
 	}
 	defer rows.Close()
-	homes := map[string]string{}
+	homes := map[string]Home{}
 	for rows.Next() {
-		var mxid, instance string
-		if err := rows.Scan(&mxid, &instance); err != nil {
+		var mxid string
+		var home Home
+		if err := rows.Scan(&mxid, &home.Instance, &home.Account, &home.Assigned); err != nil {
 			return nil, fmt.Errorf("database: shared schema: list homes: %w", err)
 		}
-		homes[mxid] = instance
+		homes[mxid] = home
 	}
 	return homes, rows.Err()
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -171,6 +172,32 @@ func (in *instances) join(name string) *member {
 	return nil
 }
 
+// operate runs `postern instances` and returns what it says.
+func (in *instances) operate(args ...string) (string, error) {
+	out, err := exec.CommandContext(in.ctx, postern, append([]string{"instances", "-c", in.worlds[0].Bridge.ConfigPath()}, args...)...).CombinedOutput()
+	return string(out), err
+}
+
+// assigned lets the operator give somebody to the instance that is not theirs by the rule, and logs them in there.
+func (in *instances) assigned(name string) *member {
+	in.t.Helper()
+	names, user := []string{"east", "west"}, "@"+name+":postern.localhost"
+	said := must(in.operate("where", user))(in.t)
+	other := slices.IndexFunc(names, func(n string) bool { return !strings.Contains(said, "belongs to "+n+",") })
+	must(in.operate("assign", user, names[other]))(in.t)
+	m := in.join(name)
+	if m.instance != other {
+		in.t.Errorf("%s was assigned to %s and joined the other one", name, names[other])
+	}
+	if said, err := in.operate("assign", user, names[1-other]); err == nil || !strings.Contains(said, "has an account at "+names[other]) {
+		in.t.Errorf("somebody with an account is assigned to another instance: %s, %v", said, err)
+	}
+	if said := must(in.operate("list"))(in.t); strings.Count(said, "@postern_") != 2 {
+		in.t.Errorf("the instances are %s", said)
+	}
+	return m
+}
+
 // exchange sends texts both ways at once.
 func (m *member) exchange(marker string, count int) {
 	var both sync.WaitGroup
@@ -232,23 +259,29 @@ func TestTwoInstancesShareADatabaseABucketAndAnAddressAndEachUserBelongsToOne(t 
 	in := openInstances(t)
 	var members []*member
 	of := [2]int{}
-	for n := 0; of[0] == 0 || of[1] == 0 || n < 3; n++ {
+	for n := 0; of[0] == 0 || of[1] == 0; n++ {
 		in.entry.Store(int32(n % 2))
 		m := in.join(fmt.Sprintf("user%d", n))
 		members = append(members, m)
 		of[m.instance]++
 	}
+	guest := in.assigned("guest")
+	of[guest.instance]++
+	members = append(members, guest)
 	t.Logf("%d users at one instance, %d at the other", of[0], of[1])
 
 	const count = 10
 	for round := range 2 {
 		in.entry.Store(int32(round))
-		for _, m := range members { // what comes for an idle user arrives after a push, which may reach the other instance
-			m.rests(true)
-			m.toMatrix(m.room, m.phone, fmt.Sprintf("wake %d", round))
-			m.file(fmt.Sprintf("file %d of %s", round, m.identifier))
-		}
 		var all sync.WaitGroup
+		for _, m := range members { // what comes for an idle user arrives after a push, which may reach the other instance
+			all.Go(func() {
+				m.rests(true)
+				m.toMatrix(m.room, m.phone, fmt.Sprintf("wake %d", round))
+				m.file(fmt.Sprintf("file %d of %s", round, m.identifier))
+			})
+		}
+		all.Wait()
 		for _, m := range members {
 			all.Go(func() { m.exchange(fmt.Sprintf("round %d", round), count) })
 		}
