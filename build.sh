@@ -17,6 +17,7 @@ MINIO_VERSION=20250907161309
 GOLANGCI_VERSION=2.11.4
 ZIG_VERSION=0.15.2
 CYCLONEDX_VERSION=11.12.0
+COMPOSE_VERSION=2.9.1
 HELM_VERSION=3.18.6
 KUBECONFORM_VERSION=0.7.0
 KUBERNETES_SCHEMAS_VERSION=1.33.1
@@ -240,6 +241,16 @@ setup_proxies() {
   taken caddy usr/bin/caddy || say "NOTE: Caddy cannot be had here; docs/ops/Caddyfile will not be tested (on Debian: apt-get install caddy)"
 }
 
+# The parser of compose files, by their specification.
+setup_compose() {
+  local dir="$CACHE/compose-$COMPOSE_VERSION"
+  [ -e "$dir/compose" ] && return 0
+  need_go
+  step "building the parser of compose files $COMPOSE_VERSION into the cache (once)"
+  mkdir -p "$dir"
+  (cd bridge/parts/compose && go build -o "$dir/compose" .) || die "building the parser of compose files failed"
+}
+
 # The bases of the image, and what its steps make, so that the tests find them: see bridge/image/build.sh.
 setup_image() {
   need_go
@@ -273,6 +284,7 @@ setup_all() {
   setup_promtool
   setup_proxies
   setup_image
+  setup_compose
   setup_oracles
   setup_dendrite
   setup_minio

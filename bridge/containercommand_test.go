@@ -23,7 +23,21 @@ func typed(t *testing.T, want int, args ...string) string {
 	return out.String() + problems.String()
 }
 
+// cleanEnvironment takes the tests' own variables away, which begin like those of a container.
+func cleanEnvironment(t *testing.T) {
+	t.Helper()
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "POSTERN_") {
+			t.Setenv(name, value) // puts it back at the end
+			if err := os.Unsetenv(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestAContainerWritesItsFilesInTwoStartsAndSaysAllThatIsMissing(t *testing.T) {
+	cleanEnvironment(t)
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	registration := filepath.Join(filepath.Dir(config), "registration.yaml")
 	again := []string{"container", "-c", config, "-r", registration}

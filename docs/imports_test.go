@@ -132,7 +132,7 @@ var testHelpers = []row{
 	{"bridge/e2e/faults/mutants", nil, nil}, // a program, run by ./build.sh mutants
 	{"bridge/fuzz", nil, nil},               // a program, run by ./build.sh fuzz
 	{"bridge/release", nil, nil},            // a program, run by ./build.sh release
-	{"bridge/image", []string{"bridge/parts"}, nil},
+	{"bridge/image", []string{"bridge/parts", "database/databasetest"}, []string{yaml}},
 	{"docs", nil, nil},
 }
 

@@ -19,7 +19,7 @@ import (
 
 // container is how a container is started: what an engine takes from the image and from its command line.
 type container struct {
-	Root string // of the image; read-only in the container
+	Root string // of the image; read-only in the container. Empty: this machine's own, as it is
 	User string // uid:gid
 	Env  []string
 	Dir  string
@@ -136,14 +136,11 @@ func mountAll(c *container) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_PRIVATE|syscall.MS_REC, ""); err != nil {
 		return fmt.Errorf("%s: mounts of one's own: %w", refused, err)
 	}
-	if err := bind(c.Root, c.Root, 0); err != nil {
-		return err
-	}
-	if err := readOnly(c.Root); err != nil {
-		return err
-	}
-	for _, folder := range []string{"/proc", "/dev"} {
-		if err := bind(folder, c.Root+folder, syscall.MS_REC); err != nil {
+	if c.Root != "" {
+		if err := errors.Join(bind(c.Root, c.Root, 0), readOnly(c.Root)); err != nil {
+			return err
+		}
+		if err := errors.Join(bind("/proc", c.Root+"/proc", syscall.MS_REC), bind("/dev", c.Root+"/dev", syscall.MS_REC)); err != nil {
 			return err
 		}
 	}
@@ -161,8 +158,10 @@ func mountAll(c *container) error {
 }
 
 func changeRoot(c *container) error {
-	if err := syscall.Chroot(c.Root); err != nil {
-		return fmt.Errorf("%s: changing the root: %w", refused, err)
+	if c.Root != "" {
+		if err := syscall.Chroot(c.Root); err != nil {
+			return fmt.Errorf("%s: changing the root: %w", refused, err)
+		}
 	}
 	return os.Chdir(c.Dir)
 }
