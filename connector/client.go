@@ -266,6 +266,7 @@ type brokenClient struct {
 	login     *bridgev2.UserLogin
 	off       bool // its gatekeeper is switched off
 	leaving   bool // it is being deleted
+	elsewhere bool // its user belongs to another instance
 }
 
 func (b *brokenClient) Connect(context.Context) {
@@ -273,6 +274,8 @@ func (b *brokenClient) Connect(context.Context) {
 	switch {
 	case b.leaving:
 		state = status.BridgeState{StateEvent: status.StateLoggedOut, Error: stateLeaving}
+	case b.elsewhere:
+		state = status.BridgeState{StateEvent: status.StateUnknownError, Error: stateElsewhere}
 	case b.off:
 		state = status.BridgeState{StateEvent: status.StateUnknownError, Error: stateSwitchedOff}
 	}

@@ -501,7 +501,7 @@ func (c *Connector) LoadUserLogin(ctx context.Context, login *bridgev2.UserLogin
 		return nil
 	}
 	if c.instances.stranger(login.UserMXID) {
-		login.Client = &brokenClient{connector: c, login: login, off: true}
+		login.Client = &brokenClient{connector: c, login: login, elsewhere: true}
 		return nil
 	}
 	if leaving, err := c.db.Leavings().Get(ctx, account.ID); err != nil || leaving != nil {

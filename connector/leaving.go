@@ -204,6 +204,8 @@ func (c *Connector) askToDelete(ctx context.Context, row *database.Leaving) (out
 	agreed := c.Config.byName(row.Gatekeeper)
 	if agreed == nil {
 		return outcomeUntold, nil // its gatekeeper is switched off
+	} else if c.instances.stranger(id.UserID(row.MXID)) {
+		return outcomeUntold, nil // it is another instance's account that would be deleted
 	}
 	var account *database.Account
 	err = again(ctx, func() (err error) {

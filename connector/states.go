@@ -15,6 +15,7 @@ import (
 const (
 	stateNoAccount   status.BridgeStateErrorCode = "postern-no-account"
 	stateLeaving     status.BridgeStateErrorCode = "postern-leaving"
+	stateElsewhere   status.BridgeStateErrorCode = "postern-elsewhere"
 	stateSwitchedOff status.BridgeStateErrorCode = "postern-gatekeeper-off"
 	stateWaiting     status.BridgeStateErrorCode = "postern-gatekeeper-away"
 	stateBanned      status.BridgeStateErrorCode = "postern-banned"
