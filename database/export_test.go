@@ -82,7 +82,9 @@ func MakeVersion(ctx context.Context, cfg Config, version int, statements ...str
 	if err != nil {
 		return err
 	}
-	err = raw.Child(versionTable, upgradeTable[:version], nil).Upgrade(ctx)
+	if err = (&DB{raw: raw}).makeVersions(ctx); err == nil {
+		err = raw.Child(versionTable, upgradeTable[:version], nil).Upgrade(ctx)
+	}
 	for _, statement := range statements {
 		if err == nil {
 			_, err = raw.Exec(ctx, statement)

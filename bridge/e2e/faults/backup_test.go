@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -109,7 +110,14 @@ func (r *rig) loseEverything() {
 	if n := r.renewals() - len(known); n != 1 {
 		r.t.Errorf("%d notices, want 1", n)
 	}
+	if dir := os.Getenv(keepDatabases); dir != "" {
+		name := fmt.Sprintf("%s-%d.zip", strings.ToLower(r.database), r.schema())
+		r.postern(0, "backup", "--with-key", "--out", filepath.Join(must(filepath.Abs(dir))(r.t), name))
+	}
 }
+
+// keepDatabases names a folder that this test puts a backup of its database into, for later versions of the program to open: docs/RELEASING.md.
+const keepDatabases = "POSTERN_KEEP_DATABASES"
 
 // TestF27ABackupPutBackTogetherWithTheEpochFileOfThatTimeIsNoticed: the file alone would find nothing wrong.
 func TestF27ABackupPutBackTogetherWithTheEpochFileOfThatTimeIsNoticed(t *testing.T) {
