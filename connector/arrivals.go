@@ -40,9 +40,10 @@ type arrivals struct {
 	client *client
 	slots  chan struct{}
 	follow chan struct{}
-	again  chan struct{} // what is wanted is to be looked for once more; capacity 1
+	loop   *spell // looks for what is wanted; failing is its next pause after an error, 0 if there was none
 	// patience, quick and pause are mediaPatience, mediaQuick and showMin, but for tests.
 	patience, quick, pause time.Duration
+	failing                time.Duration
 
 	mu     sync.Mutex
 	ctx    context.Context // while the login is connected
@@ -68,10 +69,12 @@ type arrival struct {
 }
 
 func newArrivals(c *client) *arrivals {
-	return &arrivals{
-		client: c, slots: make(chan struct{}, mediaSlots), follow: make(chan struct{}, mediaFollowed), again: make(chan struct{}, 1),
+	a := &arrivals{
+		client: c, slots: make(chan struct{}, mediaSlots), follow: make(chan struct{}, mediaFollowed),
 		jobs: map[string]*arrival{}, busy: map[string]bool{}, patience: mediaPatience, quick: mediaQuick, pause: showMin,
 	}
+	a.loop = &spell{step: a.takeUp}
+	return a
 }
 
 // open lets attachments be fetched until close, and goes on with what an earlier process has left.
@@ -80,17 +83,19 @@ func (a *arrivals) open(ctx context.Context) {
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	ctx = a.ctx
 	a.mu.Unlock()
-	a.work.Go(func() { a.takeUp(ctx) })
+	a.loop.begin(ctx)
+	a.loop.now()
 }
 
 // close ends all fetching and waits for it. What was not done is done after the next start.
 func (a *arrivals) close() {
 	a.mu.Lock()
-	cancel := a.cancel
+	ctx, cancel := a.ctx, a.cancel
 	a.ctx, a.cancel = nil, nil
 	a.mu.Unlock()
 	if cancel != nil {
 		cancel()
+		a.loop.end(ctx)
 	}
 	a.work.Wait()
 	a.mu.Lock()
@@ -99,34 +104,21 @@ func (a *arrivals) close() {
 	a.mu.Unlock()
 }
 
-// takeUp goes on with what is to be fetched according to the database, now and whenever look asks for it.
-func (a *arrivals) takeUp(ctx context.Context) {
-	for pause := a.pause; ; {
-		err := a.sweep(ctx)
-		var wait <-chan time.Time
-		if err == nil {
-			pause = a.pause
-		} else {
-			a.client.log.Err(err).Msg("Could not look for attachments to fetch")
-			wait = time.After(pause)
-			pause = min(pause*2, showMax)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.again:
-		case <-wait:
-		}
+// takeUp goes on with what is to be fetched according to the database, and says when to look again after an error.
+func (a *arrivals) takeUp(ctx context.Context) time.Time {
+	err := a.sweep(ctx)
+	if err == nil || ctx.Err() != nil {
+		a.failing = 0
+		return time.Time{}
 	}
+	a.client.log.Err(err).Msg("Could not look for attachments to fetch")
+	pause := max(a.failing, a.pause)
+	a.failing = min(2*pause, showMax)
+	return time.Now().Add(pause)
 }
 
 // look has what is wanted looked for.
-func (a *arrivals) look() {
-	select {
-	case a.again <- struct{}{}:
-	default: // it will be
-	}
-}
+func (a *arrivals) look() { a.loop.now() }
 
 // sweep begins with everything that is wanted and in nobody's hands, oldest first, as there is room for it.
 func (a *arrivals) sweep(ctx context.Context) error {

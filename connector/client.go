@@ -46,8 +46,8 @@ type client struct {
 	row    *database.Account // replaced, never changed
 	cancel context.CancelFunc
 	done   chan struct{}
-	// working are the goroutines that work on one thing at a time, for which there must be only one.
-	working *sync.WaitGroup
+	// rest ends the loops of the connection and waits for them.
+	rest func()
 	// tellAgain looks for what there is to tell about old keys (renewal.go), while cancel is not nil.
 	tellAgain func()
 
@@ -110,7 +110,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		Reenlisted:   reenlisted(row),
 		Throttles:    c.brakes.throttles(login.UserMXID),
 		Limits:       c.Config.limits(),
-		Log:          c.log,
+		Log:          cl.log,
 	})
 	return cl, nil
 }
@@ -179,16 +179,29 @@ func (c *client) Connect(ctx context.Context) {
 	c.connector.connected.call(c, c.row.Gatekeeper, c.row.Identifier)
 	c.arrivals.open(running)
 	go c.run(running, c.done)
-	go c.takeName(running)
-	go c.connector.suspended.tellEnded(running, c.login.UserMXID)
-	c.tellAgain = func() { go c.tellRenewal(running) }
+	c.connector.names.do(func() { c.takeName(running) })
+	if c.connector.suspended.hasEnded(c.login.UserMXID) {
+		go c.connector.suspended.tellEnded(running, c.login.UserMXID)
+	}
+	c.tellAgain = func() {
+		c.connector.chores.do(func() {
+			if err := c.tellRenewalOnce(running); err != nil && running.Err() == nil {
+				go c.tellRenewal(running)
+			}
+		})
+	}
 	c.tellAgain()
-	go c.tellReenlisted(running)
-	go c.askConsent(running)
-	go c.requests.sweep(running)
-	c.working = &sync.WaitGroup{}
-	c.working.Go(func() { c.ignores.run(running) })
-	c.working.Go(func() { c.reach.run(running) })
+	if !reenlisted(c.row).IsZero() {
+		go c.tellReenlisted(running)
+	}
+	c.connector.chores.do(func() { c.askConsent(running) })
+	c.connector.chores.do(func() { c.requests.sweep(running) })
+	c.ignores.start(running)
+	c.reach.start(running)
+	c.rest = func() {
+		c.ignores.loop.end(running)
+		c.reach.loop.end(running)
+	}
 }
 
 // takeName learns what the person is called on Matrix, for the name that goes with messages.
@@ -229,7 +242,7 @@ func (c *client) Disconnect() { c.disconnect() }
 // disconnect ends all that the client does, and says whether it did anything.
 func (c *client) disconnect() (was bool) {
 	c.mu.Lock()
-	cancel, done, working := c.cancel, c.done, c.working
+	cancel, done, rest := c.cancel, c.done, c.rest
 	c.cancel = nil
 	c.mu.Unlock()
 	if cancel == nil {
@@ -238,7 +251,7 @@ func (c *client) disconnect() (was bool) {
 	c.connector.connected.set(c, false)
 	cancel()
 	<-done
-	working.Wait()
+	rest()
 	c.arrivals.close()
 	return true
 }

@@ -118,6 +118,8 @@ type Connector struct {
 	leavings *leavings
 	// ignoring is what the logins' ignores share.
 	ignoring *ignoring
+	// chores and names do what logins have to do now and then.
+	chores, names *crew
 	// exporting is held while somebody's export is made: one at a time.
 	exporting sync.Mutex
 
@@ -141,6 +143,7 @@ func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.log = bridge.Log.With().Str("component", "connector").Logger()
 	c.began, c.uploadPause = time.Now(), uploadPause
 	c.leavings, c.ignoring, c.strays, c.reportsClosed = newLeavings(c), newIgnoring(), make(chan struct{}, 1), make(chan struct{}, 1)
+	c.chores, c.names = &crew{size: choreHands}, &crew{size: nameHands}
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
 }
 

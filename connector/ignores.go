@@ -37,10 +37,8 @@ const (
 type ignores struct {
 	client *client
 	every  time.Duration
-	// signs and kicks wake it.
-	signs, kicks chan struct{}
-	// running is held while run works: that of the next connection waits for that of the one before.
-	running sync.Mutex
+	// loop looks, one look at a time.
+	loop *spell
 	// last is the list that was seen last, settled says that nothing was left to do then, wrote is when the bridge wrote the list last. One
 	// goroutine has them.
 	last    []byte
@@ -48,64 +46,59 @@ type ignores struct {
 	wrote   time.Time
 	// ours is the list as the bridge has written it last and read it back, nil for none.
 	ours *ignoredList
-	// kicked: something else than the list may have changed.
-	mu      sync.Mutex
-	kicked  bool
-	failing bool
+	// kicked: something else than the list may have changed. looking: a look is under way, and signed: a sign of life came meanwhile. soonest is
+	// when a sign of life is a reason to look.
+	mu              sync.Mutex
+	kicked, failing bool
+	looking, signed bool
+	soonest         time.Time
 }
 
 func newIgnores(c *client) *ignores {
-	return &ignores{client: c, every: ignoreEvery, signs: make(chan struct{}, 1), kicks: make(chan struct{}, 1)}
+	g := &ignores{client: c, every: ignoreEvery}
+	g.loop = &spell{step: g.round}
+	return g
 }
 
 // sign says that the person shows signs of life.
-func (g *ignores) sign() { wake(g.signs) }
+func (g *ignores) sign() {
+	g.mu.Lock()
+	soonest := g.soonest
+	g.signed = g.looking
+	looking := g.looking
+	g.mu.Unlock()
+	if !looking {
+		g.loop.at(soonest)
+	}
+}
 
 // kick says that somebody was blocked, or not any more, or that there is a new chat.
 func (g *ignores) kick() {
 	g.mu.Lock()
 	g.kicked = true
 	g.mu.Unlock()
-	wake(g.kicks)
+	g.loop.now()
 }
 
-func wake(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // is awake
-	}
+// start looks, and again and again until the loop's end.
+func (g *ignores) start(ctx context.Context) {
+	g.loop.begin(ctx)
+	g.loop.now()
 }
 
-// run looks until ctx ends.
-func (g *ignores) run(ctx context.Context) {
-	g.running.Lock()
-	defer g.running.Unlock()
-	for ctx.Err() == nil {
-		more, now := g.contained(ctx), time.Now()
-		next := now.Add(ignoreIdle + rand.N(ignoreIdle/4))
-		if more {
-			next = now.Add(g.every)
-		}
-		g.rest(ctx, now.Add(g.every), next)
+// round looks once, and says when to look again: not before soonest where only a sign of life is the reason for an earlier look.
+func (g *ignores) round(ctx context.Context) time.Time {
+	g.mu.Lock()
+	g.looking, g.signed = true, false
+	g.mu.Unlock()
+	more, now := g.contained(ctx), time.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.looking, g.soonest = false, now.Add(g.every)
+	if more || g.signed {
+		return g.soonest
 	}
-}
-
-// rest waits until it is time to look again: next, but not before soonest where only a sign of life is the reason for an earlier look.
-func (g *ignores) rest(ctx context.Context, soonest, next time.Time) {
-	timer := time.NewTimer(time.Until(next))
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-			return
-		case <-g.kicks:
-			return
-		case <-g.signs:
-			timer.Reset(max(0, time.Until(soonest)))
-		}
-	}
+	return now.Add(ignoreIdle + rand.N(ignoreIdle/4))
 }
 
 // contained looks once; a panic costs that look only.

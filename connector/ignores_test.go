@@ -256,7 +256,7 @@ func TestASignOfLifeHasTheListLookedAtAndWhatTheGatekeeperBlocksIsIgnored(t *tes
 	w.client.ignores.every = time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); w.client.ignores.run(ctx) }()
+	go func() { defer close(done); w.client.ignores.start(ctx); <-ctx.Done(); w.client.ignores.loop.end(ctx) }()
 	defer func() { stop(); <-done }()
 	asked := func() (n int) {
 		w.matrix.mu.Lock()
@@ -372,11 +372,10 @@ func TestALoginThatIsDisconnectedLooksAtNoListAnyMore(t *testing.T) {
 		w.client.mu.Unlock()
 		go func() { <-done; close(ended) }()
 		w.client.Disconnect()
-		for what, running := range map[string]*sync.Mutex{"the list": &w.client.ignores.running, "questions": &w.client.reach.running} {
-			if !running.TryLock() {
+		for what, loop := range map[string]*spell{"the list": w.client.ignores.loop, "questions": w.client.reach.loop} {
+			if loop.wanted() {
 				t.Fatalf("somebody still cares for %s", what)
 			}
-			running.Unlock()
 		}
 	}
 }

@@ -27,16 +27,19 @@ type reach struct {
 	question func(ctx context.Context, chat, name string) error
 	// mu is held while a state is looked at and changed, and over nothing that takes long. That nobody is asked by two at once is chat.asking.
 	mu sync.Mutex
-	// lives and left wake run (reachagain.go), of which there is one at a time.
-	lives, left chan struct{}
-	running     sync.Mutex
-	// again is how long after a question that was not taken it is put again at first.
-	again time.Duration
+	// loop asks again (reachagain.go). again is how long after a question that was not taken it is put again at first, pause how long after the
+	// next one; pausing is held over that.
+	loop    *spell
+	again   time.Duration
+	pausing sync.Mutex
+	pause   time.Duration
 }
 
 func newReach(c *client) *reach {
 	question := func(ctx context.Context, chat, name string) error { return c.account.Ping(ctx, chat, name) }
-	return &reach{client: c, question: question, lives: make(chan struct{}, 1), left: make(chan struct{}, 1), again: askAgain}
+	r := &reach{client: c, question: question, again: askAgain}
+	r.loop = &spell{step: r.round}
+	return r
 }
 
 func (r *reach) store() database.ReachStore { return r.client.connector.db.Reaches() }
@@ -108,7 +111,7 @@ func (r *reach) begin(ctx context.Context, chat, name string) (news startNews, e
 		c.connector.brakes.back(ctx, counted)
 	}
 	if got.state == database.ReachToAsk {
-		wake(r.left)
+		r.later()
 	}
 	return startNews{state: got.state, fresh: true, slow: tooMany(got.cause)}, got.words
 }

@@ -21,33 +21,48 @@ const (
 	askRarely = time.Hour
 )
 
-// run asks those who are still to be asked until ctx ends.
-func (r *reach) run(ctx context.Context) {
-	r.running.Lock()
-	defer r.running.Unlock()
-	wake(r.left) // what is left of earlier, also if no new stream is needed
-	var again <-chan time.Time
-	for pause := r.again; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.left:
-			if again == nil {
-				again = time.After(pause + rand.N(pause/4))
-			}
-			continue
-		case <-r.lives:
-			pause = r.again
-		case <-again:
-			pause = min(2*pause, askRarely)
-		}
-		again = nil
-		if r.contained(ctx) {
-			wake(r.left)
-		} else {
-			pause = r.again
-		}
+// start lets those be asked who are still to be asked, also if no new stream is needed, until the loop's end.
+func (r *reach) start(ctx context.Context) {
+	r.pausing.Lock()
+	r.pause = r.again
+	r.pausing.Unlock()
+	r.loop.begin(ctx)
+	r.later()
+}
+
+// later says that somebody is still to be asked.
+func (r *reach) later() { r.loop.at(time.Now().Add(r.patience())) }
+
+// patience is how long to wait before those are asked again who are left; it is a little longer than r.pause, by chance.
+func (r *reach) patience() time.Duration {
+	r.pausing.Lock()
+	defer r.pausing.Unlock()
+	pause := max(r.pause, r.again)
+	return pause + rand.N(max(pause/4, 1))
+}
+
+// lively says that there is a new stream.
+func (r *reach) lively() {
+	r.pausing.Lock()
+	r.pause = r.again
+	r.pausing.Unlock()
+	r.loop.now()
+}
+
+// round asks once, and says when to ask again.
+func (r *reach) round(ctx context.Context) time.Time {
+	left, now := r.contained(ctx), time.Now()
+	if left {
+		next := now.Add(r.patience())
+		r.pausing.Lock()
+		r.pause = min(2*max(r.pause, r.again), askRarely)
+		r.pausing.Unlock()
+		return next
 	}
+	r.pausing.Lock()
+	r.pause = r.again
+	r.pausing.Unlock()
+	return time.Time{}
 }
 
 // contained asks once; a panic costs that round only.

@@ -65,9 +65,7 @@ func TestWhoWasNotAskedIsNotSaidToHaveBeen(t *testing.T) {
 		if err = w.client.mayWrite(t.Context(), w.peer.Chat); !errors.As(err, &said) || !strings.Contains(said.Message, "not been asked yet") {
 			t.Errorf("%s: a message: %v", what, said.Message)
 		}
-		select {
-		case <-w.client.reach.left:
-		default:
+		if !w.client.reach.loop.wanted() {
 			t.Errorf("%s: nobody tries again", what)
 		}
 	}
@@ -83,14 +81,14 @@ func TestAQuestionThatWasNotTakenIsPutAgainWithoutANewStream(t *testing.T) {
 	w.client.reach.again = time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { w.client.reach.run(ctx) })
+	running.Go(func() { w.client.reach.start(ctx); <-ctx.Done(); w.client.reach.loop.end(ctx) })
 	w.until("it is asked again and again", func() bool { return asked.Load() >= 4 })
 	stop()
 	running.Wait()
 	w.answering(nil)
 	ctx, stop = context.WithCancel(t.Context())
 	w.client.reach.again = time.Hour
-	running.Go(func() { w.client.reach.run(ctx) })
+	running.Go(func() { w.client.reach.start(ctx); <-ctx.Done(); w.client.reach.loop.end(ctx) })
 	w.client.Connection(t.Context(), interop.ConnState{Kind: interop.ConnLive})
 	w.until("it is asked with a new stream", func() bool { return w.stateOf() == database.ReachAsked })
 	stop()

@@ -51,7 +51,7 @@ func (c *client) Connection(ctx context.Context, s interop.ConnState) {
 	case interop.ConnWaiting, interop.ConnBanned, interop.ConnNoAddress, interop.ConnReplaced, interop.ConnRefused:
 		c.failing(ctx)
 	case interop.ConnLive:
-		wake(c.reach.lives)
+		c.reach.lively()
 	}
 	if s.Kind == interop.ConnNoAddress {
 		c.log.Warn().Msg("Not connected: the gatekeeper is to be told the address of the user's client, and the homeserver does not say it")

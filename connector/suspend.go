@@ -128,6 +128,13 @@ func (s *suspensions) tellEnded(ctx context.Context, user id.UserID) {
 	}
 }
 
+// hasEnded says whether there is an end of a suspension that the user was perhaps not told of.
+func (s *suspensions) hasEnded(user id.UserID) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ended[user] != nil
+}
+
 func (s *suspensions) sayEnded(ctx context.Context, user id.UserID) error {
 	s.change.Lock()
 	defer s.change.Unlock()

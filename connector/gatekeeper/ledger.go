@@ -57,7 +57,9 @@ func (l *ledger) settle(key stanza.Key, now time.Duration) bool {
 	if l.order.Front() == e {
 		l.headSince = now
 	}
-	delete(l.entries, key)
+	if delete(l.entries, key); len(l.entries) == 0 {
+		l.entries = nil // most streams are idle most of the time
+	}
 	l.order.Remove(e)
 	return true
 }

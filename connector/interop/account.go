@@ -40,7 +40,7 @@ type Stream interface {
 
 // Config says who an account is and what it works with.
 type Config struct {
-	// ID is the account's opaque local id; it stands in log lines.
+	// ID is the account's opaque local id.
 	ID string
 	// Profile is the gatekeeper.
 	Profile *profile.Profile
@@ -85,7 +85,7 @@ type Config struct {
 	Meter Meter
 	// Limits are bounds; zero fields take the default.
 	Limits Limits
-	// Log gets what happens, without user data.
+	// Log gets what happens, without user data. It says which account its lines are of.
 	Log zerolog.Logger
 	// NewStream replaces gatekeeper.New, for tests.
 	NewStream func(c gatekeeper.Config) Stream
@@ -227,7 +227,7 @@ type Account struct {
 func New(c Config) *Account {
 	a := &Account{
 		id: c.ID, prof: c.Profile, cfg: c, limits: c.Limits.withDefaults(),
-		store: c.Store, up: c.Upcalls, log: c.Log.With().Str("account", c.ID).Logger(),
+		store: c.Store, up: c.Upcalls, log: c.Log,
 		meter:  meterOf(&c),
 		codec:  binxml.Codec{Read: c.Profile.ReadDialect, Write: c.Profile.WriteDialect},
 		signal: e2ee.New(c.Device, c.Store),

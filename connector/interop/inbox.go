@@ -33,11 +33,14 @@ type inbox struct {
 	until  time.Time
 	panics map[panicKey]int
 	// acks are the last ones given, for the gatekeeper that asks for one again.
-	acks   [64]*stanza.Ack
+	acks   *[keptAcks]*stanza.Ack // nil while there was none
 	ackAt  int
 	paused bool // Connection was told of back-pressure
 	asked  bool // what was refused for that was asked for again
 }
+
+// keptAcks is how many.
+const keptAcks = 64
 
 // job is a stanza on its way from the reader to the disk.
 type job struct {
@@ -279,6 +282,9 @@ func (b *inbox) answer(ctx context.Context, turn int, s stanza.Stanza, code int)
 		return
 	}
 	b.mu.Lock()
+	if b.acks == nil {
+		b.acks = new([keptAcks]*stanza.Ack)
+	}
 	b.acks[b.ackAt] = ack
 	b.ackAt = (b.ackAt + 1) % len(b.acks)
 	b.mu.Unlock()
@@ -294,6 +300,9 @@ func (b *inbox) answer(ctx context.Context, turn int, s stanza.Stanza, code int)
 func (b *inbox) given(owed *stanza.OwedAck) *stanza.Ack {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.acks == nil {
+		return nil
+	}
 	for _, ack := range b.acks {
 		if ack != nil && ack.Class == owed.Class && ack.ID == owed.ID && ack.Type == owed.Type {
 			return ack

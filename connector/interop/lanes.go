@@ -18,8 +18,8 @@ type lanes struct {
 	pause time.Duration
 
 	mu     sync.Mutex
-	ctx    context.Context // nil while not started or stopped
-	active map[string]*lane
+	ctx    context.Context  // nil while not started or stopped
+	active map[string]*lane // nil while there is none: an idle account has many lanes
 	wg     sync.WaitGroup
 }
 
@@ -30,7 +30,6 @@ func (l *lanes) start(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ctx = ctx
-	l.active = make(map[string]*lane)
 }
 
 // stop returns when no work runs any more; ctx of start must be cancelled before.
@@ -60,6 +59,9 @@ func (l *lanes) kick(key string) {
 		return
 	}
 	at := &lane{}
+	if l.active == nil {
+		l.active = make(map[string]*lane)
+	}
 	l.active[key] = at
 	l.wg.Add(1)
 	go l.run(l.ctx, key, at)
@@ -71,7 +73,9 @@ func (l *lanes) run(ctx context.Context, key string, at *lane) {
 		panicked := l.guard(func() { l.work(ctx, key) }) && sleep(ctx, l.pause) == nil
 		l.mu.Lock()
 		if !at.again && !panicked || ctx.Err() != nil {
-			delete(l.active, key)
+			if delete(l.active, key); len(l.active) == 0 {
+				l.active = nil
+			}
 			l.mu.Unlock()
 			return
 		}

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// readBuffer is what one link holds while idle, in bytes. A usual stanza fits.
-	readBuffer = 2 << 10
+	// readBuffer is what one link holds while idle, in bytes. A usual stanza fits; what is longer is read past it.
+	readBuffer = 512
 	// readStep is the most that is allocated for a frame on the word of its header
 	// alone; more follows as its bytes arrive.
 	readStep = 32 << 10

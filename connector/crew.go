@@ -1,0 +1,52 @@
+package connector
+
+import "sync"
+
+// crew does jobs, so many at once and in the order in which they came; one that waits has no goroutine. After a start every login has something to
+// look for, and as many goroutines at once would leave their stacks behind for good.
+type crew struct {
+	size int
+
+	mu      sync.Mutex
+	busy    int
+	waiting []func()
+}
+
+// How many jobs are done at once: chores ask the database, and rarely the homeserver; names ask the homeserver.
+const (
+	choreHands = 16
+	nameHands  = 8
+)
+
+// do has a job done. It never blocks. A job must not wait for another one.
+func (c *crew) do(job func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy == c.size {
+		c.waiting = append(c.waiting, job)
+		return
+	}
+	c.busy++
+	go c.work(job)
+}
+
+func (c *crew) work(job func()) {
+	for job != nil {
+		job()
+		job = c.next()
+	}
+}
+
+// next is the next job, nil if this hand is not needed any more.
+func (c *crew) next() (job func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 {
+		c.waiting = nil
+		c.busy--
+		return nil
+	}
+	job, c.waiting[0] = c.waiting[0], nil
+	c.waiting = c.waiting[1:]
+	return job
+}
