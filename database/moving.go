@@ -94,7 +94,15 @@ func (i *Inspection) SetMoved(ctx context.Context, moved bool) error {
 // Restored notes that what is in a database comes from a backup, or from before another one went on from it: the next Open takes it for an old copy,
 // whatever the epoch file says, and none for one that was moved. It takes part in a transaction that ctx carries.
 func Restored(ctx context.Context, raw *dbutil.Database) error {
-	_, err := raw.Exec(ctx, "UPDATE postern_epoch SET moved=0, restored=$1 WHERE id=1", time.Now().UnixMilli())
+	// There is no row yet in what was made before there was one, or was never opened as a whole.
+	result, err := raw.Exec(ctx, `INSERT INTO postern_epoch (id, database_id, branch, counter, generation, moved, restored) VALUES (1, $1, $2, 0, 0, 0, $3)
+		ON CONFLICT (id) DO UPDATE SET moved=0, restored=excluded.restored`, randomID(), randomID(), time.Now().UnixMilli())
+	if err == nil {
+		var n int64
+		if n, err = result.RowsAffected(); err == nil && n != 1 {
+			err = fmt.Errorf("%d rows were changed", n)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("database: mark as restored: %w", err)
 	}
