@@ -40,6 +40,8 @@ usage() {
                         [TIME] (default 60s) [-parallel N] [TARGET regexp]
 ./build.sh faults [...] kill the bridge at random while both sides write, and check; carries on
                         where it was stopped: [--messages N] [--log FILE] [--recount]
+./build.sh scale [N...]   measure what one instance carries: memory, descriptors and start with so many users
+                        (default 1000 5000), on SQLite and PostgreSQL; of more than 5000 the start only
 ./build.sh mutants [NAME] break the bridge on purpose, and show which test notices
 ./build.sh docs         write docs/CONFIG.md and docs/COMMANDS.md from the program
 ./build.sh release      make what is published, of a commit: programs for linux/amd64 and arm64, bills
@@ -436,6 +438,16 @@ faults() {
   go test -tags "$TAGS" -count=1 -v -run '^TestTheLogOfKillsAddsUp$' ./bridge/e2e/faults | grep -vE '^(===|---|PASS|ok)'
 }
 
+# scale [N...]: what stands in docs/SCALE.md; the table goes to build/scale.md.
+scale() {
+  setup_postgres
+  step "building postern"
+  mkdir -p build && build build/postern
+  [ $# -gt 0 ] || set -- 1000 5000
+  POSTERN_BINARY="$PWD/build/postern" POSTERN_SCALE="$*" POSTERN_SCALE_OUT="$PWD/build/scale.md" go test -tags "$TAGS" -count=1 -timeout 12h -v \
+    -run '^TestWhatOneInstanceCarries$' ./bridge/e2e/scale | grep -vE '^=== '
+}
+
 # mutants [NAME]: needs no more than Go and Postgres.
 mutants() {
   need_go
@@ -495,6 +507,7 @@ case "${1:-build}" in
   bench) bench ;;
   fuzz) shift; fuzz "$@" ;;
   faults) shift; faults "$@" ;;
+  scale) shift; scale "$@" ;;
   mutants) shift; mutants "$@" ;;
   docs) docs ;;
   release) shift; release "$@" ;;

@@ -188,7 +188,7 @@ metrics: {enabled: true, serviceMonitor: {enabled: true}}
 	all := mustRender(t, values)
 	p := newPod(t, all, "postern-main", map[string]string{
 		"as_token": strings.Repeat("a", 64) + "\n", "hs_token": strings.Repeat("b", 64) + "\n", "metrics_token": token + "\n",
-		"key_file": "postern-key-1:" + strings.Repeat("A", 43) + "=\n",
+		"postern.key": "postern-key-1:" + strings.Repeat("A", 43) + "=\n",
 	})
 	if err := os.Chmod(p.config, 0o400); err != nil {
 		t.Fatal(err)

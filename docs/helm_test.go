@@ -67,6 +67,12 @@ instances:
 `
 )
 
+// dividedValues are those of several instances that are one bridge.
+var dividedValues = strings.NewReplacer("https://north.example.org", "https://postern.example.org", "https://south.example.org", "https://postern.example.org").
+	Replace(severalValues) + `
+divided: {enabled: true}
+`
+
 // rendered is what Helm makes of the chart.
 type rendered []map[string]any
 
@@ -155,7 +161,7 @@ func (r rendered) kinds() map[string]int {
 }
 
 func TestHelmFindsNothingWrongWithTheChart(t *testing.T) {
-	for name, values := range map[string]string{"its own values": "", "one instance": oneValues, "several": severalValues} {
+	for name, values := range map[string]string{"its own values": "", "one instance": oneValues, "several": severalValues, "divided": dividedValues} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "values.yaml")
 			write(t, path, values)
@@ -280,6 +286,9 @@ func TestWhatTheChartRendersIsWhatKubernetesKnows(t *testing.T) {
 		"several": {severalValues, map[string]int{
 			"ConfigMap": 2, "StatefulSet": 2, "Service": 4, "NetworkPolicy": 1, "PodDisruptionBudget": 1, "Ingress": 1, "ServiceMonitor": 2,
 		}},
+		"divided": {dividedValues, map[string]int{
+			"ConfigMap": 2, "StatefulSet": 2, "Service": 5, "NetworkPolicy": 1, "PodDisruptionBudget": 1, "Ingress": 1, "ServiceMonitor": 2,
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, raw, err := render(t, c.values)
@@ -321,20 +330,21 @@ func TestTheSchemasOfKubernetesFindAMistake(t *testing.T) {
 // TestTheChartRefusesWhatCannotWork: in a sentence that names the instance and the key.
 func TestTheChartRefusesWhatCannotWork(t *testing.T) {
 	for name, c := range map[string]struct{ values, want string }{
-		"a listener":            {"config: {appservice: {port: 1}}", "instance main: config.appservice.port is set by the chart"},
-		"where a file lies":     {"secret: {keys: {network.key_file: k}}", "secret.keys: network.key_file is set by the chart"},
-		"a secret twice":        {"config: {appservice: {as_token: x}}", "appservice.as_token stands in config and in secret.keys"},
-		"Postgres without URI":  {"config: {database: {type: postgres}}", "database.uri has to be in secret.keys"},
-		"SQLite with a URI":     {"config: {database: {uri: x}}", "database.uri is for database.type postgres"},
-		"figures without token": {"metrics: {enabled: true}", "metrics.enabled needs a token"},
-		"a monitor of nothing":  {"metrics: {serviceMonitor: {enabled: true}}", "metrics.serviceMonitor needs metrics.enabled"},
-		"an Ingress to nowhere": {"ingress: {enabled: true}", "ingress.enabled needs config.network.public.base"},
-		"a key that is not":     {"imagee: {}", "imagee"},
-		"one of an instance":    {"instances: [{name: a, podDisruptionBudget: {enabled: false}}]", "podDisruptionBudget"},
-		"an unnamed instance":   {"instances: [{image: {tag: x}}]", "name"},
-		"a name twice":          {"instances: [{name: a}, {name: a}]", "the instances a and a have the same"},
-		"one appservice":        {"instances: [{name: a}, {name: b}]", "the instances a and b have the same appservice"},
-		"a name too long":       {"fullnameOverride: " + strings.Repeat("a", 50), "longer than 52 characters"},
+		"a listener":                  {"config: {appservice: {port: 1}}", "instance main: config.appservice.port is set by the chart"},
+		"where a file lies":           {"secret: {keys: {network.key_file: k}}", "secret.keys: network.key_file is set by the chart"},
+		"a secret twice":              {"config: {appservice: {as_token: x}}", "appservice.as_token stands in config and in secret.keys"},
+		"Postgres without URI":        {"config: {database: {type: postgres}}", "database.uri has to be in secret.keys"},
+		"SQLite with a URI":           {"config: {database: {uri: x}}", "database.uri is for database.type postgres"},
+		"figures without token":       {"metrics: {enabled: true}", "metrics.enabled needs a token"},
+		"a monitor of nothing":        {"metrics: {serviceMonitor: {enabled: true}}", "metrics.serviceMonitor needs metrics.enabled"},
+		"an Ingress to nowhere":       {"ingress: {enabled: true}", "ingress.enabled needs config.network.public.base"},
+		"a key that is not":           {"imagee: {}", "imagee"},
+		"one of an instance":          {"instances: [{name: a, podDisruptionBudget: {enabled: false}}]", "podDisruptionBudget"},
+		"an unnamed instance":         {"instances: [{image: {tag: x}}]", "name"},
+		"a name twice":                {"instances: [{name: a}, {name: a}]", "the instances a and a have the same"},
+		"one appservice":              {"instances: [{name: a}, {name: b}]", "the instances a and b have the same appservice"},
+		"a name too long":             {"fullnameOverride: " + strings.Repeat("a", 50), "longer than 52 characters"},
+		"two addresses of one bridge": {severalValues + "divided: {enabled: true}\n", "divided instances have one network.public.base"},
 		"one bucket": {strings.ReplaceAll(severalValues, "south/", "north/"),
 			"the instances north and south have the same network.media.s3.prefix"},
 	} {
@@ -398,7 +408,7 @@ func TestSecretsOfTheChartStandInNoManifest(t *testing.T) {
 	if slices.Sort(names); !slices.Equal(names, want) {
 		t.Errorf("the variables are %v, want %v", names, want)
 	}
-	if !files["/run/secrets/postern/key_file"] {
+	if !files["/run/secrets/postern/postern.key"] {
 		t.Error("the key file is not mounted")
 	}
 }
@@ -441,6 +451,39 @@ func TestWhoMayReachAPodAndWhereItMayGo(t *testing.T) {
 	}
 }
 
+// TestDividedInstancesFindEachOther: each is told the names of all, where it is itself, and the key that they share, and the public address leads to any of them.
+func TestDividedInstancesFindEachOther(t *testing.T) {
+	all := mustRender(t, dividedValues)
+	for _, name := range []string{"north", "south"} {
+		var config map[string]any
+		text := at(t, all.find(t, "ConfigMap", "postern-"+name), "data").(map[string]any)["config.yaml"]
+		if err := goyaml.Unmarshal([]byte(fmt.Sprint(text)), &config); err != nil {
+			t.Fatal(err)
+		}
+		for path, want := range map[string]any{
+			"name": name, "all.0": "north", "all.1": "south", "key_file": "/run/key/instances.key", "address": "http://postern-" + name + "-public.matrix.svc:29341",
+		} {
+			if got := at(t, config, "network.instances."+path); got != want {
+				t.Errorf("%s: network.instances.%s is %v, want %v", name, path, got, want)
+			}
+		}
+		init := fmt.Sprint(at(t, all.find(t, "StatefulSet", "postern-"+name), "spec.template.spec.initContainers.0.command"))
+		if !strings.HasSuffix(init, "-t /run/key/ /run/secrets/postern/postern.key /run/secrets/postern/instances.key]") {
+			t.Errorf("%s: the key files come from %s", name, init)
+		}
+	}
+	service := all.find(t, "Service", "postern-public")
+	if selector := at(t, service, "spec.selector").(map[string]any); len(selector) != 2 || selector["app.kubernetes.io/instance"] != "postern" {
+		t.Errorf("the public address leads to %v", selector)
+	}
+	if got := at(t, all.find(t, "Ingress", "postern"), "spec.rules.0.http.paths.0.backend.service.name"); got != "postern-public" {
+		t.Errorf("the Ingress leads to %v", got)
+	}
+	if !strings.Contains(fmt.Sprint(at(t, all.find(t, "NetworkPolicy", "postern-north"), "spec.egress.1.ports")), "29341") {
+		t.Error("an instance may not go to another one")
+	}
+}
+
 var valueKey = regexp.MustCompile(`(?m)^([a-zA-Z]+):`)
 
 // TestTheChartsSchemaKnowsAllValues: those of the release, and of them all that an instance may have.
@@ -461,7 +504,7 @@ func TestTheChartsSchemaKnowsAllValues(t *testing.T) {
 		if schema.Properties[m[1]] == nil {
 			t.Errorf("values.schema.json does not know %s", m[1])
 		}
-		whole := slices.Contains([]string{"instances", "podDisruptionBudget", "nameOverride", "fullnameOverride"}, m[1])
+		whole := slices.Contains([]string{"instances", "divided", "podDisruptionBudget", "nameOverride", "fullnameOverride"}, m[1])
 		if other := instances.Items.Properties[m[1]]; whole == (other != nil) || !whole && !bytes.Equal(other, schema.Properties[m[1]]) {
 			t.Errorf("values.schema.json: %s of an instance is %s", m[1], other)
 		}

@@ -131,8 +131,8 @@ var testHelpers = []row{
 	{"bridge/e2e/faults/homeserver", nil, []string{yaml}},
 	{"bridge/e2e/faults/mutants", nil, nil}, // a program, run by ./build.sh mutants
 	{"bridge/e2e/scale", nil, nil},
-	{"bridge/fuzz", nil, nil},               // a program, run by ./build.sh fuzz
-	{"bridge/release", nil, nil},            // a program, run by ./build.sh release
+	{"bridge/fuzz", nil, nil},    // a program, run by ./build.sh fuzz
+	{"bridge/release", nil, nil}, // a program, run by ./build.sh release
 	{"bridge/image", []string{"bridge/parts", "database/databasetest"}, []string{yaml}},
 	{"docs", nil, nil},
 }

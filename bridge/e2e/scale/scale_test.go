@@ -23,6 +23,13 @@ func TestAnIdleUserCostsLittle(t *testing.T) {
 	t.Logf("for each of %d users: %.1f KiB resident (%.1f after the start), %.1f heap (%.1f ours, %.1f framework, %.1f elsewhere), %.1f stacks, %.2f goroutines, %.2f descriptors\n%s",
 		users, each.resident, each.started, each.heap, each.ours, each.framework, each.elsewhere, each.stacks, each.routines, each.files, f.largest(base, users))
 	w.keepProfile("small")
+	for what, c := range map[string]struct{ is, most float64 }{
+		"KiB resident": {each.resident, 240}, "KiB of our heap": {each.ours, 40}, "goroutines": {each.routines, 3.5}, "descriptors": {each.files, 1.5},
+	} {
+		if c.is > c.most || c.is <= 0 {
+			t.Errorf("%.1f %s for each user, want at most %.1f", c.is, what, c.most)
+		}
+	}
 }
 
 // defaultPace is network.connects_per_second in the example configuration.
@@ -81,7 +88,7 @@ func (w *world) row(database string, users int, base *figures) string {
 		each := f.over(base, users)
 		memory = fmt.Sprintf(" %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.2f | %.2f |", each.resident, each.started, each.heap,
 			each.ours, each.framework, each.elsewhere, each.stacks, each.routines, each.files)
-		w.t.Logf("%d users:\n%s", users, f.largest(base, users))
+		w.t.Logf("%d users, ready after %.1f s, all connected after %.1f s:%s\n%s", users, ready.Seconds(), all.Seconds(), memory, f.largest(base, users))
 	}
 	pacedReady, pacedAll := w.restart(defaultPace)
 	return fmt.Sprintf("| %s | %d | %.1f | %.1f | %.1f | %.1f |%s\n", database, users,

@@ -56,6 +56,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* What an instance is called in the configuration. */}}
+{{- define "postern.bridgeName" -}}
+{{- . | replace "-" "_" -}}
+{{- end -}}
+
 {{/* Fails on what cannot work, in a sentence. */}}
 {{- define "postern.check" -}}
 {{- $i := .i -}}
@@ -65,6 +70,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- if hasKey $i.secret.keys . -}}
 {{- fail (printf "postern: instance %s: secret.keys: %s is set by the chart; leave it out" $i.name .) -}}
+{{- end -}}
+{{- end -}}
+{{- if .root.Values.divided.enabled -}}
+{{- range list "network.instances.name" "network.instances.all" "network.instances.key_file" "network.instances.address" -}}
+{{- if include "postern.at" (dict "config" $i.config "path" .) -}}
+{{- fail (printf "postern: instance %s: config.%s is set by the chart; leave it out" $i.name .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $path, $key := $i.secret.keys -}}
@@ -101,6 +113,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $address := printf "http://%s-private.%s.svc:29340" (include "postern.instance" .) .root.Release.Namespace -}}
 {{- $config := mustMergeOverwrite (dict "appservice" (dict "address" $address)) (deepCopy .i.config) -}}
 {{- $own := dict "env_config_prefix" "POSTERN_" "appservice" (dict "hostname" "0.0.0.0" "port" 29340) "network" (dict "public" (dict "address" "0.0.0.0:29341") "key_file" $keyFile "epoch_file" "/epoch/postern.epoch" "media" (dict "path" "/data/media" "spool" "/spool/files") "metrics" (dict "enabled" .i.metrics.enabled "address" "0.0.0.0:29342")) -}}
+{{- if .root.Values.divided.enabled -}}
+{{- $all := list -}}
+{{- range .root.Values.instances -}}
+{{- $all = append $all (include "postern.bridgeName" .name) -}}
+{{- end -}}
+{{- $reached := printf "http://%s-public.%s.svc:29341" (include "postern.instance" .) .root.Release.Namespace -}}
+{{- $_ := set $own.network "instances" (dict "name" (include "postern.bridgeName" .i.name) "all" $all "key_file" "/run/key/instances.key" "address" $reached) -}}
+{{- end -}}
 {{- if not .i.metrics.enabled -}}
 {{- $_ := unset $own.network "metrics" -}}
 {{- end -}}
@@ -114,6 +134,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "postern.egressPorts" -}}
 {{- $config := .i.config -}}
 {{- $ports := .i.networkPolicy.egressPorts -}}
+{{- if .root.Values.divided.enabled -}}
+{{- $ports = append $ports 29341 -}}
+{{- end -}}
 {{- range list "homeserver.address" "network.media.s3.endpoint" "network.identifier.smtp.address" -}}
 {{- $text := include "postern.at" (dict "config" $config "path" .) | trimAll "\"" -}}
 {{- if $text -}}
@@ -136,6 +159,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "postern.apart" -}}
 {{- $root := . -}}
 {{- $taken := dict -}}
+{{- $bases := list -}}
+{{- range $instance := .Values.instances -}}
+{{- $merged := mustMergeOverwrite (deepCopy (omit $root.Values "instances")) $instance -}}
+{{- $bases = append $bases (include "postern.at" (dict "config" $merged.config "path" "network.public.base")) -}}
+{{- end -}}
+{{- if and .Values.divided.enabled (gt (len (uniq $bases)) 1) -}}
+{{- fail "postern: divided instances have one network.public.base" -}}
+{{- end -}}
 {{- range $instance := .Values.instances -}}
 {{- $i := mustMergeOverwrite (deepCopy (omit $root.Values "instances")) $instance -}}
 {{- $of := dict "name" $i.name "secret" (include "postern.secretName" (dict "root" $root "i" $i)) -}}
