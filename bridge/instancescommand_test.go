@@ -52,6 +52,7 @@ func TestTheOperatorSaysToWhichInstanceSomebodyBelongs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(exitDatabase, "has one ever run?", "list")
 	shared, err := database.OpenShared(t.Context(), database.SharedConfig{URI: uri, Schema: "both", Key: key})
 	if err != nil {
 		t.Fatal(err)

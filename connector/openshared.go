@@ -20,7 +20,10 @@ type Sharing struct {
 // ErrOnlyOne: the configuration knows no other instances.
 var ErrOnlyOne = errors.New("network.instances.name is not set: this bridge is the only one")
 
-// OpenSharing opens what a configuration's instances share, on the database with that URI; relative paths are relative to dir.
+// ErrNeverRun: nothing is there of what the instances share.
+var ErrNeverRun = errors.New("network.instances.schema: there is no such schema with data of instances: has one ever run?")
+
+// OpenSharing opens what a configuration's instances share, and makes nothing of it, on the database with that URI; relative paths are relative to dir.
 func (c *Config) OpenSharing(ctx context.Context, uri, dir string) (*Sharing, error) {
 	if c.Instances.Name == "" {
 		return nil, ErrOnlyOne
@@ -38,8 +41,10 @@ func (c *Config) OpenSharing(ctx context.Context, uri, dir string) (*Sharing, er
 	} else if err != nil {
 		return nil, fmt.Errorf("network.instances.key_file: %w", err)
 	}
-	shared, err := database.OpenShared(ctx, database.SharedConfig{URI: uri, Schema: c.Instances.Schema, Key: key})
-	if err != nil {
+	shared, err := database.OpenShared(ctx, database.SharedConfig{URI: uri, Schema: c.Instances.Schema, Key: key, Existing: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNeverRun
+	} else if err != nil {
 		return nil, err
 	}
 	return &Sharing{shared, &c.Instances}, nil

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -29,6 +30,8 @@ type SharedConfig struct {
 	Schema string
 	// Key seals what is secret in it. All instances have the same.
 	Key [KeySize]byte
+	// Existing makes nothing: OpenShared fails with an error that wraps fs.ErrNotExist where nothing is there.
+	Existing bool
 }
 
 // Errors of shared data.
@@ -70,7 +73,9 @@ func OpenShared(ctx context.Context, cfg SharedConfig) (*Shared, error) {
 	s := &Shared{pool: sql.OpenDB(connector), schema: pq.QuoteIdentifier(cfg.Schema)}
 	s.pool.SetMaxOpenConns(3)
 	s.pool.SetMaxIdleConns(2)
-	if s.sealer, err = newSealer(cfg.Key); err == nil {
+	if s.sealer, err = newSealer(cfg.Key); err == nil && cfg.Existing {
+		err = s.look(ctx, cfg.Schema)
+	} else if err == nil {
 		err = s.make(ctx, cfg.Schema)
 	}
 	if err == nil {
@@ -138,6 +143,25 @@ func (s *Shared) make(ctx context.Context, name string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("database: shared schema: %w", err)
+	}
+	return nil
+}
+
+// look finds out, without making anything, whether the tables are there, and of a version that is known.
+func (s *Shared) look(ctx context.Context, name string) error {
+	var there bool
+	err := s.pool.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname=$1 AND tablename='postern_shared_key_check')", name).Scan(&there)
+	if err == nil && !there {
+		err = fs.ErrNotExist
+	}
+	var version int
+	if err == nil {
+		err = s.pool.QueryRowContext(ctx, s.q("SELECT version FROM %s.postern_shared_version")).Scan(&version)
+	}
+	if err != nil {
+		return fmt.Errorf("database: shared schema: %w", err)
+	} else if version > sharedVersion {
+		return ErrSharedNewer
 	}
 	return nil
 }

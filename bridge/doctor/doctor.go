@@ -78,6 +78,8 @@ type examination struct {
 	// haveKey: key is the bridge's; noKey: its file is not there.
 	haveKey, noKey bool
 	base           *database.Inspection
+	// sharing is what the instances share, nil if there is only one.
+	sharing *connector.Sharing
 	// held is who uses the database, nil for nobody; runs: it is the bridge of this configuration.
 	held *database.LeaseHeldError
 	runs bool
@@ -106,6 +108,7 @@ var checks = []check{
 	{"database", lookAtDatabase},
 	{"database-writable", lookAtWriting},
 	{"database-durability", lookAtDurability},
+	{"instances", lookAtInstances},
 	{"bridge", lookForBridge},
 	{"readiness", lookAtReadiness},
 	{"metrics", lookAtMetrics},
@@ -174,6 +177,9 @@ func (e *examination) close() {
 	}
 	if e.base != nil {
 		_ = e.base.Close() // nothing was written
+	}
+	if e.sharing != nil {
+		_ = e.sharing.Close() // neither here
 	}
 }
 

@@ -230,8 +230,12 @@ func (e *examination) ownIssuer() (*issuer.Issuer, error) {
 	defer cancel()
 	held := &heldKeys{}
 	if e.base != nil && e.haveKey {
+		load := e.base.IssuerKeys
+		if e.sharing != nil {
+			load = e.sharing.IssuerKeys().Load
+		}
 		var err error
-		if held.document, held.version, err = e.base.IssuerKeys(ctx); err != nil {
+		if held.document, held.version, err = load(ctx); err != nil {
 			return nil, err
 		}
 	}
