@@ -95,6 +95,7 @@ var brokenFiles = []broken{
 	{"the database is a newer program's", func(c *clinic) {
 		c.query("UPDATE postern_version SET version=1000, compat=1000")
 	}, failing("database")},
+	{"the database was moved", func(c *clinic) { c.query("UPDATE postern_epoch SET moved=1") }, failing("database")},
 	{"the database cannot be written", func(c *clinic) {
 		c.query("CREATE TABLE postern_doctor (probe INTEGER)") // takes the place of the probe
 	}, failing("database-writable")},

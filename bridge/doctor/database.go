@@ -33,7 +33,7 @@ func lookAtKeyFile(_ context.Context, e *examination) []Result {
 		return fail("the key file "+path+" cannot be read", "make it readable for the bridge's user, and only for that one (chmod 600, chown)")
 	}
 	e.key, e.haveKey = key, true
-	return fine("%s can be read by its owner alone; keep a backup of it, apart from the database's", path)
+	return fine("%s can be read by its owner alone; keep a backup of it, apart from the database's: postern backup leaves it out unless asked", path)
 }
 
 // lookAtDatabase: whether it is there, of a version that this program knows, and of this key.
@@ -57,7 +57,13 @@ func lookAtDatabase(ctx context.Context, e *examination) []Result {
 		return fail("the database's file cannot be opened: "+errText(err), "let the bridge's user read and write it, its folder, and the files beside it (-wal, -shm)")
 	}
 	e.base = base
+	moved, err := base.Moved(ctx)
 	switch {
+	case err != nil:
+		return fail("the database cannot be read: "+errText(err), "let the bridge's user read its tables")
+	case moved:
+		return fail("this database was moved to PostgreSQL, and no bridge starts on what was left behind",
+			"let database.type and database.uri name the server; if that copy is given up for good, postern move-to-postgres --undo brings this one back")
 	case base.Compatible > base.Known:
 		return fail(fmt.Sprintf("the database is of a newer version (%d) than this program knows (%d)", base.Schema, base.Known),
 			"run the newer program, or restore the backup from before the upgrade together with a fresh network.epoch_file")
