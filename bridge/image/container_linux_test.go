@@ -24,6 +24,8 @@ type container struct {
 	Env  []string
 	Dir  string
 	Args []string
+	// Stdin is a file of this machine with what the program reads; empty: nothing.
+	Stdin string
 	// Mounts are folders and files of this machine by where they are in the container.
 	Mounts map[string]mount
 }
@@ -92,7 +94,7 @@ func enter(orders string) error {
 		return err
 	}
 	runtime.LockOSThread() // what follows is this thread's alone, up to the start of the program
-	for _, step := range []func(*container) error{mountAll, changeRoot, becomeUser} {
+	for _, step := range []func(*container) error{openInput, mountAll, changeRoot, becomeUser} {
 		if err := step(&c); err != nil {
 			return err
 		}
@@ -115,6 +117,18 @@ func findIn(list, name string) string {
 		}
 	}
 	return name
+}
+
+func openInput(c *container) error {
+	if c.Stdin == "" {
+		return nil
+	}
+	file, err := os.Open(c.Stdin)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return syscall.Dup3(int(file.Fd()), 0, 0)
 }
 
 func mountAll(c *container) error {

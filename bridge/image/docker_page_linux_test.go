@@ -78,10 +78,11 @@ func clone(t *testing.T, ports *strings.Replacer) string {
 // own, and then those of the quick start from its seventh step on. Containers of the image are real; engine says what stands in for the rest.
 func TestThePageOnDockerLeadsToAMessageBothWays(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*bound)
+	built, compose := theImage(t), composeTool(t)
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
 	e := &engine{
-		t: t, ctx: ctx, image: theImage(t), compose: composeTool(t), ports: map[string]int{}, hosts: filepath.Join(t.TempDir(), "hosts"),
+		t: t, ctx: ctx, image: built, compose: compose, ports: map[string]int{}, hosts: filepath.Join(t.TempDir(), "hosts"),
 		up: map[string]bool{}, running: map[string]*parts.Process{},
 	}
 	names := "127.0.0.1 localhost postern synapse postgres sandbox\n"

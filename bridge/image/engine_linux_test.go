@@ -35,6 +35,10 @@ type engine struct {
 	ports   map[string]int // those of this test, by those that the pages have
 	hosts   string         // a file with the names of the services
 
+	// Volumes by name, and what is done before a container is started for good.
+	volumes map[string]string
+	before  func(dir string) error
+
 	mu       sync.Mutex
 	up       map[string]bool
 	running  map[string]*parts.Process // but for PostgreSQL, which the package for tests keeps
@@ -100,7 +104,7 @@ func (e *engine) answer(text string) (status int, said string) {
 	rest := strings.SplitN(lines[2], "\n", count+1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	status, said, err := e.docker(lines[0], rest[:count])
+	status, said, err := e.docker(lines[0], rest[:count], strings.Join(rest[count:], ""))
 	if err != nil {
 		return 125, fmt.Sprintf("docker %s: %v\n%s", strings.Join(rest[:count], " "), err, said)
 	}
@@ -110,10 +114,17 @@ func (e *engine) answer(text string) (status int, said string) {
 var errUnknown = errors.New("the stand-in for Docker does not know this")
 
 // docker is one command in a folder.
-func (e *engine) docker(dir string, args []string) (status int, said string, err error) {
+func (e *engine) docker(dir string, args []string, input string) (status int, said string, err error) {
 	if slices.Equal(args, []string{"build", "-t", "postern", "."}) {
 		_, err := os.Stat(filepath.Join(dir, "Dockerfile")) // it is built already
 		return 0, "", err
+	}
+	if len(args) == 3 && args[0] == "volume" && args[1] == "create" {
+		e.volumes[args[2]] = volume(e.t, 1337, 1337) // an engine gives a new volume what the image has there
+		return 0, args[2] + "\n", nil
+	}
+	if args[0] == "run" {
+		return e.alone(dir, args[1:], input)
 	}
 	if len(args) < 2 || args[0] != "compose" {
 		return 0, "", errUnknown

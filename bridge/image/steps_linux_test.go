@@ -16,7 +16,7 @@ import (
 )
 
 // bound is generous: only what hangs runs into it.
-const bound = 2 * time.Minute
+const bound = 5 * time.Minute
 
 func must[T any](value T, err error) func(t *testing.T) T {
 	return func(t *testing.T) T {
@@ -88,9 +88,10 @@ type story struct {
 // begin brings up the gatekeeper, which runs in the image too.
 func begin(t *testing.T) *story {
 	t.Helper()
+	built := theImage(t)
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	t.Cleanup(cancel)
-	s := &story{World: &parts.World{}, t: t, ctx: ctx, i: theImage(t), data: volume(t, 1337, 1337), ports: map[string]int{}}
+	s := &story{World: &parts.World{}, t: t, ctx: ctx, i: built, data: volume(t, 1337, 1337), ports: map[string]int{}}
 	for _, name := range []string{"private", "public", "control", "chat", "http"} {
 		s.ports[name] = must(parts.FreePort())(t)
 	}
