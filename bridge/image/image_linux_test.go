@@ -24,11 +24,14 @@ func TestMain(m *testing.M) {
 		os.Exit(125)
 	}
 	code := m.Run()
-	if image, err := built(); err == nil {
-		image.remove()
+	if opened != nil {
+		opened.remove()
 	}
 	os.Exit(code)
 }
+
+// opened is the image, if any test has asked for it.
+var opened *image
 
 // image is what buildah has built, and its root.
 type image struct {
@@ -74,6 +77,7 @@ var built = sync.OnceValues(func() (*image, error) {
 	for line := range strings.Lines(string(where)) {
 		i.buildah = append(i.buildah, "--"+strings.TrimSpace(line))
 	}
+	opened = i
 	return i, i.open(name)
 })
 
@@ -130,6 +134,9 @@ func (i *image) open(name string) (err error) {
 
 // remove forgets what was unpacked; what was built stays.
 func (i *image) remove() {
+	if i.working == "" {
+		return
+	}
 	for _, args := range [][]string{{"umount", i.working}, {"rm", i.working}} {
 		if _, err := i.ask(args...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
