@@ -50,23 +50,28 @@ func scrub(s string) string { return secrets.ReplaceAllString(s, hidden) }
 
 // logFilter is the end of the log pipe: it lets only allowed fields through.
 type logFilter struct {
-	out   zerolog.LevelWriter
-	plain io.Writer
+	out    zerolog.LevelWriter
+	plain  io.Writer
+	levels *logLevels
 }
 
 // newLogger makes the program's logger: the configured writers behind the
-// filter.
-func newLogger(cfg *zeroconfig.Config) (*zerolog.Logger, error) {
+// filter; and what its level can be changed with.
+func newLogger(cfg *zeroconfig.Config) (*zerolog.Logger, *logLevels, error) {
 	var writers []io.Writer
 	for i := range cfg.Writers {
 		w, err := cfg.Writers[i].Compile()
 		if err != nil {
-			return nil, fmt.Errorf("logging.writers: number %d: %w", i+1, err)
+			return nil, nil, fmt.Errorf("logging.writers: number %d: %w", i+1, err)
 		}
 		writers = append(writers, w)
 	}
+	levels := newLogLevels(zerolog.TraceLevel)
+	if cfg.MinLevel != nil {
+		levels = newLogLevels(*cfg.MinLevel)
+	}
 	multi := zerolog.MultiLevelWriter(writers...)
-	with := zerolog.New(&logFilter{out: multi, plain: multi}).With()
+	with := levelledLogger(&logFilter{out: multi, plain: multi, levels: levels}, levels).With()
 	if cfg.Timestamp == nil || *cfg.Timestamp {
 		with = with.Timestamp()
 	}
@@ -74,10 +79,12 @@ func newLogger(cfg *zeroconfig.Config) (*zerolog.Logger, error) {
 		with = with.Caller()
 	}
 	log := with.Logger()
-	if cfg.MinLevel != nil {
-		log = log.Level(*cfg.MinLevel)
-	}
-	return &log, nil
+	return &log, levels, nil
+}
+
+// levelledLogger is a logger on a filter, with levels that can be changed.
+func levelledLogger(filter *logFilter, levels *logLevels) zerolog.Logger {
+	return zerolog.New(filter).Level(zerolog.TraceLevel).Sample(levels)
 }
 
 // Write filters a line without a level.
@@ -90,6 +97,9 @@ func (f *logFilter) Write(line []byte) (int, error) {
 
 // WriteLevel filters a line.
 func (f *logFilter) WriteLevel(level zerolog.Level, line []byte) (int, error) {
+	if f.levels != nil && !f.levels.lets(level, line) {
+		return len(line), nil
+	}
 	if _, err := f.out.WriteLevel(level, filterLine(line)); err != nil {
 		return 0, err
 	}

@@ -63,6 +63,7 @@ type program struct {
 	db        *dbutil.Database
 	key       [database.KeySize]byte
 	log       *zerolog.Logger
+	levels    *logLevels
 }
 
 // runBridge runs the bridge until ctx ends or something fails for good.
@@ -113,7 +114,7 @@ func (p *program) load() (err error) {
 	if err != nil {
 		return &exitError{exitInvalid, fmt.Errorf("%s: %w", p.flags.config, err)}
 	}
-	if p.log, err = newLogger(&p.cfg.Logging); err != nil {
+	if p.log, p.levels, err = newLogger(&p.cfg.Logging); err != nil {
 		return &exitError{exitLogging, err}
 	}
 	exzerolog.SetupDefaults(p.log)
@@ -161,7 +162,7 @@ func (p *program) assemble(ctx context.Context) error {
 	epochFile := beside(p.flags.config, p.connector.Config.EpochFile)
 	err = p.connector.Attach(ctx, connector.AttachConfig{
 		Matrix: p.matrix, DatabaseDialect: p.cfg.Database.Type, DatabaseURI: p.cfg.Database.URI, Key: p.key, Log: *p.log,
-		Dir: filepath.Dir(p.flags.config), EpochFile: epochFile, Version: Tag, Commit: Commit, Built: BuildTime,
+		Dir: filepath.Dir(p.flags.config), EpochFile: epochFile, LogLevels: p.levels, Version: Tag, Commit: Commit, Built: BuildTime,
 	})
 	switch {
 	case errors.Is(err, database.ErrEpochFile), errors.Is(err, database.ErrEpochForeign), errors.Is(err, database.ErrEpochFormat):

@@ -83,6 +83,8 @@ type Connector struct {
 	// instances are the other instances of the bridge, nil if there are none; passing asks them.
 	instances *instances
 	passing   *passing
+	// logLevels is the level of the log, nil where nobody can set it.
+	logLevels LogLevels
 	// media keeps what our users send until the gatekeeper has fetched it; spool is the folder for temporary files, empty at
 	// the start; ffmpeg is the program that the configuration names, "" for none.
 	media  *mediastore.Store
@@ -161,7 +163,9 @@ type AttachConfig struct {
 	Dir string
 	// Version and Commit are the program's, Built is when it was built.
 	Version, Commit, Built string
-	Log                    zerolog.Logger
+	// LogLevels, if not nil, lets the operator change the level of the log.
+	LogLevels LogLevels
+	Log       zerolog.Logger
 }
 
 // AliasPrefix begins the local parts of the aliases that rooms are made under. The registration has to reserve them.
@@ -170,7 +174,7 @@ func AliasPrefix(appserviceID string) string { return appserviceID + "_room_" }
 // Attach opens the database, takes its lease, opens the media store, and puts the durable pieces around the bridge. It comes after bridgev2.NewBridge
 // and before the framework's start.
 func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
-	c.matrix, c.version, c.built = cfg.Matrix, cfg.Version, cfg.Built
+	c.matrix, c.version, c.built, c.logLevels = cfg.Matrix, cfg.Version, cfg.Built, cfg.LogLevels
 	c.log = cfg.Log.With().Str("component", "connector").Logger()
 	if err := c.openMetrics(cfg); err != nil {
 		return err

@@ -29,6 +29,8 @@ var orders = map[string]func(s *adminService, ctx context.Context, o *admin.Orde
 	"users": (*adminService).listUsers, "user": (*adminService).listUsers,
 	"disconnect": (*adminService).disconnect, "reconnect": (*adminService).reconnect, "re-enlist": (*adminService).reenlist,
 	"delete": (*adminService).deleteUser,
+	"media":  (*adminService).mediaUse, "media-purge": (*adminService).purgeMedia,
+	"rotate-key": (*adminService).rotateKey, "log-level": (*adminService).logLevel,
 }
 
 // Do implements admin.Service. What the orders change is changed one order at a time.

@@ -2,6 +2,8 @@ package connector
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +51,8 @@ func wrongOrderText(w words.Words, err error, prefix string) string {
 func orderText(w words.Words, o *admin.Order, a *admin.Answer) string {
 	var lines []string
 	switch {
+	case a.Keys != nil, a.Log != nil, a.Media != nil, a.Purged != nil:
+		lines = bridgeText(w, a)
 	case a.Users != nil && o.Action == "user":
 		for i := range a.Users {
 			lines = append(lines, userText(w, &a.Users[i]))
@@ -118,4 +122,50 @@ func userText(w words.Words, u *admin.User) string {
 		lines = append(lines, w.Text("admin.user.prekeys", "n", *u.PreKeys))
 	}
 	return strings.Join(lines, "\n  ")
+}
+
+// bridgeText says what has come of an order about the bridge as a whole.
+func bridgeText(w words.Words, a *admin.Answer) (lines []string) {
+	when := func(t time.Time) string { return momentWords(w, t.UnixMilli()) }
+	switch {
+	case a.Keys != nil:
+		lines = append(lines, w.Text("admin.key.done"))
+		if a.Outcome == admin.TooEarly {
+			lines[0] = w.Text("admin.key.too-early", "at", when(a.NotBefore))
+		}
+		for _, k := range a.Keys {
+			if k.State == admin.KeyRetired {
+				lines = append(lines, w.Text("admin.key.retired", "id", k.ID, "state", k.State, "until", when(k.Until)))
+				continue
+			}
+			lines = append(lines, w.Text("admin.key.one", "id", k.ID, "state", k.State, "published", when(k.Published)))
+		}
+	case a.Log != nil:
+		lines = append(lines, w.Text("admin.log.now", "level", a.Log.Level, "configured", a.Log.Configured))
+		for _, component := range slices.Sorted(maps.Keys(a.Log.Components)) {
+			lines = append(lines, w.Text("admin.log.component", "component", component, "level", a.Log.Components[component]))
+		}
+		lines = append(lines, w.Text("admin.log.components", "list", strings.Join(knownComponents, ", ")))
+	case a.Media != nil:
+		use := &a.Media.All
+		lines = append(lines, w.Text("admin.media.all", "waiting", countText(w, use.Waiting), "fetched", countText(w, use.Fetched), "expired", countText(w, use.Expired)))
+		for i := range a.Media.Users {
+			u := &a.Media.Users[i]
+			name := u.User
+			if name == "" {
+				name = w.Text("admin.media.gone")
+			}
+			lines = append(lines, w.Text("admin.media.one", "account", u.Account, "user", name, "waiting", countText(w, u.Use.Waiting),
+				"fetched", countText(w, u.Use.Fetched), "expired", countText(w, u.Use.Expired)))
+		}
+	case a.Outcome == admin.Failed:
+		lines = append(lines, w.Text("admin.media.halfway", "count", countText(w, *a.Purged)))
+	default:
+		lines = append(lines, w.Text("admin.media.purged", "count", countText(w, *a.Purged)))
+	}
+	return lines
+}
+
+func countText(w words.Words, c admin.MediaCount) string {
+	return w.Text("admin.media.count", "n", c.Files, "size", sizeWords(c.Bytes))
 }

@@ -14,10 +14,14 @@ type mediaIndex struct{ store database.MediaStore }
 var _ mediastore.Index = mediaIndex{}
 
 func fromMedia(m *database.MediaObject) mediastore.Row {
-	return mediastore.Row{
+	row := mediastore.Row{
 		Name: m.RefHash, Owner: m.Owner, Size: m.Size, SHA256: m.SHA256,
 		Created: time.UnixMilli(m.Created), Expires: time.UnixMilli(m.Expires),
 	}
+	if m.Fetched != 0 {
+		row.Fetched = time.UnixMilli(m.Fetched)
+	}
+	return row
 }
 
 func fromMedias(list []*database.MediaObject, err error) ([]mediastore.Row, error) {

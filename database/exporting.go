@@ -136,7 +136,7 @@ var exportTables = []exportTable{
 		left:    map[string]string{"version": leftInternal, "payload": "the attachment's key; the message itself is in your room"},
 	},
 	{
-		name: "postern_media", where: "owner IN " + exportAccounts, columns: []string{"owner", "size", "sha256", "created", "expires"},
+		name: "postern_media", where: "owner IN " + exportAccounts, columns: []string{"owner", "size", "sha256", "created", "expires", "fetched"},
 		left: map[string]string{"ref_hash": leftInternal},
 	},
 	{name: "postern_ignored", where: "account_id IN " + exportAccounts, columns: []string{"chat_id", "account_id", "pending"}},

@@ -20,8 +20,8 @@ type MediaObject struct {
 	Size int64
 	// SHA256 is the ciphertext's hash.
 	SHA256 [sha256.Size]byte
-	// Created and Expires are Unix milliseconds.
-	Created, Expires int64
+	// Created and Expires are Unix milliseconds; so is Fetched, when it was fetched whole for the first time, 0 for never. Add does not set that.
+	Created, Expires, Fetched int64
 }
 
 // MediaStore keeps the index of the media store.
@@ -30,13 +30,13 @@ type MediaStore struct{ db *DB }
 // Media is the index of the media store.
 func (db *DB) Media() MediaStore { return MediaStore{db} }
 
-const mediaColumns = "ref_hash, owner, size, sha256, created, expires"
+const mediaColumns = "ref_hash, owner, size, sha256, created, expires, fetched"
 
 // Add inserts a row; one that is there already is left as it is.
 func (s MediaStore) Add(ctx context.Context, m *MediaObject) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
 		_, err := s.db.raw.Exec(ctx, `
-			INSERT INTO postern_media (`+mediaColumns+`) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (ref_hash) DO NOTHING`,
+			INSERT INTO postern_media (ref_hash, owner, size, sha256, created, expires) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (ref_hash) DO NOTHING`,
 			m.RefHash[:], m.Owner, m.Size, m.SHA256[:], m.Created, m.Expires)
 		if err != nil {
 			return fmt.Errorf("database: add media: %w", err)
@@ -122,7 +122,7 @@ func (s MediaStore) list(ctx context.Context, where string, args ...any) ([]*Med
 func scanMedia(row dbutil.Scannable) (*MediaObject, error) {
 	var m MediaObject
 	var refHash, hash []byte
-	if err := row.Scan(&refHash, &m.Owner, &m.Size, &hash, &m.Created, &m.Expires); err != nil {
+	if err := row.Scan(&refHash, &m.Owner, &m.Size, &hash, &m.Created, &m.Expires, &m.Fetched); err != nil {
 		return nil, err
 	}
 	if len(refHash) != sha256.Size || len(hash) != sha256.Size || m.Size < 0 {

@@ -2,12 +2,16 @@ package e2e_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"maunium.net/go/mautrix/event"
 
 	"postern/bridge/parts"
 	"postern/connector/admin"
@@ -180,4 +184,109 @@ func TestSomebodyIsDeletedWhileNoBridgeRuns(t *testing.T) {
 	s.ok(s.Bridge.Start(s.ctx))
 	s.gone(s.identifier)
 	s.botSays(s.management, "has ended your login here")
+}
+
+func TestTheOperatorPurgesAttachmentsThatWereFetchedAndOthersOnlyByForce(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	ben := s.phone("Ben", true)
+	room := s.startChat(ben)
+	file := func(size int) {
+		data := make([]byte, size)
+		must(rand.Read(data))(t)
+		s.send(room, event.EventMessage, with(s.upload(data, "application/pdf"), map[string]any{
+			"msgtype": "m.file", "body": "a file", "filename": "file.pdf", "info": map[string]any{"mimetype": "application/pdf", "size": size},
+		}))
+	}
+	// One is fetched by the gatekeeper, in parts, and one is not.
+	file(200_000)
+	s.onPhoneAs(ben, "document")
+	her := s.has("live")
+	s.untilMedia(func(use admin.MediaUse) bool {
+		return use.Fetched.Files == 1 && use.Fetched.Bytes > 200_000 && use.Waiting.Files == 0
+	})
+	must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "ack_error", Code: 479, Count: 1}))(t)
+	file(1000)
+	s.botSays(room, "not sent")
+	s.untilMedia(func(use admin.MediaUse) bool { return use.Fetched.Files == 1 && use.Waiting.Files == 1 })
+
+	if list := s.answer("media", s.person.UserID).Media.Users; len(list) != 1 || list[0].Account != her.Account || list[0].User != s.person.UserID {
+		t.Errorf("%+v", list)
+	}
+	s.order(0, "Deleted: 0", "media-purge") // it was fetched just now
+	s.order(2, "media-purge", "media-purge", "-1h")
+	s.order(0, "Deleted: 1", "media-purge", "0s", her.Account)
+	s.order(0, "Deleted: 0", "media-purge", "0s")
+	s.untilMedia(func(use admin.MediaUse) bool { return use.Fetched.Files == 0 && use.Waiting.Files == 1 })
+	s.order(0, "Deleted: 1", "media-purge", "0s", "--force")
+	s.untilMedia(func(use admin.MediaUse) bool { return use.Waiting.Files == 0 })
+	s.answers("admin media", "administrators")
+	s.ok(s.Bridge.Stop())
+	s.order(1, "needs one", "media-purge")
+	s.order(0, "not fetched yet 0", "media")
+}
+
+// untilMedia waits for something about the media store.
+func (s *scene) untilMedia(is func(use admin.MediaUse) bool) {
+	s.t.Helper()
+	for {
+		use := s.answer("media").Media.All
+		if is(use) {
+			return
+		}
+		select {
+		case <-s.ctx.Done():
+			s.t.Fatalf("the media store: %+v", use)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func TestTheOperatorSetsTheLevelOfTheLogAndAsksForAnotherKey(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{config: map[string]any{"logging.min_level": "error"}})
+	office := s.office()
+	lines := func(level string) int {
+		return bytes.Count(must(os.ReadFile(s.Bridge.LogPath()))(t), []byte(`"level":"`+level+`"`))
+	}
+	if n := lines("debug") + lines("info"); n > 0 {
+		t.Errorf("%d lines below the level", n)
+	}
+	if log := s.answer("log-level").Log; log.Level != "error" || log.Configured != "error" || len(log.Components) != 0 {
+		t.Errorf("%+v", log)
+	}
+	s.order(2, "does not fit", "log-level", "loud")
+	office.says("admin log-level matrix trace")
+	office.hears("matrix: trace and above")
+	s.order(0, "The log says debug", "log-level", "debug")
+	if lines("debug") == 0 {
+		s.order(0, "", "users")
+	}
+	if lines("debug")+lines("info") == 0 {
+		t.Error("nothing more is said than before")
+	}
+	s.order(0, "The log says error and above", "log-level", "configured")
+	before := lines("info") + lines("debug")
+	s.order(0, "", "users")
+	if n := lines("info") + lines("debug"); n != before {
+		t.Errorf("%d lines more", n-before)
+	}
+
+	// The next key is too young to sign; what is published is told, by its public names.
+	said, out := s.ordered("rotate-key", "--json")
+	var answer admin.Answer
+	s.ok(json.Unmarshal([]byte(out), &answer))
+	if said != 1 || answer.Outcome != admin.TooEarly || time.Until(answer.NotBefore) < 23*time.Hour || len(answer.Keys) != 2 ||
+		answer.Keys[0].State != admin.KeySigns || answer.Keys[1].State != admin.KeyNext {
+		t.Errorf("status %d: %s", said, out)
+	}
+	office.says("admin rotate-key")
+	office.hears("Nothing was changed")
+	s.answers("admin rotate-key", "administrators")
+	s.answers("admin log-level trace", "administrators")
+	s.ok(s.Bridge.Stop())
+	s.ok(s.Bridge.Start(s.ctx))
+	if log := s.answer("log-level").Log; log.Level != "error" {
+		t.Errorf("after a restart: %+v", log)
+	}
 }

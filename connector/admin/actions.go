@@ -35,6 +35,10 @@ var Actions = []Action{
 	{Name: "reconnect", Args: "<who>", Who: true, Most: 1},
 	{Name: "re-enlist", Args: "<who>", Who: true, Most: 1},
 	{Name: "delete", Args: "<who> --yes", Who: true, Most: 1, Yes: true, Offline: true},
+	{Name: "media", Args: "[who]", Who: true, WhoOptional: true, Most: 1, Offline: true},
+	{Name: "media-purge", Args: "[who] [age] [--force]", Most: 2, Force: true},
+	{Name: "rotate-key"},
+	{Name: "log-level", Args: "[component] [level]", Most: 2},
 	{Name: "suspend", Args: "<Matrix ID> [reason]", Most: -1, Own: true, Offline: true},
 	{Name: "unsuspend", Args: "<Matrix ID>", Most: -1, Own: true, Offline: true},
 	{Name: "suspended", Most: -1, Own: true, Offline: true},
@@ -80,6 +84,7 @@ const (
 	WrongWho         = "who"         // neither a Matrix ID nor an account's id
 	WrongNumber      = "number"      // not a number
 	WrongText        = "text"        // too long, or with characters that nobody sees
+	WrongLevel       = "level"       // not a level of the log
 	WrongUnconfirmed = "unconfirmed" // --yes is missing
 )
 
@@ -146,6 +151,16 @@ func (o *Order) check() error {
 
 // checkWords looks at the words of actions that take others than names.
 func (o *Order) checkWords() error {
+	switch o.Action {
+	case "log-level":
+		if word, ok := o.checkLevel(); !ok {
+			return &WrongOrder{WrongLevel, o.Action, word}
+		}
+	case "media-purge":
+		if kind, word := o.checkPurge(); kind != "" {
+			return &WrongOrder{kind, o.Action, word}
+		}
+	}
 	if o.Action == "users" && len(o.Words) == 1 {
 		n, err := strconv.Atoi(o.Words[0])
 		if err != nil || n < 0 || n > 1<<30 {
@@ -170,6 +185,16 @@ type Answer struct {
 	// Users are logins, in the order in which they were made. More: there are others behind them.
 	Users []User `json:"users,omitzero"`
 	More  bool   `json:"more,omitempty"`
+	// Outcome is that of an order about the bridge as a whole.
+	Outcome Outcome `json:"outcome,omitempty"`
+	// Keys are the published keys of the token issuer; NotBefore is when the next one may sign, for TooEarly.
+	Keys      []Key     `json:"keys,omitzero"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	// Log are the levels of the log.
+	Log *LogLevels `json:"log,omitempty"`
+	// Media is what is in the media store, Purged what was deleted from it.
+	Media  *Media      `json:"media,omitempty"`
+	Purged *MediaCount `json:"purged,omitempty"`
 }
 
 // Outcomes of orders, beside Done, Already, Unknown and Failed.
@@ -180,6 +205,7 @@ const (
 	Refused   Outcome = "refused"   // not done: the gatekeeper has refused
 	Away      Outcome = "away"      // not done: the gatekeeper did not answer
 	Begun     Outcome = "begun"     // it is on disk that it is done, and will be
+	TooEarly  Outcome = "too_early" // not done: the next key has not been published for long enough
 )
 
 // Good says whether an outcome is what was asked for.
@@ -194,6 +220,9 @@ func (a *Answer) Undone() (n int) {
 	}
 	if a.Results != nil && len(a.Results) == 0 {
 		n++ // there was nobody of that name
+	}
+	if a.Outcome != "" && !a.Outcome.Good() {
+		n++
 	}
 	return n
 }
@@ -258,5 +287,5 @@ func (a *Answer) valid() bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(a.Users, func(u User) bool { return !u.valid() })
+	return a.validParts() && !slices.ContainsFunc(a.Users, func(u User) bool { return !u.valid() })
 }

@@ -194,6 +194,7 @@ func (a *answer) send(spans []span) {
 	defer blob.Close()
 	a.w.WriteHeader(status)
 	a.copy(blob, only.length)
+	a.sent(only)
 }
 
 // open opens the first span, or says that it cannot be had.

@@ -96,8 +96,8 @@ type Row struct {
 	// Size is in bytes, SHA256 the hash of them.
 	Size   int64
 	SHA256 [sha256.Size]byte
-	// Created and Expires have milliseconds.
-	Created, Expires time.Time
+	// Created and Expires have milliseconds; so has Fetched, when the blob was fetched whole for the first time, zero for never.
+	Created, Expires, Fetched time.Time
 }
 
 // Index keeps the rows, durably. Its methods may be called from any goroutine.
@@ -163,6 +163,8 @@ type Config struct {
 	Keep time.Duration
 	// QuotaBytes is the most that one owner's objects may have together, 0 for no limit.
 	QuotaBytes int64
+	// Fetched, if not nil, is told when a blob has been written to connections as a whole, at once or in parts one after another.
+	Fetched func(ctx context.Context, row *Row)
 	// Log receives failures of the storage; no reference, name or owner.
 	Log zerolog.Logger
 	// Now is the clock; nil means time.Now.

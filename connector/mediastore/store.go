@@ -17,6 +17,7 @@ import (
 type Store struct {
 	cfg      Config
 	verified verified
+	partly   partly
 
 	mu      sync.Mutex
 	owners  map[string]*owner // those that write, or have objects without a known row

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -139,6 +140,44 @@ func TestF34AKeyIsReplacedWhileALoginIsUnderWay(t *testing.T) {
 				break // or the bridge was slow to start, and the key was another before the login
 			}
 		}
+		c.check()
+	})
+}
+
+// TestF34TheOperatorHasTheSigningKeyReplaced: a day after the next one was published it may sign, and whoever was told the old one logs in with it still.
+func TestF34TheOperatorHasTheSigningKeyReplaced(t *testing.T) {
+	withClock(t, func(r *rig) {
+		c := r.newChat()
+		rotate := func() (status int, out string) {
+			cmd := exec.CommandContext(r.ctx, must(ownClock())(r.t), "admin", "rotate-key", "--json", "-c", r.Bridge.ConfigPath())
+			said, err := cmd.CombinedOutput()
+			if cmd.ProcessState == nil {
+				r.t.Fatal(err)
+			}
+			return cmd.ProcessState.ExitCode(), string(said)
+		}
+		if status, out := rotate(); status != 1 || !strings.Contains(out, "too_early") {
+			r.t.Errorf("at once: status %d: %s", status, out)
+		}
+		old := r.publishedKeys()
+		r.setClock(25 * time.Hour)
+		status, out := rotate()
+		r.setClock(0)
+		now := r.publishedKeys()
+		if status != 0 || !strings.Contains(out, `"retired"`) || len(now) != len(old)+1 {
+			r.t.Errorf("a day later: status %d, %d keys: %s", status, len(now), out)
+		}
+		for _, id := range old {
+			if !slices.Contains(now, id) {
+				r.t.Error("a key with which a token may have been signed is not published any more")
+			}
+		}
+		logins := r.partner().Logins
+		r.anew()
+		r.soon("a login with the new key", func() bool { p := r.partner(); return p.Connected && p.Logins > logins })
+		c.fromMatrix(1)
+		c.fromPhone(1)
+		c.settled()
 		c.check()
 	})
 }
