@@ -171,6 +171,10 @@ func (c *client) Connect(ctx context.Context) {
 		go c.connector.suspended.tell(c.connector.ctx, c.login.UserMXID)
 		return
 	}
+	if c.connector.maintenance.of() != nil {
+		c.connector.maintenance.refuse(c)
+		return
+	}
 	running, cancel := context.WithCancel(c.log.WithContext(context.WithoutCancel(ctx)))
 	c.cancel, c.done = cancel, make(chan struct{})
 	c.stopped.Store(false)
@@ -201,6 +205,9 @@ func (c *client) Connect(ctx context.Context) {
 	c.rest = func() {
 		c.ignores.loop.end(running)
 		c.reach.loop.end(running)
+	}
+	if c.connector.maintenance.of() != nil { // it has begun in this moment, and may not have seen this client
+		go c.park(connMaintenance, stateMaintenance)
 	}
 }
 

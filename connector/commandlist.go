@@ -57,6 +57,11 @@ func (h *command) Run(ce *commands.Event) {
 		ce.ReplyAdvanced(strings.ReplaceAll(speakTo(ce).Text(why), "$cmdprefix", ce.Bridge.Config.CommandPrefix), true, false)
 		return
 	}
+	if c, ok := ce.Bridge.Network.(*Connector); ok && !h.RequiresAdmin {
+		if text := c.maintenanceWords(speakTo(ce)); text != "" {
+			sayPlain(ce, text)
+		}
+	}
 	h.Func(ce)
 }
 

@@ -78,6 +78,8 @@ type Connector struct {
 	// brakes keep users from doing too much, suspended knows whom the operator has suspended.
 	brakes    *brakes
 	suspended *suspensions
+	// maintenance keeps all streams closed while the operator wants that.
+	maintenance *maintenance
 	// admin does what the operator orders.
 	admin *adminService
 	// instances are the other instances of the bridge, nil if there are none; passing asks them.
@@ -197,6 +199,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	}
 	c.brakes = newBrakes(c)
 	if c.suspended, err = loadSuspensions(ctx, c); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if c.maintenance, err = loadMaintenance(ctx, c); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	c.opened.Store(db)

@@ -77,7 +77,11 @@ func (r *readiness) handler() http.Handler {
 			}
 		}
 		slices.SortFunc(reasons, strings.Compare)
-		answer(w, status, map[string]any{"ready": ready, "reasons": reasons, "checks": all})
+		body := map[string]any{"ready": ready, "reasons": reasons, "checks": all}
+		if maintenance, ok := all[checkMaintenance]; ok && maintenance.Reason != "" {
+			body["maintenance"] = true
+		}
+		answer(w, status, body)
 	})
 	return mux
 }
@@ -88,6 +92,9 @@ func answer(w http.ResponseWriter, status int, body map[string]any) {
 	_ = json.NewEncoder(w).Encode(body) // whoever asked has gone away
 }
 
+// checkMaintenance is the name of the check that says whether there is maintenance. It is OK all the same: the bridge takes what comes.
+const checkMaintenance = "maintenance"
+
 // addOwnChecks registers what the bridge itself needs: a database that commits, and to have started.
 func (c *Connector) addOwnChecks() {
 	c.AddReadinessCheck("database", func() Condition {
@@ -97,6 +104,12 @@ func (c *Connector) addOwnChecks() {
 	c.AddReadinessCheck("epoch file", func() Condition {
 		if since := c.db.EpochTrouble(); !since.IsZero() {
 			return Condition{Reason: "it cannot be written, so nothing more can be encrypted soon", Since: since}
+		}
+		return Condition{OK: true}
+	})
+	c.AddReadinessCheck(checkMaintenance, func() Condition {
+		if now := c.maintenance.of(); now != nil {
+			return Condition{OK: true, Reason: "maintenance: no streams are open", Since: now.Since}
 		}
 		return Condition{OK: true}
 	})

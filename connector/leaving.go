@@ -201,6 +201,9 @@ func (c *Connector) dropLogin(ctx context.Context, account string) {
 
 // askToDelete has the gatekeeper delete an account, for as long as it does not forget it by itself.
 func (c *Connector) askToDelete(ctx context.Context, row *database.Leaving) (outcome string, err error) {
+	if err := c.maintenance.wait(ctx); err != nil {
+		return "", err
+	}
 	agreed := c.Config.byName(row.Gatekeeper)
 	if agreed == nil {
 		return outcomeUntold, nil // its gatekeeper is switched off

@@ -113,6 +113,9 @@ func (l *loginProcess) next(ctx context.Context) (*bridgev2.LoginStep, error) {
 	if l.connector.suspended.has(l.user.MXID) {
 		return nil, l.connector.suspendedWords(l.words)
 	}
+	if text := l.connector.maintenanceWords(l.words); text != "" {
+		return nil, errors.New(text)
+	}
 	if !l.admitted {
 		if step, err := l.passGate(ctx); step != nil || err != nil {
 			return step, err
@@ -210,6 +213,9 @@ func validAnswer(w words.Words, answer string) (receipts bool, err error) {
 func (l *loginProcess) free(ctx context.Context) error {
 	if l.connector.suspended.has(l.user.MXID) {
 		return l.connector.suspendedWords(l.words)
+	}
+	if text := l.connector.maintenanceWords(l.words); text != "" {
+		return errors.New(text)
 	}
 	row, err := l.connector.db.Accounts().ByIdentifier(ctx, l.agreed.profile.Name, l.identifier)
 	if err != nil {

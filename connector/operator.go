@@ -30,7 +30,8 @@ var orders = map[string]func(s *adminService, ctx context.Context, o *admin.Orde
 	"disconnect": (*adminService).disconnect, "reconnect": (*adminService).reconnect, "re-enlist": (*adminService).reenlist,
 	"delete": (*adminService).deleteUser,
 	"media":  (*adminService).mediaUse, "media-purge": (*adminService).purgeMedia,
-	"rotate-key": (*adminService).rotateKey, "log-level": (*adminService).logLevel,
+	"maintenance": (*adminService).maintain,
+	"rotate-key":  (*adminService).rotateKey, "log-level": (*adminService).logLevel,
 }
 
 // Do implements admin.Service. What the orders change is changed one order at a time.
@@ -161,6 +162,8 @@ func (s *adminService) usable(row *database.Overview) (*client, admin.Outcome) {
 		return nil, admin.Unusable
 	case row.Suspended:
 		return nil, admin.Suspended
+	case s.c.maintenance.of() != nil:
+		return nil, admin.InMaintenance
 	default:
 		return cl, ""
 	}

@@ -51,7 +51,7 @@ func wrongOrderText(w words.Words, err error, prefix string) string {
 func orderText(w words.Words, o *admin.Order, a *admin.Answer) string {
 	var lines []string
 	switch {
-	case a.Keys != nil, a.Log != nil, a.Media != nil, a.Purged != nil:
+	case a.Keys != nil, a.Log != nil, a.Media != nil, a.Purged != nil, a.Maintenance != nil:
 		lines = bridgeText(w, a)
 	case a.Users != nil && o.Action == "user":
 		for i := range a.Users {
@@ -157,6 +157,15 @@ func bridgeText(w words.Words, a *admin.Answer) (lines []string) {
 			}
 			lines = append(lines, w.Text("admin.media.one", "account", u.Account, "user", name, "waiting", countText(w, u.Use.Waiting),
 				"fetched", countText(w, u.Use.Fetched), "expired", countText(w, u.Use.Expired)))
+		}
+	case a.Maintenance != nil:
+		m := a.Maintenance
+		if !m.On {
+			return append(lines, w.Text("admin.maintenance.off", "n", m.Streams))
+		}
+		lines = append(lines, w.Text("admin.maintenance.on", "since", when(m.Since), "n", m.Streams))
+		if m.Reason != "" {
+			lines = append(lines, w.Text("maintenance.reason", "reason", m.Reason))
 		}
 	case a.Outcome == admin.Failed:
 		lines = append(lines, w.Text("admin.media.halfway", "count", countText(w, *a.Purged)))

@@ -30,6 +30,7 @@ const (
 	stateClock       status.BridgeStateErrorCode = "postern-clock"
 	// stateDisconnected is for streams that the operator has closed.
 	stateDisconnected status.BridgeStateErrorCode = "postern-disconnected"
+	stateMaintenance  status.BridgeStateErrorCode = "postern-maintenance"
 )
 
 // sayState sends a state with the words that the person of the login reads. The framework's own table of words has one language, so
@@ -99,6 +100,8 @@ func bridgeState(s interop.ConnState) (state status.BridgeState, tell bool) {
 		state.StateEvent = status.StateLoggedOut
 	case connDisconnected:
 		state.Error = stateDisconnected
+	case connMaintenance:
+		state.Error = stateMaintenance
 	default: // the end of a run, and what a later version may add
 		return state, false
 	}

@@ -140,9 +140,11 @@ var exportTables = []exportTable{
 		left: map[string]string{"ref_hash": leftInternal},
 	},
 	{name: "postern_ignored", where: "account_id IN " + exportAccounts, columns: []string{"chat_id", "account_id", "pending"}},
+	{name: "postern_operator", without: leftOwn},
+	{name: "postern_operator_news", without: leftOwn},
 	{
 		name: "postern_report", where: "account_id IN " + exportAccounts,
-		columns: []string{"id", "account_id", "chat_id", "gatekeeper", "at", "closed"},
+		columns: []string{"id", "account_id", "chat_id", "gatekeeper", "at", "closed", "told"},
 		sealed:  map[string]string{"subject": reportSubject, "reason": reportReason, "quoted": reportQuoted}, key: exportKey("id"),
 		left: map[string]string{"about": leftSame},
 	},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -207,7 +208,7 @@ func TestTheOperatorPurgesAttachmentsThatWereFetchedAndOthersOnlyByForce(t *test
 	})
 	must(s.Gatekeeper.AddFault(s.ctx, parts.Fault{Kind: "ack_error", Code: 479, Count: 1}))(t)
 	file(1000)
-	s.botSays(room, "not sent")
+	s.botSays(room, "was not")
 	s.untilMedia(func(use admin.MediaUse) bool { return use.Fetched.Files == 1 && use.Waiting.Files == 1 })
 
 	if list := s.answer("media", s.person.UserID).Media.Users; len(list) != 1 || list[0].Account != her.Account || list[0].User != s.person.UserID {
@@ -289,4 +290,80 @@ func TestTheOperatorSetsTheLevelOfTheLogAndAsksForAnotherKey(t *testing.T) {
 	if log := s.answer("log-level").Log; log.Level != "error" {
 		t.Errorf("after a restart: %+v", log)
 	}
+}
+
+// readiness is what the bridge says of itself.
+func (s *scene) readiness() (status int, maintenance bool) {
+	s.t.Helper()
+	req := must(http.NewRequestWithContext(s.ctx, http.MethodGet, s.Bridge.Address+"/_matrix/mau/ready", nil))(s.t)
+	resp := must(http.DefaultClient.Do(req))(s.t)
+	defer resp.Body.Close()
+	var body struct {
+		Maintenance bool `json:"maintenance"`
+	}
+	s.ok(json.NewDecoder(resp.Body).Decode(&body))
+	return resp.StatusCode, body.Maintenance
+}
+
+func TestMaintenanceClosesEverythingSaysWhyAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	ben := s.phone("Ben", true)
+	room := s.startChat(ben)
+	s.toPhone(room, ben, "all is well")
+	her := s.has("live")
+	office := s.office()
+	s.answers("admin maintenance on", "administrators")
+	s.order(0, "There is no maintenance", "maintenance")
+
+	// It begins: she has no stream, reads why, and nobody joins.
+	office.says("admin maintenance on a new disk")
+	office.hears("Maintenance since")
+	s.away()
+	s.has("maintenance")
+	s.answers("status", "The reason: a new disk")
+	if status, said := s.readiness(); status != http.StatusOK || !said {
+		t.Errorf("the bridge is ready: %d, and says that there is maintenance: %v", status, said)
+	}
+	s.order(1, "there is maintenance", "reconnect", her.Account)
+	s.order(1, "there is maintenance", "re-enlist", her.Account)
+	bob := must(parts.NewPerson(s.ctx, s.Homeserver, "bob", "password-of-bob"))(t)
+	t.Cleanup(bob.Close)
+	k := s.talkOf(bob)
+	k.says("login whatsapp")
+	k.hears("Nobody can join until then")
+
+	// What both sides write waits, also over a restart.
+	must(s.Gatekeeper.Say(s.ctx, ben.Phone, s.identifier, "are you there?"))(t)
+	must(s.alice.SendText(s.ctx, room, "I wait"))(t)
+	s.until("her message to wait", func(u admin.User) bool { return u.ToGatekeeper > 0 })
+	s.ok(s.Bridge.Stop())
+	s.order(0, "a new disk", "maintenance")
+	s.ok(s.Bridge.Start(s.ctx))
+	s.has("maintenance")
+	s.away()
+	if m := s.answer("maintenance").Maintenance; !m.On || m.Reason != "a new disk" || m.Streams != 0 || m.Since.IsZero() {
+		t.Errorf("after a restart: %+v", m)
+	}
+
+	// It ends, and all goes on.
+	s.order(0, "There is no maintenance", "maintenance", "off")
+	s.has("live")
+	s.inRoom(room, "are you there?")
+	s.onPhone(ben, "I wait")
+	if got := s.phoneTexts(ben, ""); !slices.Equal(got, []string{"all is well", "I wait"}) {
+		t.Errorf("Ben's phone has %q", got)
+	}
+	k.says("login whatsapp")
+	k.hears("agree")
+
+	// It can begin and end without a running bridge.
+	s.ok(s.Bridge.Stop())
+	s.order(0, "Maintenance since", "maintenance", "on")
+	s.ok(s.Bridge.Start(s.ctx))
+	s.has("maintenance")
+	s.ok(s.Bridge.Stop())
+	s.order(0, "There is no maintenance", "maintenance", "off")
+	s.ok(s.Bridge.Start(s.ctx))
+	s.has("live")
 }

@@ -38,6 +38,7 @@ var Actions = []Action{
 	{Name: "media", Args: "[who]", Who: true, WhoOptional: true, Most: 1, Offline: true},
 	{Name: "media-purge", Args: "[who] [age] [--force]", Most: 2, Force: true},
 	{Name: "rotate-key"},
+	{Name: "maintenance", Args: "[on | off] [reason]", Most: -1, Offline: true},
 	{Name: "log-level", Args: "[component] [level]", Most: 2},
 	{Name: "suspend", Args: "<Matrix ID> [reason]", Most: -1, Own: true, Offline: true},
 	{Name: "unsuspend", Args: "<Matrix ID>", Most: -1, Own: true, Offline: true},
@@ -85,6 +86,7 @@ const (
 	WrongNumber      = "number"      // not a number
 	WrongText        = "text"        // too long, or with characters that nobody sees
 	WrongLevel       = "level"       // not a level of the log
+	WrongSwitch      = "switch"      // neither on nor off
 	WrongUnconfirmed = "unconfirmed" // --yes is missing
 )
 
@@ -156,6 +158,10 @@ func (o *Order) checkWords() error {
 		if word, ok := o.checkLevel(); !ok {
 			return &WrongOrder{WrongLevel, o.Action, word}
 		}
+	case "maintenance":
+		if len(o.Words) > 0 && o.Words[0] != "on" && (o.Words[0] != "off" || len(o.Words) > 1) {
+			return &WrongOrder{WrongSwitch, o.Action, o.Words[0]}
+		}
 	case "media-purge":
 		if kind, word := o.checkPurge(); kind != "" {
 			return &WrongOrder{kind, o.Action, word}
@@ -195,6 +201,8 @@ type Answer struct {
 	// Media is what is in the media store, Purged what was deleted from it.
 	Media  *Media      `json:"media,omitempty"`
 	Purged *MediaCount `json:"purged,omitempty"`
+	// Maintenance says whether there is.
+	Maintenance *Maintenance `json:"maintenance,omitempty"`
 }
 
 // Outcomes of orders, beside Done, Already, Unknown and Failed.
@@ -205,7 +213,9 @@ const (
 	Refused   Outcome = "refused"   // not done: the gatekeeper has refused
 	Away      Outcome = "away"      // not done: the gatekeeper did not answer
 	Begun     Outcome = "begun"     // it is on disk that it is done, and will be
-	TooEarly  Outcome = "too_early" // not done: the next key has not been published for long enough
+	// InMaintenance: not done, since no stream is opened in maintenance.
+	InMaintenance Outcome = "maintenance"
+	TooEarly      Outcome = "too_early" // not done: the next key has not been published for long enough
 )
 
 // Good says whether an outcome is what was asked for.
@@ -232,6 +242,7 @@ const (
 	StateNoBridge     = "no_bridge"    // no bridge runs
 	StateLeaving      = "leaving"      // it is being deleted
 	StateSuspended    = "suspended"    // the operator has stopped its user
+	StateMaintenance  = "maintenance"  // the operator has closed all streams
 	StateDisconnected = "disconnected" // the operator has closed its stream
 	StateUnusable     = "unusable"     // its keys cannot be read, or it was never enlisted
 	StateSwitchedOff  = "switched_off" // its gatekeeper is

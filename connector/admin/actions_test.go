@@ -29,6 +29,8 @@ func TestAnOrderIsReadInOneWayForShellAndRoom(t *testing.T) {
 		"delete --yes @a:b":            {Action: "delete", Words: []string{"@a:b"}, Yes: true},
 		"delete @a:b \u2014yes":        {Action: "delete", Words: []string{"@a:b"}, Yes: true},
 		"re-enlist 0123456789abcdefgh": {Action: "re-enlist", Words: []string{"0123456789abcdefgh"}},
+		"maintenance":                  {Action: "maintenance"},
+		"maintenance on a new disk":    {Action: "maintenance", Words: []string{"on", "a", "new", "disk"}},
 		"log-level":                    {Action: "log-level"},
 		"log-level database trace":     {Action: "log-level", Words: []string{"database", "trace"}},
 		"log-level configured":         {Action: "log-level", Words: []string{"configured"}},
@@ -41,6 +43,7 @@ func TestAnOrderIsReadInOneWayForShellAndRoom(t *testing.T) {
 	for typed, want := range map[string]string{
 		"": admin.WrongNoAction, "--yes": admin.WrongNoAction, "fly": admin.WrongAction, "disconnect": admin.WrongMissing, "user a b": admin.WrongMore,
 		"user Anna": admin.WrongWho, "users --yes": admin.WrongFlag, "disconnect abc --force": admin.WrongFlag, "user abc --loud": admin.WrongFlag,
+		"maintenance soon": admin.WrongSwitch, "maintenance off now": admin.WrongSwitch, "maintenance on \u001b[2J": admin.WrongText,
 		"log-level loud": admin.WrongLevel, "log-level a configured": admin.WrongLevel, "log-level A debug": admin.WrongLevel, "media-purge 1h 2h": admin.WrongMore,
 		"media-purge -1h": admin.WrongMore, "media-purge abc def": admin.WrongMore, "media-purge Anna": admin.WrongWho, "rotate-key now": admin.WrongMore,
 		"delete abc": admin.WrongUnconfirmed, "users soon": admin.WrongNumber, "users -1": admin.WrongNumber, "users \u001b[2J": admin.WrongText,

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -141,6 +142,24 @@ func (o *Order) checkPurge() (kind, word string) {
 	return "", ""
 }
 
+// Maintenance is whether all streams are to be closed.
+type Maintenance struct {
+	On    bool      `json:"on"`
+	Since time.Time `json:"since,omitzero"`
+	// Reason is what users are told.
+	Reason string `json:"reason,omitempty"`
+	// Streams are those that are not closed, or not paused, yet.
+	Streams int `json:"streams"`
+}
+
+// Maintenance is what a maintenance order sets; set is false if it only asks.
+func (o *Order) Maintenance() (on bool, reason string, set bool) {
+	if len(o.Words) == 0 {
+		return false, "", false
+	}
+	return o.Words[0] == "on", strings.Join(o.Words[1:], " "), true
+}
+
 // validParts says whether the parts about the bridge are what a bridge has written.
 func (a *Answer) validParts() bool {
 	if a.Outcome != "" && !validWord(string(a.Outcome)) {
@@ -160,6 +179,9 @@ func (a *Answer) validParts() bool {
 		if !ValidID(a.Log.Level) || !ValidID(a.Log.Configured) {
 			return false
 		}
+	}
+	if a.Maintenance != nil && !ValidReason(a.Maintenance.Reason) {
+		return false
 	}
 	if a.Media != nil {
 		for _, u := range a.Media.Users {

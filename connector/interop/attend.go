@@ -287,6 +287,9 @@ func (t *attendance) ask(ctx context.Context) (done func()) {
 // askPatience is how long a question waits for its stream.
 const askPatience = 15 * time.Second
 
+// Busy says whether anything is under way that needs the stream.
+func (a *Account) Busy() bool { return a.busy() }
+
 // busy says whether anything is under way that needs the stream.
 func (a *Account) busy() bool {
 	a.outbox.mu.Lock()
