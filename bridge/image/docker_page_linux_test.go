@@ -121,6 +121,10 @@ func TestThePageOnDockerLeadsToAMessageBothWays(t *testing.T) {
 	if strings.Contains(out.String(), "FAIL ") {
 		t.Errorf("the doctor finds something:\n%s", &out)
 	}
+	copies := must(filepath.Glob(filepath.Join(cmd.Dir, "../postern-docker/postern/backup/*.zip")))(t)
+	if len(copies) != 1 {
+		t.Errorf("backups: %q", copies)
+	}
 	for _, name := range []string{"config.yaml", "registration.yaml", "postern.key", "epoch/postern.epoch"} {
 		info := must(os.Stat(filepath.Join(cmd.Dir, "../postern-docker/postern", name)))(t)
 		if owner := info.Sys().(*syscall.Stat_t).Uid; owner != somebody {
