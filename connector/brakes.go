@@ -124,7 +124,7 @@ func (b *brakes) tidy() {
 		for kind, window := range map[database.BrakeKind]time.Duration{
 			database.BrakeChat: chatsWindow, database.BrakeLookup: lookupsWindow, database.BrakeLetter: lettersMost.Window,
 		} {
-			if err := b.connector.db.Brakes().Forget(b.connector.ctx, kind, window, time.Now()); err != nil && b.connector.ctx.Err() == nil {
+			if err := b.connector.db.Brakes().Forget(b.connector.ctx, kind, window, b.connector.clock.now()); err != nil && b.connector.ctx.Err() == nil {
 				b.connector.log.Err(err).Msg("Could not forget what brakes do not count any more")
 			}
 		}
@@ -140,7 +140,7 @@ func (b *brakes) tidy() {
 func (b *brakes) chat(ctx context.Context, user id.UserID, w words.Words) (id string, err error) {
 	cfg := &b.connector.Config.Brakes
 	id, err = b.connector.db.Brakes().Take(ctx, database.BrakeChat, user.String(), "",
-		database.BrakeMost{Window: chatsWindow, User: cfg.User.NewChats, All: cfg.Bridge.NewChats}, time.Now())
+		database.BrakeMost{Window: chatsWindow, User: cfg.User.NewChats, All: cfg.Bridge.NewChats}, b.connector.clock.now())
 	return id, b.explain(w, err, "chats", cfg.User.NewChats)
 }
 
@@ -148,13 +148,13 @@ func (b *brakes) chat(ctx context.Context, user id.UserID, w words.Words) (id st
 func (b *brakes) lookup(ctx context.Context, user id.UserID, w words.Words) (id string, err error) {
 	cfg := &b.connector.Config.Brakes
 	id, err = b.connector.db.Brakes().Take(ctx, database.BrakeLookup, user.String(), "",
-		database.BrakeMost{Window: lookupsWindow, User: cfg.User.Lookups, All: cfg.Bridge.Lookups}, time.Now())
+		database.BrakeMost{Window: lookupsWindow, User: cfg.User.Lookups, All: cfg.Bridge.Lookups}, b.connector.clock.now())
 	return id, b.explain(w, err, "lookups", cfg.User.Lookups)
 }
 
 // letter counts an e-mail with a code.
 func (b *brakes) letter(ctx context.Context, user id.UserID, address string, w words.Words) error {
-	_, err := b.connector.db.Brakes().Take(ctx, database.BrakeLetter, user.String(), address, lettersMost, time.Now())
+	_, err := b.connector.db.Brakes().Take(ctx, database.BrakeLetter, user.String(), address, lettersMost, b.connector.clock.now())
 	return b.explain(w, err, "letters", lettersMost.User)
 }
 
@@ -175,7 +175,7 @@ func (b *brakes) explain(w words.Words, err error, what string, n int) error {
 		b.connector.log.Err(err).Msg("Could not count what a brake is for")
 		return w.Error("error.wrong")
 	}
-	when := momentWords(w, braked.Until.Add(time.Minute-1).UnixMilli()) // words have minutes, and say no time that is too early
+	when := momentWords(w, b.connector.clock.shown(braked.Until).Add(time.Minute-1).UnixMilli()) // words have minutes, and say no time that is too early
 	if braked.All {
 		what += "-all"
 	}
@@ -185,7 +185,7 @@ func (b *brakes) explain(w words.Words, err error, what string, n int) error {
 
 // left says how much of a user's new chats and look-ups is left.
 func (b *brakes) left(ctx context.Context, user id.UserID) (chats, lookups int, err error) {
-	cfg, store, now := &b.connector.Config.Brakes.User, b.connector.db.Brakes(), time.Now()
+	cfg, store, now := &b.connector.Config.Brakes.User, b.connector.db.Brakes(), b.connector.clock.now()
 	begun, err := store.Count(ctx, database.BrakeChat, user.String(), chatsWindow, now)
 	if err != nil {
 		return 0, 0, err

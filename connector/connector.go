@@ -106,6 +106,8 @@ type Connector struct {
 	figures *http.Server
 	ctx     context.Context // ends at Shutdown
 	began   time.Time       // when this process began
+	wall    func() time.Time
+	clock   *clock
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
 
@@ -145,7 +147,7 @@ func New() *Connector { return &Connector{} }
 func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.bridge = bridge
 	c.log = bridge.Log.With().Str("component", "connector").Logger()
-	c.began, c.uploadPause = time.Now(), uploadPause
+	c.began, c.wall, c.uploadPause = time.Now(), time.Now, uploadPause
 	c.leavings, c.ignoring, c.strays, c.reportsClosed = newLeavings(c), newIgnoring(), make(chan struct{}, 1), make(chan struct{}, 1)
 	c.chores, c.names = &crew{size: choreHands}, &crew{size: nameHands}
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
@@ -195,6 +197,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		return errors.Join(err, db.Close())
 	}
 	if c.languages, err = loadLanguages(ctx, db.People(), c.Config.Language); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if c.clock, err = newClock(ctx, db, c.wall); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	c.brakes = newBrakes(c)

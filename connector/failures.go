@@ -114,8 +114,12 @@ func (c *client) attachmentLimit(role convert.Role) int64 {
 // maxUpload is the operator's bound, 0 for none.
 func (c *client) maxUpload() int64 { return c.connector.Config.Media.maxUpload }
 
+// tooLargeWords say how large an attachment of that role may be.
+func (c *client) tooLargeWords(role convert.Role) string {
+	return c.words().Text("refused.too-large", "noun", noun(c.words(), role), "size", sizeWords(c.attachmentLimit(role)))
+}
+
 // tooLarge refuses an attachment whose event says that it is over the limit.
 func (c *client) tooLarge(role convert.Role) error {
-	w := c.words()
-	return refusal(errOverLimit, w.Text("refused.too-large", "noun", noun(w, role), "size", sizeWords(c.attachmentLimit(role))))
+	return refusal(errOverLimit, c.tooLargeWords(role))
 }

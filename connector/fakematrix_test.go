@@ -266,6 +266,8 @@ type world struct {
 	puppets bool // the bridge may act as the person
 	// patience is the next process's patience with attachments, if it is not the usual one.
 	patience time.Duration
+	// wall is the next process's clock, if it is not the machine's.
+	wall func() time.Time
 	*running
 }
 
@@ -350,6 +352,9 @@ func (w *world) start() {
 	m.AS.HTTPClient.Transport, m.AS.DefaultHTTPRetries = w.matrix, 0
 	m.SpecVersions = &mautrix.RespVersions{}
 	m.AS.SpecVersions = m.SpecVersions
+	if w.wall != nil {
+		c.wall = w.wall
+	}
 	check(c.Attach(ctx, AttachConfig{Matrix: m, DatabaseDialect: "sqlite3-fk-wal", DatabaseURI: uri, Key: w.key, Dir: w.dir, EpochFile: filepath.Join(w.dir, "epoch"), Log: zerolog.Nop()}))
 	check(bridge.DB.Upgrade(ctx))
 	check(m.StateStore.Upgrade(ctx))

@@ -416,7 +416,7 @@ func TestAttachmentsAreQueuedAsRecipesAndTooLargeOnesRefused(t *testing.T) {
 	if err != nil || row == nil || row.Metadata.(*MessageMetadata).Role != "image" {
 		t.Errorf("the framework's row: %+v %v", row, err)
 	}
-	if notices := w.notices(); !strings.Contains(notices, "64.0 MiB") {
+	if notices := w.notices(); !strings.Contains(notices, "An image may have at most 64 MiB to be sent to this chat.") || strings.Contains(notices, "larger than the maximum") {
 		t.Errorf("the person reads %q", notices)
 	}
 	words := w.client.failed(t.Context(), interop.OutStatus{EventID: "$p1", Reason: interop.ReasonTooLarge})

@@ -28,6 +28,34 @@ func unsupported(w words.Words, kind convert.Kind) string {
 	return w.Text("unsupported." + string(kind))
 }
 
+// tooLargeHere says how large a file of the event's kind may be in its room; "" if the room is of no login.
+func (c *Connector) tooLargeHere(evt *bridgev2.MessageStatusEventInfo) string {
+	if c.bridge == nil {
+		return ""
+	}
+	portal, err := c.bridge.GetPortalByMXID(c.ctx, evt.RoomID)
+	if err != nil || portal == nil {
+		return ""
+	}
+	login := c.bridge.GetCachedUserLoginByID(portal.Receiver)
+	if login == nil {
+		return ""
+	}
+	own, ok := login.Client.(*client)
+	if !ok {
+		return ""
+	}
+	roles := map[event.MessageType]convert.Role{event.MsgImage: convert.RoleImage, event.MsgVideo: convert.RoleVideo, event.MsgAudio: convert.RoleAudio}
+	role, known := roles[evt.MessageType]
+	if !known {
+		role = convert.RoleDocument
+	}
+	if evt.EventType == event.EventSticker {
+		role = convert.RoleSticker
+	}
+	return own.tooLargeWords(role)
+}
+
 // refuse says to a person why an event was not sent on; "" to say nothing, or what the error says itself.
 func (c *Connector) refuse(evt *bridgev2.MessageStatusEventInfo, cause error) string {
 	w := c.wordsFor(evt.Sender)
@@ -40,7 +68,7 @@ func (c *Connector) refuse(evt *bridgev2.MessageStatusEventInfo, cause error) st
 	case is(cause, bridgev2.ErrNotLoggedIn):
 		return w.Text("refused.ended")
 	case is(cause, bridgev2.ErrMediaTooLarge):
-		return "" // names both sizes
+		return c.tooLargeHere(evt)
 	case is(cause, bridgev2.ErrTargetMessageNotFound) && evt.EventType == event.EventMessage:
 		return w.Text("refused.edit-unknown")
 	case is(cause, bridgev2.ErrTargetMessageNotFound) && evt.EventType == event.EventReaction:

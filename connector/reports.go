@@ -96,7 +96,7 @@ func (c *client) report(ctx context.Context, who counterpart, command id.EventID
 	} else if contact == nil {
 		return "", errors.New("connector: report: no such contact")
 	}
-	now := time.Now()
+	now := c.connector.clock.now()
 	row := &database.Report{
 		ID: c.connector.db.Reports().ID(string(c.login.ID), command.String()), AccountID: string(c.login.ID), ChatID: who.chat,
 		Gatekeeper: c.profile.Name, About: contact.JID, At: now.UnixMilli(),
@@ -159,8 +159,7 @@ func (c *Connector) pruneReports() {
 		if err := c.tellClosed(c.ctx); err != nil && c.ctx.Err() == nil {
 			c.log.Err(err).Msg("Could not tell somebody that their report was closed; it is tried again")
 		}
-		now := time.Now()
-		n, err := c.db.Reports().Prune(c.ctx, now.Add(-reportClosed).UnixMilli(), now.Add(-reportKept).UnixMilli())
+		n, err := c.pruneOldReports(c.ctx)
 		switch {
 		case err != nil && c.ctx.Err() == nil:
 			c.log.Err(err).Msg("Could not forget old reports")
@@ -174,6 +173,12 @@ func (c *Connector) pruneReports() {
 		case <-c.reportsClosed:
 		}
 	}
+}
+
+// pruneOldReports forgets reports that are too old now, and says how many.
+func (c *Connector) pruneOldReports(ctx context.Context) (int64, error) {
+	now := c.clock.now()
+	return c.db.Reports().Prune(ctx, now.Add(-reportClosed).UnixMilli(), now.Add(-reportKept).UnixMilli())
 }
 
 // tellClosed tells those who have reported somebody, once each, that it was seen to, also by a command while no bridge ran.

@@ -73,6 +73,8 @@ type Config struct {
 	// ClockAhead says how far the gatekeeper's clock is ahead of ours, for a login whose
 	// token was refused; nil if nobody knows (the function ClockAhead asks).
 	ClockAhead func(ctx context.Context) (time.Duration, error)
+	// Clock, if not nil, is told the gatekeeper's time at each login, to the second.
+	Clock func(at time.Time)
 	// Attendance says when the stream is open; the zero value says always.
 	Attendance Attendance
 	// Pace, if not nil, holds each attempt to connect back until it is its turn; hurry is closed

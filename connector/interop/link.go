@@ -416,7 +416,11 @@ func (h *handler) Stanza(ctx context.Context, s stanza.Stanza) {
 		h.owed = s.Ack
 	case *stanza.ChatState:
 		a.typing.take(s)
-	case *stanza.Success, *stanza.IB:
+	case *stanza.Success:
+		if a.cfg.Clock != nil && s.T != 0 {
+			a.cfg.Clock(time.Unix(s.T, 0))
+		}
+	case *stanza.IB:
 		// nothing to keep
 	default:
 		a.log.Debug().Stringer("kind", s.Kind()).Msg("stanza of an unknown kind")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -66,6 +67,12 @@ func (c *statusConnector) told(ms *bridgev2.MessageStatus, evt *bridgev2.Message
 		return &told
 	}
 	switch {
+	case ms.Step == status.MsgStepCommand:
+		// Its handler has panicked. The framework tells no person, and clients what the panic says.
+		told.SendNotice, told.InternalError = true, errCommandFault
+		told.Message, told.ErrorAsMessage = c.framework.speak(evt.Sender).Text("notice.command"), false
+	case isAny(ms.InternalError, bridgev2.ErrPanicInEventHandler, bridgev2.ErrDatabaseError, bridgev2.ErrUnexpectedParsedContentType):
+		told.Message, told.ErrorAsMessage = c.framework.speak(evt.Sender).Text("notice.fault"), false
 	case ms.ErrorReason == event.MessageStatusUnsupported && !evt.EventType.IsState():
 		// The framework keeps some of these to itself; a person has to see all of them.
 		told.SendNotice = true
@@ -79,6 +86,14 @@ func (c *statusConnector) told(ms *bridgev2.MessageStatus, evt *bridgev2.Message
 		c.reword(&told, evt)
 	}
 	return &told
+}
+
+// errCommandFault is what is left of a panic of a command's handler, which may have said anything.
+var errCommandFault = errors.New("matrixdurable: a command's handler has panicked")
+
+// isAny says whether an error is one of the framework's sentinels. The framework gives what is inside them as well as themselves.
+func isAny(err error, sentinels ...error) bool {
+	return err != nil && slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) || errors.Is(s, err) })
 }
 
 // reword puts the connector's words for a refusal in place of the framework's, if it has any.
@@ -99,15 +114,14 @@ func noticeOf(w words.Words, ms *bridgev2.MessageStatus, evt *bridgev2.MessageSt
 		said.Message = w.Text("notice.something")
 	}
 	content := said.ToNoticeEvent(evt)
-	content.Body = w.Text(noticeKey(&said, evt), "why", said.Message)
+	if content.Body = w.Text(noticeKey(&said, evt), "why", said.Message); said.Step == status.MsgStepCommand {
+		content.Body = "⚠️ " + said.Message
+	}
 	return content
 }
 
 // noticeKey is the key of the words around the reason for a failure.
 func noticeKey(ms *bridgev2.MessageStatus, evt *bridgev2.MessageStatusEventInfo) string {
-	if ms.Step == status.MsgStepCommand {
-		return "notice.command"
-	}
 	what := "notice.message-"
 	switch evt.EventType {
 	case event.EventReaction:

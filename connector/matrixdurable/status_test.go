@@ -3,16 +3,24 @@ package matrixdurable
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"postern/connector/words"
 )
 
 func TestEveryFailureThatAPersonHasToSeeHasANotice(t *testing.T) {
-	c := &statusConnector{framework: &Framework{refuse: func(*bridgev2.MessageStatusEventInfo, error) string { return "ours" }}}
+	speak := func(id.UserID) words.Words { return words.For("en") }
+	panicked := bridgev2.MessageStatus{Step: status.MsgStepCommand, Status: event.MessageStatusFail, InternalError: errors.New("secret"), ErrorAsMessage: true, IsCertain: true}
+	command, fault := speak("").Text("notice.command"), speak("").Text("notice.fault")
+	broke := bridgev2.WrapErrorInStatus(bridgev2.ErrPanicInEventHandler)
+	inside := bridgev2.WrapErrorInStatus(fmt.Errorf("%w: of ours", bridgev2.ErrDatabaseError))
+	c := &statusConnector{framework: &Framework{speak: speak, refuse: func(*bridgev2.MessageStatusEventInfo, error) string { return "ours" }}}
 	missing := fmt.Errorf("x %w", bridgev2.ErrTargetMessageNotFound)
 	for name, x := range map[string]struct {
 		kind   event.Type
@@ -27,10 +35,13 @@ func TestEveryFailureThatAPersonHasToSeeHasANotice(t *testing.T) {
 		"state that is not supported":        {event.StateTopic, bridgev2.MessageStatus{Status: event.MessageStatusFail, ErrorReason: event.MessageStatusUnsupported}, false, ""},
 		"a login that has ended":             {event.EventMessage, bridgev2.MessageStatus{Status: event.MessageStatusFail, InternalError: bridgev2.ErrNotLoggedIn, SendNotice: true}, true, "ours"},
 		"another failure, as it asks":        {event.EventMessage, bridgev2.MessageStatus{Status: event.MessageStatusRetriable, SendNotice: true, Message: "theirs"}, true, "theirs"},
+		"a command that has panicked":        {event.EventMessage, panicked, true, command},
+		"an event that has panicked":         {event.EventMessage, broke, true, fault},
+		"a database that has failed":         {event.EventReaction, inside, true, fault},
 		"a success that asks for one anyway": {event.EventMessage, bridgev2.MessageStatus{Status: event.MessageStatusSuccess, SendNotice: true}, false, ""},
 	} {
 		got := c.told(&x.status, &bridgev2.MessageStatusEventInfo{EventType: x.kind})
-		if got.SendNotice != x.notice || got.Message != x.words {
+		if got.SendNotice != x.notice || got.Message != x.words || x.words != "" && got.ErrorAsMessage || strings.Contains(fmt.Sprint(got.InternalError), "secret") {
 			t.Errorf("%s: notice %v, %q", name, got.SendNotice, got.Message)
 		}
 	}
@@ -46,6 +57,7 @@ func TestANoticeOfAFailureIsASentence(t *testing.T) {
 		"a sentence":              {event.EventMessage, bridgev2.MessageStatus{Message: "Calls are not possible."}, "⚠️ Your message was not bridged: Calls are not possible."},
 		"an error":                {event.EventReaction, bridgev2.MessageStatus{InternalError: errors.New("öh (1)"), ErrorAsMessage: true}, "⚠️ Your reaction was not bridged: Öh (1)."},
 		"a deletion":              {event.EventRedaction, bridgev2.MessageStatus{Message: "no redaction here"}, "⚠️ Your deletion was not bridged: No redaction here."},
+		"a command":               {event.EventMessage, bridgev2.MessageStatus{Step: status.MsgStepCommand, Message: "It went wrong."}, "⚠️ It went wrong."},
 		"no words at all":         {event.EventMessage, bridgev2.MessageStatus{}, "⚠️ Your message was not bridged: Something went wrong."},
 	} {
 		x.status.IsCertain = true
