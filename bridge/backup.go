@@ -177,14 +177,7 @@ func restore(ctx context.Context, config, from string, check, asJSON bool, stdou
 		return err
 	}
 	if check {
-		if err := archive.Check(ctx, key); err != nil {
-			return s.transferError(err)
-		}
-		if asJSON {
-			return printJSON(stdout, map[string]any{"whole": true, "made": archive.Made, "versions": archive.Versions, "key": archive.Key})
-		}
-		_, err = fmt.Fprintf(stdout, "%s is whole: made on %s by postern %s.\n", from, archive.Made.Format("2006-01-02 15:04:05 MST"), archive.Program)
-		return err
+		return s.check(ctx, archive, key, asJSON, stdout)
 	}
 	if len(archive.Files) > 0 && !s.keepsFiles() {
 		return &exitError{exitConfig, errors.New("the archive has attachments, which go into a folder: set network.media.store to files")}
@@ -213,6 +206,18 @@ func restore(ctx context.Context, config, from string, check, asJSON bool, stdou
 	fmt.Fprintf(stdout, "Restored what was there on %s: %s.\n", archive.Made.Format("2006-01-02 15:04:05 MST"), copiedWords(report, len(archive.Files) > 0))
 	_, err = fmt.Fprintf(stdout, "When the bridge starts, %d accounts replace their keys, %d sessions are begun anew before anything is sent in them, and users are told.\n",
 		report.Accounts, report.Sessions)
+	return err
+}
+
+// check says whether an archive is whole.
+func (s *subject) check(ctx context.Context, archive *transfer.Archive, key [database.KeySize]byte, asJSON bool, stdout io.Writer) error {
+	if err := archive.Check(ctx, key); err != nil {
+		return s.transferError(err)
+	}
+	if asJSON {
+		return printJSON(stdout, map[string]any{"whole": true, "made": archive.Made, "versions": archive.Versions, "key": archive.Key})
+	}
+	_, err := fmt.Fprintf(stdout, "The archive is whole: made on %s by postern %s.\n", archive.Made.Format("2006-01-02 15:04:05 MST"), archive.Program)
 	return err
 }
 

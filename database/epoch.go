@@ -144,7 +144,7 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) erro
 		found.first, found.old = false, true
 	}
 	e.heads = !found.first
-	used, usedErr := db.signalUsed(ctx, e.counter)
+	used, usedErr := db.signalUsed(ctx, e)
 	if usedErr != nil {
 		return usedErr
 	}
@@ -154,7 +154,7 @@ func (db *DB) compareEpoch(ctx context.Context, e *epoch, found *foundRows) erro
 			return err
 		}
 	}
-	if reason == "" || !used && !e.restored {
+	if reason == "" || !used {
 		return e.extend()
 	}
 	if state != nil {
@@ -184,13 +184,13 @@ func (e *epoch) doubt(state *epochState, found *foundRows) (reason string, err e
 	return "", nil
 }
 
-// signalUsed says whether there is Signal state that an old copy could use again.
-func (db *DB) signalUsed(ctx context.Context, counter int64) (used bool, err error) {
+// signalUsed says whether there is Signal state that an old copy could use again; in a backup there is.
+func (db *DB) signalUsed(ctx context.Context, e *epoch) (used bool, err error) {
 	err = db.raw.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM postern_signal_session) OR EXISTS (SELECT 1 FROM postern_signal_counter)").Scan(&used)
 	if err != nil {
 		return false, fmt.Errorf("database: epoch: %w", err)
 	}
-	return used || counter > 0, nil
+	return used || e.counter > 0 || e.restored, nil
 }
 
 // prekeyMargin is how far the ids of prekeys leap at least when the database is found to be an old copy, and how far behind those of the copy they stay:
