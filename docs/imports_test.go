@@ -78,7 +78,7 @@ var table = []row{
 	{"connector/admin", nil, nil},
 	{"connector/metrics", nil, []string{"github.com/prometheus/client_golang"}},
 	{"database", nil, []string{"github.com/lib/pq", "github.com/mattn/go-sqlite3"}},
-	{"database/transfer", []string{"database"}, []string{"github.com/lib/pq"}},
+	{"database/transfer", []string{"database"}, nil},
 	{
 		"connector",
 		[]string{

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lib/pq"
 	"go.mau.fi/util/dbutil"
 
 	"postern/database"
@@ -212,14 +211,15 @@ func (t *target) match(from *Table) (to *Table, places []int, err error) {
 
 // inserter writes a row with each call; PostgreSQL's wants one without values at the end.
 func (t *target) inserter(ctx context.Context, to *Table) (*sql.Stmt, error) {
-	var names, quoted, marks []string
+	var quoted, marks []string
 	for _, c := range to.Columns {
-		names, quoted, marks = append(names, c.Name), append(quoted, quote(c.Name)), append(marks, "?")
+		quoted, marks = append(quoted, quote(c.Name)), append(marks, "?")
 	}
+	place := quote(to.Name) + " (" + strings.Join(quoted, ", ") + ")"
 	if t.dialect == dbutil.Postgres {
-		return t.tx.PrepareContext(ctx, pq.CopyIn(to.Name, names...))
+		return t.tx.PrepareContext(ctx, "COPY "+place+" FROM STDIN")
 	}
-	return t.tx.PrepareContext(ctx, "INSERT INTO "+quote(to.Name)+" ("+strings.Join(quoted, ", ")+") VALUES ("+strings.Join(marks, ", ")+")")
+	return t.tx.PrepareContext(ctx, "INSERT INTO "+place+" VALUES ("+strings.Join(marks, ", ")+")")
 }
 
 // adapt makes of a value of either database what this one takes for a column.

@@ -2,7 +2,7 @@
 // PostgreSQL. It knows tables, columns and their types, and of what is in them nothing: sealed columns stay sealed, since they are bound to their
 // table, row and version, and not to the database.
 //
-// It may import database and the two drivers. Layer: above database, below the commands. It implements no section of docs/PROTOCOL.md;
+// It may import database. Layer: above database, below the commands. It implements no section of docs/PROTOCOL.md;
 // docs/BACKUP.md has the format of archives.
 package transfer
 
