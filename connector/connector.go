@@ -80,6 +80,8 @@ type Connector struct {
 	suspended *suspensions
 	// maintenance keeps all streams closed while the operator wants that.
 	maintenance *maintenance
+	// news tells the operator what concerns them.
+	news *operatorNews
 	// admin does what the operator orders.
 	admin *adminService
 	// instances are the other instances of the bridge, nil if there are none; passing asks them.
@@ -207,6 +209,9 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		return errors.Join(err, db.Close())
 	}
 	if c.maintenance, err = loadMaintenance(ctx, c); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if c.news, err = loadOperatorNews(ctx, c); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	c.opened.Store(db)
@@ -361,6 +366,7 @@ func (c *Connector) Run() {
 		c.work.Go(func() { c.instances.run(c.ctx) })
 	}
 	c.work.Go(c.watchStrays)
+	c.work.Go(func() { c.news.run(c.ctx) })
 }
 
 // prepareJoining reads the secrets that joining needs.

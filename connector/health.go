@@ -123,6 +123,7 @@ func (c *Connector) addOwnChecks() {
 
 // databaseChanged tells those who wait for the database that they need not wait any longer.
 func (c *Connector) databaseChanged(state database.Health) {
+	c.news.database(state)
 	if state.Reason == "" {
 		go c.connected.storageAgain()
 	}

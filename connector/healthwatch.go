@@ -111,8 +111,10 @@ func (c *Connector) tryMedia() {
 	switch {
 	case changed && err != nil:
 		c.log.Error().Err(err).Msg("The media store does not work")
+		c.news.note(newsMedia, time.Now().UTC().Format(time.RFC3339Nano), "", "bad")
 	case changed:
 		c.log.Info().Msg("The media store works")
+		c.news.note(newsMedia, time.Now().UTC().Format(time.RFC3339Nano), "", "good")
 	}
 }
 

@@ -74,6 +74,13 @@ func (c *Connector) endAccount(ctx context.Context, row *database.Leaving, room 
 				return err
 			}
 		}
+		reason := row.Reason
+		if reason == "" {
+			reason = "logout"
+		}
+		if err := c.news.add(ctx, newsLeft, row.AccountID, row.AccountID, reason); err != nil {
+			return err
+		}
 		if err := c.db.Leavings().End(ctx, row); err != nil {
 			return err
 		}

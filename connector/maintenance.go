@@ -133,6 +133,9 @@ func (m *maintenance) begin(ctx context.Context, reason string) (outcome admin.O
 	}
 	m.now = now
 	m.mu.Unlock()
+	if fresh {
+		m.c.news.note(newsMaintenance, "on "+now.Since.Format(time.RFC3339Nano), "", "on")
+	}
 	m.c.work.Go(m.drain)
 	return changedOr(fresh), nil
 }
@@ -186,6 +189,9 @@ func (m *maintenance) end(ctx context.Context) (outcome admin.Outcome, err error
 		close(m.ended)
 	}
 	m.mu.Unlock()
+	if was {
+		m.c.news.note(newsMaintenance, "off "+time.Now().UTC().Format(time.RFC3339Nano), "", "off")
+	}
 	m.c.work.Go(func() {
 		for _, login := range m.c.bridge.GetAllCachedUserLogins() {
 			if m.of() != nil || m.c.ctx.Err() != nil {

@@ -62,5 +62,9 @@ func (c *client) tellRenewalOnce(ctx context.Context) error {
 	if err = c.connector.stack.Notices.Reply(ctx, "renewal "+due.Untold, room, "", c.login.UserMXID, c.words().Text("notice.renewal")); err != nil {
 		return err
 	}
+	if err = c.connector.news.add(ctx, newsRenewed, due.Untold+" "+string(c.login.ID), string(c.login.ID), ""); err != nil {
+		return err
+	}
+	c.connector.news.wake()
 	return store.Told(ctx, due.Untold)
 }

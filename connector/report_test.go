@@ -127,35 +127,6 @@ func TestReportsAreBoundedAndLongReasonsRefused(t *testing.T) {
 	}
 }
 
-func TestAnAdminIsToldOnceInAnHourAndNotWhat(t *testing.T) {
-	w := newWorld(t)
-	const boss id.UserID = "@boss:test"
-	w.connector.bridge.Config.Permissions[boss.String()] = &bridgeconfig.PermissionLevelAdmin
-	user, err := w.connector.bridge.GetUserByMXID(t.Context(), boss)
-	if err != nil {
-		t.Fatal(err)
-	}
-	user.ManagementRoom = "!boss:test"
-	if err := user.Save(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	w.command("$1", "report he is rude", "")
-	w.command("$2", "report", "")
-	said := 0
-	for _, n := range w.waitingNotices() {
-		if n.Room == user.ManagementRoom {
-			said++
-			w.says("the notice", string(n.Content), "postern reports list")
-			if strings.Contains(string(n.Content), "rude") {
-				t.Error("the notice says why")
-			}
-		}
-	}
-	if said != 1 {
-		t.Errorf("the admin is told %d times", said)
-	}
-}
-
 func TestTheFirstWordsOfAReportSayWhoItIsAboutWhereThereIsNoChat(t *testing.T) {
 	for words, want := range map[string][]reportSplit{
 		"":                               nil,

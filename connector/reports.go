@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -116,39 +115,15 @@ func (c *client) report(ctx context.Context, who counterpart, command id.EventID
 		if err != nil {
 			return err
 		}
-		return c.connector.tellAdmins(ctx, now)
+		return c.connector.news.add(ctx, newsReport, row.ID, "", "")
 	})
 	if err != nil {
 		return "", err
 	}
 	killpoint.Hit(killpoint.Reported)
-	c.connector.stack.Notices.Wake()
+	c.connector.news.wake()
 	c.log.Warn().Str("chat", who.chat).Str("id", row.ID).Msg("A user has reported somebody; postern reports shows it")
 	return row.ID, nil
-}
-
-// tellAdmins tells the admins who talk with the bot, once in an hour, that there are reports. What is in them is not said.
-func (c *Connector) tellAdmins(ctx context.Context, now time.Time) error {
-	for who, level := range c.bridge.Config.Permissions {
-		if level == nil || !level.Admin || !strings.HasPrefix(who, "@") {
-			continue
-		}
-		row, err := c.rows.User.GetByMXID(ctx, id.UserID(who))
-		if err != nil {
-			return fmt.Errorf("connector: report: %w", err)
-		} else if row == nil || row.ManagementRoom == "" {
-			continue
-		}
-		notice, err := matrixdurable.ReplyNotice("reports "+who+" "+strconv.FormatInt(now.Unix()/3600, 10), row.ManagementRoom, "", row.MXID,
-			c.wordsFor(row.MXID).Text("report.admin"))
-		if err == nil {
-			err = c.stack.Notices.Add(ctx, notice)
-		}
-		if err != nil {
-			return fmt.Errorf("connector: report: %w", err)
-		}
-	}
-	return nil
 }
 
 // pruneReports forgets reports that are too old, until the connector ends.

@@ -45,6 +45,7 @@ func (c *Connector) sayState(login *bridgev2.UserLogin, state status.BridgeState
 // Connection implements interop.Upcalls: it puts the state of the stream into the framework's words.
 func (c *client) Connection(ctx context.Context, s interop.ConnState) {
 	c.seen(ctx, s)
+	c.connector.news.state(string(c.login.ID), s)
 	if s.Kind == interop.ConnLive {
 		c.arrived()
 	}

@@ -140,3 +140,17 @@ func (s OperatorStore) PruneNews(ctx context.Context, before int64) error {
 		return nil
 	})
 }
+
+// LettersSince returns the incoming dead letters that became such after a time (Unix milliseconds), the oldest first, at most limit: with ID,
+// account, reason and time alone.
+func (db *DB) LettersSince(ctx context.Context, since int64, limit int) ([]Letter, error) {
+	rows, err := db.raw.Query(ctx, "SELECT letter, account_id, dead_reason, dead_at FROM postern_in WHERE "+isDeadIn+
+		" AND dead_at>$1 ORDER BY dead_at, letter LIMIT $2", since, limit)
+	list, err := dbutil.NewRowIterWithError(rows, func(row dbutil.Scannable) (l Letter, err error) {
+		return l, row.Scan(&l.ID, &l.AccountID, &l.Reason, &l.At)
+	}, err).AsList()
+	if err != nil {
+		return nil, fmt.Errorf("database: list dead letters: %w", err)
+	}
+	return list, nil
+}

@@ -367,3 +367,42 @@ func TestMaintenanceClosesEverythingSaysWhyAndLosesNothing(t *testing.T) {
 	s.ok(s.Bridge.Start(s.ctx))
 	s.has("live")
 }
+
+func TestTheOperatorHasARoomForWhatConcernsThem(t *testing.T) {
+	t.Parallel()
+	s := open(t, setting{})
+	ben := s.phone("Ben", true)
+	room := s.startChat(ben)
+	s.toPhone(room, ben, "all is well")
+	admin := must(parts.NewPerson(s.ctx, s.Homeserver, "admin", "password-of-admin"))(t)
+	t.Cleanup(admin.Close)
+
+	// The first news makes the room, and the administrator is asked into it.
+	must(s.person.SendText(s.ctx, room, "!postern report he is rude"))(t)
+	invite := must(admin.ExpectInvite(s.ctx, "the operator's room", func(i parts.Invite) bool { return i.Shows("Postern: for the operator") }))(t)
+	s.ok(admin.Join(s.ctx, invite.Room))
+	reads := func(text string) {
+		t.Helper()
+		must(admin.Expect(s.ctx, text, func(e *parts.Event) bool { return e.RoomID == invite.Room && strings.Contains(e.Message().Body, text) }))(t)
+	}
+	reads("Reports that users have made: 1")
+
+	// What it says is said once, also after a kill, and in the same room.
+	s.order(0, "Maintenance since", "maintenance", "on", "a new disk")
+	reads("Maintenance has begun")
+	s.Bridge.Kill()
+	s.ok(s.Bridge.Start(s.ctx))
+	s.order(0, "There is no maintenance", "maintenance", "off")
+	reads("Maintenance has ended")
+	s.order(0, "is being deleted", "delete", s.person.UserID, "--yes")
+	reads("Accounts that were deleted: 1, the last one because of: operator")
+	var said []string
+	for _, e := range must(admin.Messages(s.ctx, invite.Room))(t) {
+		if e.Sender == s.Bot && e.Message().Body != "" {
+			said = append(said, e.Message().Body)
+		}
+	}
+	if all := strings.Join(said, "\n"); len(said) != 4 || strings.Contains(all, "rude") || strings.Contains(all, "Ben") || strings.Contains(all, ben.Phone) {
+		t.Errorf("the room reads %q", said)
+	}
+}
