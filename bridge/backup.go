@@ -24,28 +24,32 @@ const backupUsage = `postern backup - keep a copy of what the bridge knows
   --with-key          put the key file into it: whoever has such an archive has everything
   --json              print JSON
 
-The archive has all tables as they are at one moment, the framework's too, be the bridge running or not. What is secret in them stays
-sealed, and cannot be read without the key file: keep that somewhere else. Who talks with whom is not sealed. The configuration
-is not in it, nor is the epoch file, which must never be put back.
+The archive has all tables as they are at one moment, the framework's too, be the bridge running or not. They are sealed, and cannot be
+read without the key file: keep that somewhere else. What tables there are, how many rows they have, and how many attachments with which
+sizes is not sealed. The configuration is not in it, nor is the epoch file, which must never be put back. It is read again before it
+gets its name; a process that is killed leaves a file behind whose name begins with a dot and ends in .partial, and which can be deleted.
 
 Exit status: 0 done, 1 it could not be done, 2 wrong usage, 10 configuration, 14 database.
 `
 
 const restoreUsage = `postern restore - put a backup back
 
-  postern restore --from FILE [--check] [--json]
+  postern restore --from FILE [--with-key] [--check] [--json]
 
   -c, --config FILE   the bridge's configuration (config.yaml)
   --from FILE         an archive that "postern backup" has made
-  --check             only look whether the archive is whole, and made under this bridge's key
+  --with-key          if there is no key file, believe the one in the archive, and put it into its place: only for an archive of your own,
+                      since whoever made it under a key that it brings along could put anything into it
+  --check             only look whether the archive is whole, and say under whose key it was made
   --json              print JSON
 
 The bridge must not run, and at database.uri there must be no database yet: no file, or an empty database on the server. The archive is
 checked first, and what was put back is read again and compared. It may be of an older version of the program, and, if it is of
-this program's version, of the other kind of database. If there is no key file, the one in the archive is put into its place.
+this program's version, of the other kind of database.
 
 What is put back is an old copy, and marked so. When the bridge starts it begins new encryption sessions with everybody before it sends
-anything, so that no key is used twice, and tells its users. What was said since the backup is not in it: docs/BACKUP.md.
+anything, so that no key is used twice, and tells its users. What was said since the backup is not in it, nor who left, was suspended or
+blocked since; and what it was made of must never run again: docs/BACKUP.md.
 
 Exit status: 0 done, 1 it could not be done, 2 wrong usage, 10 configuration, 14 database or archive.
 `
@@ -106,7 +110,7 @@ func backUp(ctx context.Context, config, out string, media, withKey, asJSON bool
 	if err != nil {
 		return err
 	}
-	report := &transfer.Report{Files: len(manifest.Files), Missing: manifest.Missing}
+	report := &transfer.Report{Files: manifest.Files, Missing: manifest.Missing, LeftOut: manifest.LeftOut}
 	for _, t := range manifest.Tables {
 		report.Tables = append(report.Tables, transfer.Count{Table: t.Name, Rows: t.Rows, Sum: t.Sum})
 	}
@@ -116,6 +120,9 @@ func backUp(ctx context.Context, config, out string, media, withKey, asJSON bool
 		})
 	}
 	fmt.Fprintf(stdout, "Wrote %s, %d bytes: %s.\n", path, info.Size(), copiedWords(report, media))
+	for _, what := range report.LeftOut {
+		fmt.Fprintf(stdout, "Not the bridge's, and left out: %s.\n", what)
+	}
 	if withKey {
 		_, err = fmt.Fprintf(stdout, "The key file is in it: keep it as you keep the key.\n")
 	} else {
@@ -139,9 +146,10 @@ func copiedWords(r *transfer.Report, media bool) string {
 // restoreCommand runs the command and returns the exit status.
 func restoreCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var config, from string
-	var asJSON, help, check bool
+	var asJSON, help, check, withKey bool
 	set := verbFlags("restore", &config, &asJSON, &help)
 	set.StringVar(&from, "from", "", "")
+	set.BoolVar(&withKey, "with-key", false, "")
 	set.BoolVar(&check, "check", false, "")
 	words, err := wordsOf(set, args)
 	switch {
@@ -157,86 +165,121 @@ func restoreCommand(ctx context.Context, args []string, stdout, stderr io.Writer
 		fmt.Fprintf(stderr, "postern: %v\n\n%s", err, restoreUsage)
 		return exitUsage
 	}
-	return verbStatus(stderr, restore(ctx, config, from, check, asJSON, stdout), 0)
+	return verbStatus(stderr, restore(ctx, config, from, withKey, check, asJSON, stdout), 0)
 }
 
-func restore(ctx context.Context, config, from string, check, asJSON bool, stdout io.Writer) (err error) {
+func restore(ctx context.Context, config, from string, withKey, check, asJSON bool, stdout io.Writer) (err error) {
 	s, err := loadSubject(config)
 	if err != nil {
 		return err
 	}
-	archive, err := transfer.OpenArchive(from)
-	if errors.Is(err, fs.ErrNotExist) {
+	var key [database.KeySize]byte
+	var brought bool // the key is the archive's
+	archive, err := transfer.OpenArchive(from, func(inArchive []byte) ([database.KeySize]byte, error) {
+		var err error
+		key, brought, err = s.keyOr(inArchive, withKey)
+		return key, err
+	})
+	var exit *exitError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("there is no archive at %s", from)
-	} else if err != nil {
+	case errors.Is(err, transfer.ErrKey), errors.As(err, &exit):
+		return s.transferError(err)
+	case err != nil:
 		return &exitError{exitDatabase, about(from, err)}
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
-	key, missing, err := s.keyOr(archive)
-	if err != nil {
-		return err
-	}
 	if check {
-		return s.check(ctx, archive, key, asJSON, stdout)
+		return s.checkArchive(ctx, from, archive, brought, asJSON, stdout)
 	}
-	if len(archive.Files) > 0 && !s.keepsFiles() {
-		return &exitError{exitConfig, errors.New("the archive has attachments, which go into a folder: set network.media.store to files")}
+	var files *transfer.Attachments
+	if archive.Files > 0 {
+		if !s.keepsFiles() {
+			return &exitError{exitConfig, errors.New("the archive has attachments, which go into a folder: set network.media.store to files")}
+		}
+		files = s.writeFiles()
 	}
-	if missing { // first, since nothing of what follows can be read without it
-		if err := archive.Check(ctx, key); err != nil {
+	if brought { // before what cannot be read without it
+		if err := archive.Check(ctx); err != nil {
 			return s.transferError(err)
 		}
 		if err := database.CreateKeyFile(s.keyFile, key); err != nil {
 			return err
 		}
 	}
-	var files *transfer.Attachments
-	if len(archive.Files) > 0 {
-		if files, err = s.writeFiles(); err != nil {
-			return err
-		}
-	}
 	report, err := transfer.Restore(ctx, s.config(key), archive, files)
-	if err != nil {
+	if report == nil {
+		if brought && !errors.Is(err, transfer.ErrUnknown) {
+			err = errors.Join(err, os.Remove(s.keyFile))
+		}
 		return s.transferError(err)
 	}
+	after := err
 	if asJSON {
-		return printJSON(stdout, map[string]any{"made": archive.Made, "restored": report})
+		err = printJSON(stdout, map[string]any{"made": archive.Made, "restored": report, "afterwards": errorText(after)})
+		return err
 	}
-	fmt.Fprintf(stdout, "Restored what was there on %s: %s.\n", archive.Made.Format("2006-01-02 15:04:05 MST"), copiedWords(report, len(archive.Files) > 0))
+	fmt.Fprintf(stdout, "Restored what was there on %s: %s.\n", archive.Made.Format("2006-01-02 15:04:05 MST"), copiedWords(report, archive.Files > 0))
+	sayAfterwards(stdout, after)
 	_, err = fmt.Fprintf(stdout, "When the bridge starts, %d accounts replace their keys, %d sessions are begun anew before anything is sent in them, and users are told.\n",
 		report.Accounts, report.Sessions)
 	return err
 }
 
-// check says whether an archive is whole.
-func (s *subject) check(ctx context.Context, archive *transfer.Archive, key [database.KeySize]byte, asJSON bool, stdout io.Writer) error {
-	if err := archive.Check(ctx, key); err != nil {
+// checkArchive is restore --check.
+func (s *subject) checkArchive(ctx context.Context, from string, archive *transfer.Archive, brought, asJSON bool, stdout io.Writer) error {
+	if err := archive.Check(ctx); err != nil {
 		return s.transferError(err)
 	}
-	if asJSON {
-		return printJSON(stdout, map[string]any{"whole": true, "made": archive.Made, "versions": archive.Versions, "key": archive.Key})
+	whose := s.keyFile
+	if brought {
+		whose = ""
 	}
-	_, err := fmt.Fprintf(stdout, "The archive is whole: made on %s by postern %s.\n", archive.Made.Format("2006-01-02 15:04:05 MST"), archive.Program)
+	if asJSON {
+		return printJSON(stdout, map[string]any{"whole": true, "made": archive.Made, "versions": archive.Versions, "key": archive.Key, "made_under": whose})
+	}
+	text := "under the key in " + s.keyFile
+	if brought {
+		text = "under a key that it brings along itself, so that nobody knows who made it"
+	}
+	_, err := fmt.Fprintf(stdout, "%s is whole: made on %s by postern %s, %s.\n", from, archive.Made.Format("2006-01-02 15:04:05 MST"), archive.Program, text)
 	return err
 }
 
-// keyOr reads the key file, or if there is none what the archive has in its place; missing says so.
-func (s *subject) keyOr(archive *transfer.Archive) (key [database.KeySize]byte, missing bool, err error) {
-	key, err = database.LoadKeyFile(s.keyFile)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		if err != nil {
-			err = &exitError{exitConfig, about(s.keyFile, err)}
-		}
-		return key, false, err
-	}
-	text, err := archive.KeyFile()
+// sayAfterwards tells of what went wrong when everything was done.
+func sayAfterwards(stdout io.Writer, err error) {
 	if err != nil {
-		return key, true, s.transferError(err)
-	} else if text == nil {
-		return key, true, &exitError{exitConfig, fmt.Errorf("the key file is not in the archive, and not at %s: put it there first, from where it was kept", s.keyFile)}
+		fmt.Fprintf(stdout, "All of it is there; afterwards something went wrong that does no harm: %v.\n", err)
 	}
-	if key, err = database.ParseKeyFile(text); err != nil {
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// keyOr reads the key file, or if there is none, and it is to be believed, what the archive has in its place; brought says so.
+func (s *subject) keyOr(inArchive []byte, believed bool) (key [database.KeySize]byte, brought bool, err error) {
+	key, err = database.LoadKeyFile(s.keyFile)
+	if err == nil {
+		return key, false, nil
+	}
+	say := func(format string, args ...any) ([database.KeySize]byte, bool, error) {
+		return key, false, &exitError{exitConfig, fmt.Errorf(format, args...)}
+	}
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		return say("%w", about(s.keyFile, err))
+	case inArchive == nil:
+		return say("the key file is not in the archive, and not at %s: put it there first, from where it was kept", s.keyFile)
+	case !believed:
+		return say("there is no key file at %s: put it there from where it was kept. The archive brings one along, which is believed with --with-key: only do that with an "+
+			"archive of your own", s.keyFile)
+	}
+	if key, err = database.ParseKeyFile(inArchive); err != nil {
 		return key, true, &exitError{exitDatabase, err}
 	}
 	return key, true, nil
@@ -246,12 +289,13 @@ const moveUsage = `postern move-to-postgres - move the bridge from SQLite to Pos
 
   postern move-to-postgres --to URI [--json]
   postern move-to-postgres --to-file FILE [--json]
-  postern move-to-postgres --undo
+  postern move-to-postgres --undo --yes
 
   -c, --config FILE   the bridge's configuration (config.yaml), which still names the SQLite file
   --to URI            the database, such as postgres://postern:PASSWORD@127.0.0.1/postern?sslmode=disable
   --to-file FILE      a file with that URI in it, so that the password is in nobody's list of processes
   --undo              give up the copy on the server for good, and let the bridge start on the SQLite file again
+  --yes               with --undo: the copy on the server is dropped, or no bridge will ever start on it again
   --json              print JSON
 
 The bridge must not run. The database on the server must be empty. Everything is copied in one transaction, read again and compared with
@@ -265,8 +309,9 @@ Exit status: 0 done, 1 it could not be done, 2 wrong usage, 10 configuration, 14
 
 // moveFlags are what the command was given.
 type moveFlags struct {
-	config, to, file   string
-	undo, asJSON, help bool
+	config, to, file string
+	undo, yes        bool
+	asJSON, help     bool
 }
 
 func parseMove(args []string) (*moveFlags, error) {
@@ -275,6 +320,7 @@ func parseMove(args []string) (*moveFlags, error) {
 	set.StringVar(&f.to, "to", "", "")
 	set.StringVar(&f.file, "to-file", "", "")
 	set.BoolVar(&f.undo, "undo", false, "")
+	set.BoolVar(&f.yes, "yes", false, "")
 	words, err := wordsOf(set, args)
 	if err != nil || f.help {
 		return f, err
@@ -290,6 +336,9 @@ func parseMove(args []string) (*moveFlags, error) {
 		return nil, fmt.Errorf("unknown argument %q", words[0])
 	case ways != 1:
 		return nil, errors.New("move-to-postgres needs --to, --to-file or --undo, and one of them")
+	case f.undo != f.yes:
+		return nil, errors.New("--undo needs --yes, and only that does: two bridges that go on from one state use keys twice, so say so when the copy on the server is dropped, " +
+			"or when no bridge will ever start on it again")
 	case f.undo && f.asJSON:
 		return nil, errors.New("--json does not go with --undo")
 	}
@@ -343,14 +392,15 @@ func (f *moveFlags) move(ctx context.Context, stdout io.Writer) error {
 	report, err := transfer.Move(ctx, cfg, uri)
 	if errors.Is(err, transfer.ErrMarked) {
 		return &exitError{exitDatabase, errors.New("this database was moved already, or a move was cut off: if the tables are on the server, set database.type and " +
-			"database.uri; if not, give postern move-to-postgres --undo, and begin again")}
-	} else if err != nil {
+			"database.uri; if not, give postern move-to-postgres --undo --yes, and begin again")}
+	} else if report == nil {
 		return s.transferError(err)
 	}
 	if f.asJSON {
-		return printJSON(stdout, map[string]any{"moved": report})
+		return printJSON(stdout, map[string]any{"moved": report, "afterwards": errorText(err)})
 	}
 	fmt.Fprintf(stdout, "Copied %s, and compared them.\n", copiedWords(report, false))
+	sayAfterwards(stdout, err)
 	for column, n := range report.Replaced {
 		fmt.Fprintf(stdout, "%s: %d texts had characters that PostgreSQL does not take, and have a mark in their place.\n", column, n)
 	}

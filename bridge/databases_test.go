@@ -22,19 +22,16 @@ func TestDatabasesOfEarlierVersionsOpenAndKeepTheirRows(t *testing.T) {
 	}
 	for _, path := range paths {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			a, err := transfer.OpenArchive(path)
+			var key [database.KeySize]byte
+			a, err := transfer.OpenArchive(path, func(inArchive []byte) ([database.KeySize]byte, error) {
+				var err error
+				key, err = database.ParseKeyFile(inArchive)
+				return key, err
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer a.Close()
-			text, err := a.KeyFile()
-			if err != nil || text == nil {
-				t.Fatalf("no key (%v)", err)
-			}
-			key, err := database.ParseKeyFile(text)
-			if err != nil {
-				t.Fatal(err)
-			}
 			cfg := databasetest.SQLiteConfig(t)
 			if a.Dialect == "postgres" {
 				cfg = databasetest.PostgresConfig(t)
@@ -58,11 +55,12 @@ func TestDatabasesOfEarlierVersionsOpenAndKeepTheirRows(t *testing.T) {
 	}
 }
 
-// checkRows compares how many rows there are. Room keys of an old copy go, and each start counts in the rest.
+// checkRows compares how many rows there are. Room keys of an old copy go, and what they were sent in, and each start counts in the rest.
 func checkRows(t *testing.T, a *transfer.Archive, now map[string][]string) {
 	t.Helper()
 	for _, table := range a.Tables {
-		if got := int64(len(now[table.Name])); got != table.Rows && table.Name != "crypto_megolm_outbound_session" {
+		if got := int64(len(now[table.Name])); got != table.Rows && table.Name != "crypto_megolm_outbound_session" && table.Name != "crypto_olm_session" &&
+			(table.Name != "kv_store" || got != table.Rows+1) {
 			t.Errorf("%s has %d rows, and had %d", table.Name, got, table.Rows)
 		}
 	}

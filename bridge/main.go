@@ -56,11 +56,11 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
   postern admin ACTION [--json] [-c config.yaml]
                                 see to users and to the bridge; --help lists the actions
   postern backup --out FILE [--with-media] [--with-key] [--json] [-c config.yaml]
-  postern restore --from FILE [--check] [--json] [-c config.yaml]
+  postern restore --from FILE [--with-key] [--check] [--json] [-c config.yaml]
                                 keep a copy of everything, also while the bridge
                                 runs, and put it back; more with --help
   postern move-to-postgres --to URI [--json] [-c config.yaml]
-  postern move-to-postgres --undo [-c config.yaml]
+  postern move-to-postgres --undo --yes [-c config.yaml]
                                 move from SQLite to PostgreSQL; more with --help
   postern instances list|where|assign|unassign [-c config.yaml]
                                 which user belongs to which of several instances; more with --help

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2/bridgeconfig"
@@ -79,15 +80,18 @@ func (s *subject) readFiles() *transfer.Attachments {
 	return &transfer.Attachments{Open: func(name [sha256.Size]byte) (io.ReadCloser, error) { return mediastore.OpenIn(dir, name) }}
 }
 
-// writeFiles makes the folder of attachments, which no bridge may be using.
-func (s *subject) writeFiles() (*transfer.Attachments, error) {
-	backend, err := mediastore.Files(beside(s.configPath, s.network.Media.Path))
-	if err != nil {
-		return nil, err
-	}
-	return &transfer.Attachments{Put: func(ctx context.Context, name [sha256.Size]byte, content io.Reader) error {
-		return mediastore.PutInto(ctx, backend, name, content)
-	}}, nil
+// writeFiles is the folder of attachments, for writing. It is made, and cleaned, with the first of them: no bridge uses it any more then.
+func (s *subject) writeFiles() *transfer.Attachments {
+	folder := sync.OnceValues(func() (mediastore.Backend, error) {
+		return mediastore.Files(beside(s.configPath, s.network.Media.Path))
+	})
+	return &transfer.Attachments{Put: func(ctx context.Context, name [sha256.Size]byte, size int64, sum [sha256.Size]byte, content io.Reader) error {
+		backend, err := folder()
+		if err != nil {
+			return err
+		}
+		return mediastore.PutInto(ctx, backend, name, size, sum, content)
+	}}
 }
 
 // transferError says of what went wrong what it means and what to do, with the exit status.

@@ -63,7 +63,7 @@ func lookAtDatabase(ctx context.Context, e *examination) []Result {
 		return fail("the database cannot be read: "+errText(err), "let the bridge's user read its tables")
 	case moved:
 		return fail("this database was moved to PostgreSQL, and no bridge starts on what was left behind",
-			"let database.type and database.uri name the server; if that copy is given up for good, postern move-to-postgres --undo brings this one back")
+			"let database.type and database.uri name the server; if that copy is given up for good, postern move-to-postgres --undo --yes brings this one back")
 	case base.Compatible > base.Known:
 		return fail(fmt.Sprintf("the database is of a newer version (%d) than this program knows (%d)", base.Schema, base.Known),
 			"run the newer program, or restore the backup from before the upgrade together with a fresh network.epoch_file")

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -17,14 +18,23 @@ import (
 	"strings"
 	"time"
 
+	"go.mau.fi/util/dbutil"
+
 	"postern/database"
 )
 
 // archiveFormat is the version of the format; docs/BACKUP.md describes it.
-const archiveFormat = 1
+const archiveFormat = 2
 
-// maxManifest bounds the manifest, in bytes: it has a line for each attachment.
-const maxManifest = 1 << 28
+// Bounds, for who writes and for who reads; in bytes, where they do not count something.
+const (
+	maxManifest   = 1 << 23
+	maxKeyFile    = 1024
+	maxMAC        = 1024
+	maxTables     = 1000
+	maxColumns    = 1000 // of one table
+	maxStatements = 10_000
+)
 
 // Names of what is in an archive.
 const (
@@ -33,6 +43,7 @@ const (
 	keyName      = "postern.key"
 	tableFolder  = "tables/"
 	fileFolder   = "files/"
+	fileList     = "files.sealed"
 )
 
 // Manifest says what is in an archive. It is its last part but one: an archive without it is not whole.
@@ -40,6 +51,8 @@ type Manifest struct {
 	Format  int       `json:"format"`
 	Program string    `json:"program"`
 	Made    time.Time `json:"made"`
+	// Salt is drawn for each archive: the keys of its parts follow from it.
+	Salt []byte `json:"salt"`
 	// Dialect is the kind of database: sqlite3 or postgres.
 	Dialect  string             `json:"dialect"`
 	Versions map[string]Version `json:"versions"`
@@ -47,28 +60,84 @@ type Manifest struct {
 	Setup  []string    `json:"setup"`
 	Finish []string    `json:"finish"`
 	Tables []TablePart `json:"tables"`
-	Files  []FilePart  `json:"files"`
+	// Files is how many attachments are in it; a part of its own lists them.
+	Files int `json:"files"`
 	// Missing is how many attachments of the index were not there whole. FilesLeftOut: none were looked for.
 	Missing      int  `json:"missing"`
 	FilesLeftOut bool `json:"files_left_out"`
 	// Key: the key file is in the archive.
 	Key bool `json:"key"`
+	// LeftOut are tables and indexes of the database that are not the bridge's, nor the framework's.
+	LeftOut []string `json:"left_out"`
 }
 
 // TablePart is a table in an archive.
 type TablePart struct {
 	Table
 	Rows int64 `json:"rows"`
-	// Sum is over the rows as values, SHA256 over the part as bytes.
+	// Sum is over the rows as values, SHA256 over the lines of the part.
 	Sum    string `json:"sum"`
 	SHA256 string `json:"sha256"`
 }
+
+func (t *TablePart) part() string { return tableFolder + t.Name + ".sealed" }
 
 // FilePart is an attachment in an archive, encrypted as it lies in the store.
 type FilePart struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
+}
+
+// hash reads a SHA-256 in hexadecimal digits, in the one form that they are written in.
+func hash(text string) (sum [sha256.Size]byte, ok bool) {
+	if len(text) != 2*len(sum) || strings.ToLower(text) != text {
+		return sum, false
+	}
+	_, err := hex.Decode(sum[:], []byte(text))
+	return sum, err == nil
+}
+
+// sound says whether an archive may have this manifest. What it says about the statements is changed to what is to be run.
+func (m *Manifest) sound() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: manifest: %w", ErrArchive, fmt.Errorf(format, args...))
+	}
+	switch {
+	case m.Format != archiveFormat:
+		return fmt.Errorf("%w: its format is %d, and this program knows %d", ErrArchive, m.Format, archiveFormat)
+	case len(m.Salt) != saltSize:
+		return bad("no salt")
+	case m.Dialect != dbutil.SQLite.String() && m.Dialect != dbutil.Postgres.String():
+		return bad("a kind of database that is not known")
+	case len(m.Tables) > maxTables, len(m.Setup) > maxStatements, len(m.Finish) > maxStatements, m.Files < 0, m.Missing < 0, m.FilesLeftOut && m.Files > 0:
+		return bad("counts that cannot be")
+	}
+	names := map[string]bool{}
+	for i := range m.Tables {
+		t := &m.Tables[i]
+		if !belongs(t.Name) || strings.ContainsAny(t.Name, "/\\\x00") || names[t.Name] || len(t.Columns) == 0 || len(t.Columns) > maxColumns {
+			return bad("a table that cannot be")
+		}
+		names[t.Name] = true
+		columns := map[string]bool{}
+		for j := range t.Columns {
+			if err := t.Columns[j].understand(t.Name); err != nil || columns[t.Columns[j].Name] {
+				return bad("a column that cannot be (%w)", err)
+			}
+			columns[t.Columns[j].Name] = true
+		}
+	}
+	for _, statements := range [][]string{m.Setup, m.Finish} {
+		for i, statement := range statements {
+			plain, err := plainStatement(statement)
+			if err != nil {
+				return bad("%w", err)
+			}
+			statements[i] = plain
+		}
+	}
+	return nil
 }
 
 // manifestMAC is what says that an archive was made by whoever has the master key.
@@ -84,11 +153,12 @@ func manifestMAC(key [database.KeySize]byte, manifest []byte) string {
 type archiveWriter struct {
 	Manifest
 	path string
+	key  [database.KeySize]byte
 	file *os.File
 	zip  *zip.Writer
 }
 
-func createArchive(path string) (*archiveWriter, error) {
+func createArchive(path string, key [database.KeySize]byte) (*archiveWriter, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("transfer: %s: %w", path, fs.ErrExist)
 	}
@@ -96,35 +166,49 @@ func createArchive(path string) (*archiveWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("transfer: create archive: %w", err)
 	}
-	return &archiveWriter{path: path, file: file, zip: zip.NewWriter(file)}, nil
+	a := &archiveWriter{path: path, key: key, file: file, zip: zip.NewWriter(file)}
+	a.Salt = make([]byte, saltSize)
+	_, _ = rand.Read(a.Salt) // never fails
+	return a, nil
 }
 
-// part writes a part and returns its hash.
-func (a *archiveWriter) part(name string, method uint16, fill func(w io.Writer) error) (string, error) {
-	w, err := a.zip.CreateHeader(&zip.FileHeader{Name: name, Method: method, Modified: a.Made})
+// part writes a part as it is.
+func (a *archiveWriter) part(name string, fill func(w io.Writer) error) error {
+	w, err := a.zip.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store, Modified: a.Made})
 	if err != nil {
-		return "", fmt.Errorf("transfer: write archive: %w", err)
+		return fmt.Errorf("transfer: write archive: %w", err)
 	}
-	hash := sha256.New()
-	if err := fill(io.MultiWriter(w, hash)); err != nil {
+	return fill(w)
+}
+
+// sealed writes a part that nobody reads without the key, and returns the hash of what was sealed.
+func (a *archiveWriter) sealed(name string, fill func(w io.Writer) error) (string, error) {
+	aead, err := partCipher(a.key, a.Salt, name)
+	if err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(hash.Sum(nil)), nil
+	sum := sha256.New()
+	err = a.part(name, func(w io.Writer) error {
+		return sealTo(w, aead, func(w io.Writer) error { return fill(io.MultiWriter(w, sum)) })
+	})
+	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
 func (a *archiveWriter) text(name string, text []byte) error {
-	_, err := a.part(name, zip.Deflate, func(w io.Writer) error { _, err := w.Write(text); return err })
-	return err
+	return a.part(name, func(w io.Writer) error { _, err := w.Write(text); return err })
 }
 
-// end writes the manifest and gives the archive its name.
-func (a *archiveWriter) end(key [database.KeySize]byte) error {
+// end writes the manifest, reads all of the archive again, and gives it its name.
+func (a *archiveWriter) end(ctx context.Context) error {
 	raw, err := json.MarshalIndent(&a.Manifest, "", "\t")
+	if err == nil && len(raw) > maxManifest {
+		err = errors.New("so many tables cannot be described")
+	}
 	if err == nil {
 		err = a.text(manifestName, raw)
 	}
 	if err == nil {
-		err = a.text(macName, []byte(manifestMAC(key, raw)+"\n"))
+		err = a.text(macName, []byte(manifestMAC(a.key, raw)+"\n"))
 	}
 	if err == nil {
 		err = a.zip.Close()
@@ -136,12 +220,24 @@ func (a *archiveWriter) end(key [database.KeySize]byte) error {
 		err = a.file.Close()
 	}
 	if err == nil {
+		err = a.again(ctx)
+	}
+	if err == nil {
 		err = name(a.file.Name(), a.path)
 	}
 	if err != nil {
 		return fmt.Errorf("transfer: write archive: %w", err)
 	}
 	return nil
+}
+
+// again reads what was written as whoever restores it will.
+func (a *archiveWriter) again(ctx context.Context) error {
+	written, err := OpenArchive(a.file.Name(), func([]byte) ([database.KeySize]byte, error) { return a.key, nil })
+	if err != nil {
+		return err
+	}
+	return errors.Join(written.Check(ctx), written.Close())
 }
 
 // name gives a whole file its name, unless something has it, and returns when that is on disk.
@@ -171,174 +267,6 @@ func (a *archiveWriter) abort() {
 	_ = os.Remove(a.file.Name())
 }
 
-// Archive is an archive that is read.
-type Archive struct {
-	Manifest
-	zip *zip.ReadCloser
-	raw []byte // the manifest's bytes
-	mac string
-}
-
-// OpenArchive opens an archive and reads what it says about itself, which is not believed before Check. ErrArchive if it is not whole, or an archive of another
-// format.
-func OpenArchive(path string) (*Archive, error) {
-	if info, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("transfer: open archive: %w", err)
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no file", ErrArchive, path)
-	}
-	reader, err := zip.OpenReader(path)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("transfer: open archive: %w", err)
-	} else if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
-	}
-	a := &Archive{zip: reader}
-	mac, err := a.read(macName, 1024)
-	if err == nil {
-		a.mac = strings.TrimSpace(string(mac))
-		a.raw, err = a.read(manifestName, maxManifest)
-	}
-	if err == nil {
-		if err = json.Unmarshal(a.raw, &a.Manifest); err != nil {
-			err = fmt.Errorf("%w: %w", ErrArchive, err)
-		} else if a.Format != archiveFormat {
-			err = fmt.Errorf("%w: its format is %d, and this program knows %d", ErrArchive, a.Format, archiveFormat)
-		}
-	}
-	for i := range a.Tables {
-		for j := range a.Tables[i].Columns {
-			if err == nil {
-				err = a.Tables[i].Columns[j].understand(a.Tables[i].Name)
-			}
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, reader.Close())
-	}
-	return a, nil
-}
-
-// Close closes the file.
-func (a *Archive) Close() error { return a.zip.Close() }
-
-func (a *Archive) open(name string) (io.ReadCloser, error) {
-	for _, part := range a.zip.File {
-		if part.Name == name {
-			r, err := part.Open()
-			if err != nil {
-				return nil, fmt.Errorf("%w: %s: %w", ErrArchive, name, err)
-			}
-			return r, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: %s is not there", ErrArchive, name)
-}
-
-// read reads a small part.
-func (a *Archive) read(name string, limit int64) ([]byte, error) {
-	r, err := a.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	raw, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(raw)) > limit {
-		err = errors.New("too long")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrArchive, name, err)
-	}
-	return raw, nil
-}
-
-// KeyFile is the key file in the archive, nil if there is none.
-func (a *Archive) KeyFile() ([]byte, error) {
-	if !a.Key {
-		return nil, nil
-	}
-	return a.read(keyName, 1024)
-}
-
-// Check reads all of the archive and says whether it is as it was made, under this key: ErrKey, ErrArchive.
-func (a *Archive) Check(ctx context.Context, key [database.KeySize]byte) error {
-	if !hmac.Equal([]byte(a.mac), []byte(manifestMAC(key, a.raw))) {
-		return ErrKey
-	}
-	parts := map[string]string{}
-	for _, t := range a.Tables {
-		parts[tableFolder+t.Name+".jsonl"] = t.SHA256
-	}
-	for _, f := range a.Files {
-		parts[fileFolder+f.Name] = f.SHA256
-	}
-	found := map[string]*zip.File{}
-	for _, part := range a.zip.File {
-		found[part.Name] = part
-	}
-	for name, want := range parts {
-		part := found[name]
-		if part == nil {
-			return fmt.Errorf("%w: %s is not there", ErrArchive, name)
-		}
-		hash := sha256.New()
-		r, err := part.Open()
-		if err == nil {
-			_, err = io.Copy(hash, withContext(ctx, r))
-			err = errors.Join(err, r.Close())
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		} else if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrArchive, name, err)
-		}
-		if hex.EncodeToString(hash.Sum(nil)) != want {
-			return fmt.Errorf("%w: %s is not what was written", ErrArchive, name)
-		}
-	}
-	return nil
-}
-
-// readerFunc is a Read.
-type readerFunc func(p []byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-func withContext(ctx context.Context, r io.Reader) io.Reader {
-	return readerFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return r.Read(p)
-	})
-}
-
-// rows gives fn each row of a table.
-func (a *Archive) rows(t *TablePart, fn func(row []any) error) (err error) {
-	r, err := a.open(tableFolder + t.Name + ".jsonl")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	decoder, n := json.NewDecoder(r), int64(0)
-	for {
-		row, err := decodeRow(decoder, len(t.Columns))
-		if errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrArchive, t.Name, err)
-		}
-		if err := fn(row); err != nil {
-			return err
-		}
-		n++
-	}
-	if n != t.Rows {
-		return fmt.Errorf("%w: %s has %d rows, and not %d", ErrArchive, t.Name, n, t.Rows)
-	}
-	return nil
-}
-
 // tableBytes writes rows as they lie in an archive.
 type tableBytes struct {
 	w   io.Writer
@@ -347,6 +275,9 @@ type tableBytes struct {
 
 func (b *tableBytes) row(row []any) error {
 	line, err := encodeRow(row)
+	if err == nil && len(line) > maxLine-sealChunk {
+		err = errors.New("transfer: a row is too long for an archive")
+	}
 	if err != nil {
 		return err
 	}

@@ -27,12 +27,17 @@ func backUp(t *testing.T, cfg database.Config, options transfer.BackupOptions) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path, open(t, path)
+	return path, open(t, path, cfg.MasterKey)
 }
 
-func open(t *testing.T, path string) *transfer.Archive {
+// under has an archive opened with a key, whatever it brings along.
+func under(key [database.KeySize]byte) func([]byte) ([database.KeySize]byte, error) {
+	return func([]byte) ([database.KeySize]byte, error) { return key, nil }
+}
+
+func open(t *testing.T, path string, key [database.KeySize]byte) *transfer.Archive {
 	t.Helper()
-	a, err := transfer.OpenArchive(path)
+	a, err := transfer.OpenArchive(path, under(key))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,14 +221,14 @@ func rewrite(t *testing.T, path string, change func(name string, content []byte)
 func TestAnArchiveThatIsDamagedForgedOrNotWholeIsRefused(t *testing.T) {
 	cfg := made(t, databasetest.SQLiteConfig(t))
 	path, whole := backUp(t, cfg, transfer.BackupOptions{})
-	if err := whole.Check(t.Context(), cfg.MasterKey); err != nil {
+	if err := whole.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// As restoring says it, and nothing is made.
 	refused := func(path string, want error) {
 		t.Helper()
 		to := databasetest.SQLiteConfig(t)
-		a, err := transfer.OpenArchive(path)
+		a, err := transfer.OpenArchive(path, under(cfg.MasterKey))
 		if err == nil {
 			defer a.Close()
 			_, err = transfer.Restore(t.Context(), config(to), a, nil)
@@ -240,13 +245,13 @@ func TestAnArchiveThatIsDamagedForgedOrNotWholeIsRefused(t *testing.T) {
 		change func(name string, content []byte) []byte
 	}{
 		"a row": {transfer.ErrArchive, func(name string, content []byte) []byte {
-			if name == "tables/postern_person.jsonl" {
-				return bytes.Replace(content, []byte("Zo"), []byte("Xo"), 1)
+			if name == "tables/postern_person.sealed" {
+				content[len(content)/2] ^= 1
 			}
 			return content
 		}},
 		"no table": {transfer.ErrArchive, func(name string, content []byte) []byte {
-			if name == "tables/postern_person.jsonl" {
+			if name == "tables/postern_person.sealed" {
 				return nil
 			}
 			return content
@@ -281,8 +286,11 @@ func TestAnArchiveThatIsDamagedForgedOrNotWholeIsRefused(t *testing.T) {
 	}
 	other := config(databasetest.SQLiteConfig(t))
 	other.Database.MasterKey[3]++
-	if _, err := transfer.Restore(t.Context(), other, whole, nil); !errors.Is(err, transfer.ErrKey) {
+	if _, err := transfer.OpenArchive(path, under(other.Database.MasterKey)); !errors.Is(err, transfer.ErrKey) {
 		t.Errorf("with another key: %v", err)
+	}
+	if _, err := transfer.Restore(t.Context(), other, whole, nil); !errors.Is(err, transfer.ErrKey) {
+		t.Errorf("for a bridge with another key: %v", err)
 	}
 }
 
@@ -365,11 +373,11 @@ func TestAttachmentsAreInTheBackupIfTheyAreWhole(t *testing.T) {
 		return nil, fs.ErrNotExist
 	}}
 	_, a := backUp(t, cfg, transfer.BackupOptions{Files: source})
-	if len(a.Files) != 1 || a.Files[0].Name != hex.EncodeToString(sound[:]) || a.Missing != 2 {
-		t.Errorf("files %v, missing %d", a.Files, a.Missing)
+	if a.Files != 1 || a.Missing != 2 {
+		t.Errorf("%d files, missing %d", a.Files, a.Missing)
 	}
 	got := map[[sha256.Size]byte]string{}
-	store := &transfer.Attachments{Put: func(_ context.Context, name [sha256.Size]byte, content io.Reader) error {
+	store := &transfer.Attachments{Put: func(_ context.Context, name [sha256.Size]byte, _ int64, _ [sha256.Size]byte, content io.Reader) error {
 		raw, err := io.ReadAll(content)
 		got[name] = string(raw)
 		return err
@@ -382,9 +390,20 @@ func TestAttachmentsAreInTheBackupIfTheyAreWhole(t *testing.T) {
 
 func TestTheKeyIsInABackupOnlyWhenAskedFor(t *testing.T) {
 	cfg := made(t, databasetest.SQLiteConfig(t))
+	brought := func(path string) (text []byte) {
+		a, err := transfer.OpenArchive(path, func(inArchive []byte) ([database.KeySize]byte, error) {
+			text = inArchive
+			return cfg.MasterKey, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = a.Close() })
+		return text
+	}
 	path, a := backUp(t, cfg, transfer.BackupOptions{})
-	if key, err := a.KeyFile(); key != nil || err != nil {
-		t.Errorf("a key file: %q (%v)", key, err)
+	if key := brought(path); key != nil || a.Key {
+		t.Errorf("a key file: %q", key)
 	}
 	rewrite(t, path, func(name string, content []byte) []byte {
 		if bytes.Contains(content, cfg.MasterKey[:]) || bytes.Contains(content, []byte(hex.EncodeToString(cfg.MasterKey[:]))) || strings.Contains(name, "key") && !strings.Contains(name, "tables/") {
@@ -392,9 +411,12 @@ func TestTheKeyIsInABackupOnlyWhenAskedFor(t *testing.T) {
 		}
 		return content
 	})
-	_, a = backUp(t, cfg, transfer.BackupOptions{KeyFile: []byte("the key file")})
-	if key, err := a.KeyFile(); string(key) != "the key file" || err != nil {
-		t.Errorf("a key file: %q (%v)", key, err)
+	path, a = backUp(t, cfg, transfer.BackupOptions{KeyFile: []byte("the key file")})
+	if key := brought(path); string(key) != "the key file" || !a.Key {
+		t.Errorf("a key file: %q", key)
+	}
+	if _, _, err := transfer.Backup(t.Context(), config(cfg), t.TempDir(), transfer.BackupOptions{KeyFile: make([]byte, 2000)}); err == nil {
+		t.Error("a key file that nobody would read again is put into an archive")
 	}
 }
 

@@ -1,16 +1,18 @@
 package transfer
 
 import (
-	"archive/zip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"postern/database"
@@ -20,8 +22,9 @@ import (
 type Attachments struct {
 	// Open opens a file for reading; an error that wraps fs.ErrNotExist if it is not there.
 	Open func(name [sha256.Size]byte) (io.ReadCloser, error)
-	// Put stores a file; one that is there already is left as it is.
-	Put func(ctx context.Context, name [sha256.Size]byte, content io.Reader) error
+	// Put stores a file of that size in bytes and with that hash, unless it is there already as it should be. Reading the content fails at its end if it is another one.
+	// It is called only while no bridge uses the database.
+	Put func(ctx context.Context, name [sha256.Size]byte, size int64, sum [sha256.Size]byte, content io.Reader) error
 }
 
 // BackupOptions say what is in a backup besides the database.
@@ -47,26 +50,29 @@ func Backup(ctx context.Context, cfg Config, out string, options BackupOptions) 
 	if base.Schema == 0 {
 		return "", nil, fmt.Errorf("transfer: no tables of a bridge's: %w", fs.ErrNotExist)
 	}
-	a, err := createArchive(out)
+	if len(options.KeyFile) > maxKeyFile {
+		return "", nil, errors.New("transfer: the key file is none")
+	}
+	a, err := createArchive(out, cfg.Database.MasterKey)
 	if err != nil {
 		return "", nil, err
 	}
 	a.Format, a.Program, a.Made, a.Dialect = archiveFormat, cfg.Program, now, base.Raw().Dialect.String()
-	a.Files, a.FilesLeftOut, a.Key = []FilePart{}, options.Files == nil, options.KeyFile != nil
+	a.FilesLeftOut, a.Key = options.Files == nil, options.KeyFile != nil
 	var files []FilePart
 	err = snapshot(ctx, base.Raw(), func(from queryer) error {
 		var err error
 		files, err = a.database(ctx, &cfg, base, from)
 		return err
 	})
-	if err == nil && options.Files != nil {
+	if err == nil {
 		err = a.attachments(ctx, files, options.Files)
 	}
 	if err == nil && options.KeyFile != nil {
 		err = a.text(keyName, options.KeyFile)
 	}
 	if err == nil {
-		err = a.end(cfg.Database.MasterKey)
+		err = a.end(ctx)
 	}
 	if err != nil {
 		a.abort()
@@ -88,11 +94,18 @@ func (a *archiveWriter) database(ctx context.Context, cfg *Config, base *databas
 	if err = cfg.checkVersions(a.Versions, false); err != nil {
 		return nil, err
 	}
-	a.Setup, a.Finish = found.setup, found.finish
+	a.LeftOut = found.leftOut
+	if a.Setup, err = a.plain(found.setup, false); err != nil {
+		return nil, err
+	}
+	if a.Finish, err = a.plain(found.finish, true); err != nil {
+		return nil, err
+	}
 	for i := range found.tables {
 		t := &found.tables[i]
 		summer := newSummer(t.Columns)
-		hash, err := a.part(tableFolder+t.Name+".jsonl", zip.Deflate, func(w io.Writer) error {
+		part := TablePart{Table: *t}
+		part.SHA256, err = a.sealed(part.part(), func(w io.Writer) error {
 			lines := tableBytes{w: w}
 			err := readRows(ctx, from, dialect, t, func(row []any) error {
 				if t.Name == "postern_media" {
@@ -108,9 +121,27 @@ func (a *archiveWriter) database(ctx context.Context, cfg *Config, base *databas
 		if err != nil {
 			return nil, err
 		}
-		a.Tables = append(a.Tables, TablePart{Table: *t, Rows: summer.rows, Sum: summer.sum.String(), SHA256: hash})
+		part.Rows, part.Sum = summer.rows, summer.sum.String()
+		a.Tables = append(a.Tables, part)
 	}
 	return files, nil
+}
+
+// plain looks through the statements that make tables, as whoever restores them does. An index that is not of that kind is somebody's own, and is left out.
+func (a *archiveWriter) plain(statements []string, indexes bool) (plain []string, err error) {
+	for _, statement := range statements {
+		text, err := plainStatement(statement)
+		head, _, _ := strings.Cut(statement, "(")
+		switch head = strings.TrimSpace(head); {
+		case err == nil:
+			plain = append(plain, text)
+		case indexes && strings.Contains(strings.ToUpper(head), "INDEX"):
+			a.LeftOut = append(a.LeftOut, head)
+		default:
+			return nil, fmt.Errorf("transfer: %s: %w", head, err)
+		}
+	}
+	return plain, nil
 }
 
 // indexed reads a row of the media store's index.
@@ -130,13 +161,19 @@ func indexed(t *Table, row []any) (file FilePart, ok bool) {
 	return file, len(file.Name) == 2*sha256.Size && len(file.SHA256) == 2*sha256.Size
 }
 
-// attachments writes the files that are there and whole. They are read after the database: one that came later is in neither.
+// attachments writes the files that are there and whole, and their list. They are read after the database: one that came later is in neither.
 func (a *archiveWriter) attachments(ctx context.Context, files []FilePart, from *Attachments) error {
-	for _, file := range files {
+	slices.SortFunc(files, func(one, other FilePart) int { return strings.Compare(one.Name, other.Name) })
+	var there []FilePart
+	for i := range files {
+		if from == nil {
+			break
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		whole, err := a.whole(ctx, &file, from, io.Discard)
+		file := &files[i]
+		whole, err := a.whole(ctx, file, from, io.Discard)
 		if err != nil {
 			return err
 		}
@@ -144,8 +181,8 @@ func (a *archiveWriter) attachments(ctx context.Context, files []FilePart, from 
 			a.Missing++
 			continue
 		}
-		_, err = a.part(fileFolder+file.Name, zip.Store, func(w io.Writer) error {
-			whole, err := a.whole(ctx, &file, from, w)
+		err = a.part(fileFolder+file.Name, func(w io.Writer) error {
+			whole, err := a.whole(ctx, file, from, w)
 			if err == nil && !whole {
 				err = errors.New("transfer: an attachment has changed while it was read: try again")
 			}
@@ -154,16 +191,26 @@ func (a *archiveWriter) attachments(ctx context.Context, files []FilePart, from 
 		if err != nil {
 			return err
 		}
-		a.Files = append(a.Files, file)
+		there = append(there, *file)
 	}
-	return nil
+	a.Files = len(there)
+	_, err := a.sealed(fileList, func(w io.Writer) error {
+		encoder := json.NewEncoder(w) // ends each with a line feed
+		for i := range there {
+			if err := encoder.Encode(&there[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
 }
 
 // whole copies a file, and says whether it is what the index says.
 func (a *archiveWriter) whole(ctx context.Context, file *FilePart, from *Attachments, to io.Writer) (bool, error) {
-	var name [sha256.Size]byte
-	if _, err := hex.Decode(name[:], []byte(file.Name)); err != nil {
-		return false, err
+	name, ok := hash(file.Name)
+	if !ok {
+		return false, errors.New("transfer: an attachment without a name")
 	}
 	r, err := from.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -171,10 +218,10 @@ func (a *archiveWriter) whole(ctx context.Context, file *FilePart, from *Attachm
 	} else if err != nil {
 		return false, fmt.Errorf("transfer: read attachment: %w", err)
 	}
-	hash := sha256.New()
-	n, err := io.Copy(io.MultiWriter(to, hash), withContext(ctx, io.LimitReader(r, file.Size+1)))
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(to, sum), withContext(ctx, io.LimitReader(r, file.Size+1)))
 	if err = errors.Join(err, r.Close()); err != nil {
 		return false, fmt.Errorf("transfer: copy attachment: %w", err)
 	}
-	return n == file.Size && hex.EncodeToString(hash.Sum(nil)) == file.SHA256, nil
+	return n == file.Size && hex.EncodeToString(sum.Sum(nil)) == file.SHA256, nil
 }

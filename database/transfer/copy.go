@@ -14,25 +14,6 @@ import (
 	"postern/database"
 )
 
-// snapshot lets fn read a database as it is at one moment, while others may change it.
-func snapshot(ctx context.Context, raw *dbutil.Database, fn func(from queryer) error) (err error) {
-	conn, err := raw.RawDB.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("transfer: connect: %w", err)
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	begin := "BEGIN" // and nothing of what the pool begins with, which would hold up whoever writes
-	if raw.Dialect == dbutil.Postgres {
-		begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-	}
-	if _, err = conn.ExecContext(ctx, begin); err != nil {
-		return fmt.Errorf("transfer: begin: %w", err)
-	}
-	err = fn(conn)
-	_, end := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-	return errors.Join(err, end)
-}
-
 // readRows gives fn each row of a table, with the values as the database has them.
 func readRows(ctx context.Context, from queryer, dialect dbutil.Dialect, t *Table, fn func(row []any) error) (err error) {
 	parts := make([]string, len(t.Columns))
@@ -146,14 +127,14 @@ func inTransaction(ctx context.Context, raw *dbutil.Database, fn func(ctx contex
 }
 
 // load writes the rows of one table, reads them again, and compares.
-func (t *target) load(ctx context.Context, from *Table, rows func(fn func(row []any) error) error) error {
+func (t *target) load(ctx context.Context, from *Table, rows func(fn func(row []any) error) error) (count Count, err error) {
 	to, places, err := t.match(from)
 	if err != nil {
-		return err
+		return count, err
 	}
 	insert, err := t.inserter(ctx, to)
 	if err != nil {
-		return fmt.Errorf("transfer: write %s: %w", to.Name, err)
+		return count, fmt.Errorf("transfer: write %s: %w", to.Name, err)
 	}
 	written := newSummer(to.Columns)
 	err = rows(func(row []any) error {
@@ -175,18 +156,19 @@ func (t *target) load(ctx context.Context, from *Table, rows func(fn func(row []
 		}
 	}
 	if err = errors.Join(err, insert.Close()); err != nil {
-		return err
+		return count, err
 	}
 	read := newSummer(to.Columns)
 	err = readRows(ctx, t.tx, t.dialect, to, func(row []any) error { read.add(row); return nil })
 	if err != nil {
-		return err
+		return count, err
 	}
 	if read.rows != written.rows || read.sum != written.sum {
-		return fmt.Errorf("%w: %s: %d rows were written, and %d are there", ErrUnequal, to.Name, written.rows, read.rows)
+		return count, fmt.Errorf("%w: %s: %d rows were written, and %d are there", ErrUnequal, to.Name, written.rows, read.rows)
 	}
-	t.report.count(read.count(to.Name))
-	return nil
+	count = read.count(to.Name)
+	t.report.count(count)
+	return count, nil
 }
 
 // match finds the table that a table's rows go to, and where the values of its columns stand in them.
@@ -233,6 +215,9 @@ func (t *target) adapt(value any, table string, c Column) (any, error) {
 			return nil, fmt.Errorf("transfer: %s.%s: a value that cannot be copied", table, c.Name)
 		}
 		return adapted, nil
+	}
+	if text, ok := textOf(value); ok && (c.kind == kindText || c.kind == kindChar || c.kind == kindJSON) {
+		value = text // or what SQLite has as bytes in such a column would be as it is
 	}
 	fitting, changed := fit(value, c.kind)
 	if changed && c.Key {

@@ -29,7 +29,8 @@ func open(ctx context.Context, cfg database.Config) (*database.Inspection, error
 // From before that transaction on the SQLite database is marked, so that no bridge starts on it: what goes on from one state twice uses keys twice. The mark is
 // taken away if it is known that nothing was committed. With ErrUnknown it stays.
 //
-// Errors: *database.LeaseHeldError, ErrNotEmpty, ErrVersions, ErrNewer, ErrUnequal, ErrUnknown, ErrMarked, database.ErrWrongKey, or what the drivers say.
+// Errors: *database.LeaseHeldError, ErrNotEmpty, ErrVersions, ErrNewer, ErrUnequal, ErrUnknown, ErrMarked, database.ErrWrongKey, or what the drivers say. With a report the
+// move is done, and the error is only about what came after that.
 func Move(ctx context.Context, cfg Config, uri string) (report *Report, err error) {
 	from, err := open(ctx, cfg.Database)
 	if err != nil {
@@ -67,17 +68,19 @@ func Move(ctx context.Context, cfg Config, uri string) (report *Report, err erro
 	if err := from.SetMoved(ctx, true); err != nil {
 		return nil, err
 	}
-	report = &Report{}
+	moved, done := &Report{}, false
 	err = snapshot(ctx, from.Raw(), func(source queryer) error {
-		return inTransaction(ctx, to.Raw(), func(ctx context.Context, tx *sql.Tx) error { return cfg.move(ctx, source, to.Raw(), tx, report) })
+		err := inTransaction(ctx, to.Raw(), func(ctx context.Context, tx *sql.Tx) error { return cfg.move(ctx, source, to.Raw(), tx, moved) })
+		done = err == nil
+		return err
 	})
-	if err != nil && !errors.Is(err, ErrUnknown) {
+	if done {
+		return moved, err
+	}
+	if !errors.Is(err, ErrUnknown) {
 		err = errors.Join(err, from.SetMoved(context.WithoutCancel(ctx), false))
 	}
-	if err != nil {
-		return nil, err
-	}
-	return report, nil
+	return nil, err
 }
 
 // move does the copying.
@@ -108,7 +111,7 @@ func (c *Config) move(ctx context.Context, source queryer, raw *dbutil.Database,
 		if c.unused(table.Name, versions) {
 			continue
 		}
-		if err := t.load(ctx, table, func(fn func(row []any) error) error { return readRows(ctx, source, dbutil.SQLite, table, fn) }); err != nil {
+		if _, err := t.load(ctx, table, func(fn func(row []any) error) error { return readRows(ctx, source, dbutil.SQLite, table, fn) }); err != nil {
 			return err
 		}
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -23,9 +23,13 @@ import (
 // An archive of the same kind of database may be of an older version, which is brought up to date here and at the next start. One of the other kind has to be of this
 // program's versions.
 //
-// Errors: *database.LeaseHeldError, ErrNotEmpty, ErrVersions, ErrNewer, ErrArchive, ErrKey, ErrUnequal, ErrUnknown, database.ErrEpochForeign, or what the drivers say.
+// Errors: *database.LeaseHeldError, ErrNotEmpty, ErrVersions, ErrNewer, ErrArchive, ErrKey, ErrUnequal, ErrUnknown, database.ErrEpochForeign, or what the drivers say. With a report
+// everything is there, and the error is only about what came after that.
 func Restore(ctx context.Context, cfg Config, a *Archive, files *Attachments) (*Report, error) {
-	if err := a.Check(ctx, cfg.Database.MasterKey); err != nil {
+	if a.key != cfg.Database.MasterKey {
+		return nil, ErrKey
+	}
+	if err := a.Check(ctx); err != nil {
 		return nil, err
 	}
 	dialect, err := dbutil.ParseDialect(cfg.Database.Dialect)
@@ -35,47 +39,40 @@ func Restore(ctx context.Context, cfg Config, a *Archive, files *Attachments) (*
 	if err := cfg.checkVersions(a.Versions, dialect.String() != a.Dialect); err != nil {
 		return nil, err
 	}
-	report := &Report{Missing: a.Missing}
+	report, done := &Report{Missing: a.Missing}, false
 	put := func(raw *dbutil.Database) error {
 		if err := a.putFiles(ctx, files, report); err != nil {
 			return err
 		}
 		return inTransaction(ctx, raw, func(ctx context.Context, tx *sql.Tx) error { return cfg.restore(ctx, a, raw, tx, report) })
 	}
-	restore := cfg.restoreFile
 	if dialect == dbutil.Postgres {
-		restore = cfg.restoreServer
+		err = cfg.restoreServer(ctx, put, &done)
+	} else {
+		err = cfg.restoreFile(ctx, put, &done)
 	}
-	if err := restore(ctx, put); err != nil {
+	if !done {
 		return nil, err
 	}
-	return report, nil
+	return report, err
 }
 
 func (a *Archive) putFiles(ctx context.Context, files *Attachments, report *Report) error {
 	if files == nil {
 		return nil
 	}
-	for _, file := range a.Files {
-		var name [sha256.Size]byte
-		if n, err := hex.Decode(name[:], []byte(file.Name)); err != nil || n != len(name) {
-			return fmt.Errorf("%w: an attachment without a name", ErrArchive)
-		}
-		r, err := a.open(fileFolder + file.Name)
-		if err != nil {
-			return err
-		}
-		err = files.Put(ctx, name, withContext(ctx, r))
-		if err = errors.Join(err, r.Close()); err != nil {
+	return a.files(ctx, func(file *FilePart, name [sha256.Size]byte, content io.Reader) error {
+		sum, _ := hash(file.SHA256)
+		if err := files.Put(ctx, name, file.Size, sum, content); err != nil {
 			return fmt.Errorf("transfer: store attachment: %w", err)
 		}
 		report.Files++
-	}
-	return nil
+		return nil
+	})
 }
 
-// restoreServer puts it into a PostgreSQL database.
-func (c *Config) restoreServer(ctx context.Context, put func(raw *dbutil.Database) error) (err error) {
+// restoreServer puts it into a PostgreSQL database; done is set when all of it is there.
+func (c *Config) restoreServer(ctx context.Context, put func(raw *dbutil.Database) error, done *bool) (err error) {
 	to, err := database.Inspect(ctx, c.Database)
 	if err != nil {
 		return err
@@ -89,11 +86,13 @@ func (c *Config) restoreServer(ctx context.Context, put func(raw *dbutil.Databas
 	if err := empty(ctx, to.Raw().RawDB, dbutil.Postgres); err != nil {
 		return err
 	}
-	return put(to.Raw())
+	err = put(to.Raw())
+	*done = err == nil
+	return err
 }
 
-// restoreFile makes a SQLite file under another name, which becomes its own when it is whole.
-func (c *Config) restoreFile(ctx context.Context, put func(raw *dbutil.Database) error) (err error) {
+// restoreFile makes a SQLite file under another name, which becomes its own when it is whole; done is set then.
+func (c *Config) restoreFile(_ context.Context, put func(raw *dbutil.Database) error, done *bool) (err error) {
 	path, release, err := database.HoldFile(c.Database.URI)
 	if err != nil {
 		return err
@@ -126,6 +125,7 @@ func (c *Config) restoreFile(ctx context.Context, put func(raw *dbutil.Database)
 	if err := name(made, path); err != nil {
 		return errors.Join(fmt.Errorf("transfer: name the database: %w", err), discard())
 	}
+	*done = true
 	return nil
 }
 
@@ -145,6 +145,9 @@ func (c *Config) makeFile(path string, put func(raw *dbutil.Database) error) err
 	}
 	pool.SetMaxOpenConns(1)
 	raw, err := dbutil.NewWithDB(pool, "sqlite3")
+	if err == nil { // no expression in a table calls what it should not
+		_, err = pool.Exec("PRAGMA trusted_schema=OFF")
+	}
 	if err == nil {
 		err = put(raw)
 	}
@@ -182,8 +185,12 @@ func (c *Config) restore(ctx context.Context, a *Archive, raw *dbutil.Database, 
 		if c.unused(part.Name, a.Versions) {
 			continue
 		}
-		if err := t.load(ctx, &part.Table, func(fn func(row []any) error) error { return a.rows(part, fn) }); err != nil {
+		count, err := t.load(ctx, &part.Table, func(fn func(row []any) error) error { return a.rows(ctx, part, fn) })
+		if err != nil {
 			return err
+		}
+		if raw.Dialect.String() == a.Dialect && len(report.Replaced) == 0 && count.Sum != part.Sum {
+			return fmt.Errorf("%w: %s", ErrUnequal, part.Name)
 		}
 	}
 	if err := run(ctx, tx, finish); err != nil {

@@ -240,11 +240,12 @@ func TestTextsThatPostgresDoesNotTakeHaveAMarkAndAreCounted(t *testing.T) {
 	from, to := made(t, databasetest.SQLiteConfig(t)), databasetest.PostgresConfig(t)
 	alter(t, from, "UPDATE postern_contact SET name='a' || char(0) || 'b'")
 	alter(t, from, `UPDATE ghost SET metadata='{"x": "a\u0000b\\u0000"}', name=CAST(x'61ff62' AS TEXT)`)
+	alter(t, from, `UPDATE portal SET metadata='{"x": "a\ud800b\ud83d\ude00"}', topic=x'610062'`)
 	report, err := transfer.Move(t.Context(), config(from), to.URI)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := report.Replaced; len(r) != 3 || r["postern_contact.name"] != 1 || r["ghost.metadata"] != 1 || r["ghost.name"] != 1 {
+	if r := report.Replaced; len(r) != 5 || r["portal.metadata"] != 1 || r["portal.topic"] != 1 || r["postern_contact.name"] != 1 || r["ghost.metadata"] != 1 || r["ghost.name"] != 1 {
 		t.Errorf("replaced: %v", report.Replaced)
 	}
 	all := contents(t, to)

@@ -164,30 +164,51 @@ func fit(value any, k kind) (fitting any, changed bool) {
 	}
 	clean := strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd")
 	if k == kindJSON {
-		clean = withoutNULs(clean)
+		clean = plainEscapes(clean)
 	}
 	return clean, clean != text
 }
 
-// withoutNULs replaces the escape for a NUL in a JSON text; one that an escaped backslash stands before is none.
-func withoutNULs(text string) string {
-	if !strings.Contains(text, `\u0000`) {
+// plainEscapes replaces the escapes in a JSON text that PostgreSQL does not take: for a NUL, and for half of a pair of surrogates. One that an escaped backslash
+// stands before is none.
+func plainEscapes(text string) string {
+	if !strings.Contains(text, `\u`) {
 		return text
 	}
 	var out strings.Builder
-	for i := 0; i < len(text); i++ {
-		switch {
-		case text[i] == '\\' && strings.HasPrefix(text[i:], `\u0000`):
-			out.WriteString(`\ufffd`)
-			i += 5
-		case text[i] == '\\' && i+1 < len(text):
-			out.WriteString(text[i : i+2])
-			i++
-		default:
-			out.WriteByte(text[i])
+	for i := 0; i < len(text); {
+		unit, ok := escapedUnit(text[i:])
+		low, paired := uint64(0), false
+		if ok && unit >= 0xd800 && unit < 0xdc00 {
+			low, paired = escapedUnit(text[i+6:])
+			paired = paired && low >= 0xdc00 && low < 0xe000
 		}
+		size := 1
+		switch {
+		case paired:
+			size = 12
+		case ok && (unit == 0 || unit >= 0xd800 && unit < 0xe000):
+			out.WriteString(`\ufffd`)
+			i += 6
+			continue
+		case ok:
+			size = 6
+		case text[i] == '\\' && i+1 < len(text):
+			size = 2
+		}
+		out.WriteString(text[i : i+size])
+		i += size
 	}
 	return out.String()
+}
+
+// escapedUnit reads an escape of four hexadecimal digits that a text begins with.
+func escapedUnit(text string) (unit uint64, ok bool) {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return 0, false
+	}
+	unit, err := strconv.ParseUint(text[2:6], 16, 16)
+	return unit, err == nil
 }
 
 // sum is over the rows of a table, in whatever order they come.
@@ -297,10 +318,10 @@ func encodeRow(row []any) ([]byte, error) {
 }
 
 // decodeRow reads what encodeRow has written.
-func decodeRow(decoder *json.Decoder, columns int) ([]any, error) {
+func decodeRow(text []byte, columns int) ([]any, error) {
 	var line []json.RawMessage
-	if err := decoder.Decode(&line); err != nil {
-		return nil, err
+	if err := json.Unmarshal(text, &line); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 	}
 	if len(line) != columns {
 		return nil, fmt.Errorf("%w: a row of %d values, with %d columns", ErrArchive, len(line), columns)
