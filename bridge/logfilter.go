@@ -40,7 +40,7 @@ var secrets = regexp.MustCompile(`(?i)` +
 	`|\[?(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{0,4}\]?(?::\d+)?` + // IPv6
 	`|\+?\b\d{9,}\b` + // phone numbers
 	`|\bey[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]*` + // tokens
-	`|\b(?:as|hs|syt|mct)_[a-z0-9_-]{8,}`)
+	`|\b(?:as|hs|syt|mct|pst)_[a-z0-9_-]{8,}`)
 
 // hidden stands in place of what is left out of a string.
 const hidden = "[hidden]"

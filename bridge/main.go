@@ -55,6 +55,11 @@ const usage = `postern - a bridge between Matrix and the third-party chats of Wh
                                 stop a user of the bridge; more with --help
   postern admin ACTION [--json] [-c config.yaml]
                                 see to users and to the bridge; --help lists the actions
+  postern tokens add USER [--scope SCOPE,...] [--days N] [--json] [-c config.yaml]
+  postern tokens list|revoke ID... [--json] [-c config.yaml]
+                                let a program act for one user; more with --help
+  postern audit [--since TIME] [--json] [-c config.yaml]
+                                say what was ordered, by whom
   postern backup --out FILE [--with-media] [--with-key] [--json] [-c config.yaml]
   postern restore --from FILE [--with-key] [--check] [--json] [-c config.yaml]
                                 keep a copy of everything, also while the bridge
@@ -98,6 +103,10 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return adminCommand(ctx, args, stdout, stderr)
 	case "suspend", "unsuspend", "suspended":
 		return suspendCommand(ctx, command, args, stdout, stderr)
+	case "tokens":
+		return tokensCommand(ctx, args, stdout, stderr)
+	case "audit":
+		return auditCommand(ctx, args, stdout, stderr)
 	case "backup":
 		return backupCommand(ctx, args, stdout, stderr)
 	case "restore":

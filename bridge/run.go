@@ -155,6 +155,7 @@ func (p *program) assemble(ctx context.Context) error {
 		return &exitError{exitDatabase, fmt.Errorf("opening the database: %w", err)}
 	}
 	mautrix.DefaultUserAgent = "postern/" + Tag + " " + mautrix.DefaultUserAgent
+	p.connector.PrepareProvisioning(&p.cfg.Provisioning)
 	p.matrix = matrix.NewConnector(p.cfg)
 	p.matrix.IgnoreUnsupportedServer = p.flags.ignoreUnsupportedServer
 	p.bridge = bridgev2.NewBridge("", p.db, *p.log, &p.cfg.Bridge, p.matrix, p.connector, commands.NewProcessor)

@@ -23,7 +23,7 @@ func (c *Connector) serveAdmin(cfg AttachConfig) error {
 		return fmt.Errorf("connector: admin: %w", err)
 	}
 	log := cfg.Log.With().Str("component", "admin").Logger()
-	c.admin = &adminService{c: c, suspended: c.suspended, db: c.db, accounts: c.runningAccount, ready: c.taking.Load, log: log}
+	c.admin = audited(&adminService{c: c, suspended: c.suspended, db: c.db, accounts: c.runningAccount, ready: c.taking.Load, log: log})
 	cfg.Matrix.AS.Router.Handle(admin.Prefix, admin.NewHandler(c.admin, secret, log))
 	return nil
 }
@@ -51,7 +51,7 @@ func OpenAdmin(ctx context.Context, dialect, uri string, key [database.KeySize]b
 		return nil, nil, err
 	}
 	none := func(string) *interop.Account { return nil }
-	return &adminService{db: db, accounts: none, ready: func() bool { return true }, log: log}, db, nil
+	return audited(&adminService{db: db, accounts: none, ready: func() bool { return true }, log: log}), db, nil
 }
 
 // adminService does what operators ask for.

@@ -62,6 +62,10 @@ func (h *command) Run(ce *commands.Event) {
 			sayPlain(ce, text)
 		}
 	}
+	if h.RequiresAdmin && !h.noted(ce) {
+		reply(ce, "error.bridge")
+		return
+	}
 	h.Func(ce)
 }
 

@@ -50,6 +50,8 @@ type Config struct {
 	Backlog             BacklogConfig               `yaml:"backlog"`
 	Requests            RequestsConfig              `yaml:"requests"`
 	Reports             ReportsConfig               `yaml:"reports"`
+	Provisioning        ProvisioningConfig          `yaml:"provisioning"`
+	Audit               AuditConfig                 `yaml:"audit"`
 	Brakes              BrakesConfig                `yaml:"brakes"`
 	Media               MediaConfig                 `yaml:"media"`
 	Metrics             MetricsConfig               `yaml:"metrics"`
@@ -128,6 +130,7 @@ func upgradeConfig(helper up.Helper) {
 	helper.Copy(up.Int, "backlog", "chat")
 	upgradeRequestsConfig(helper)
 	upgradeReportsConfig(helper)
+	upgradeProvisioningConfig(helper)
 	upgradeInstancesConfig(helper)
 	upgradeBrakesConfig(helper)
 	upgradeConnectConfig(helper)
@@ -167,7 +170,7 @@ func (c *Config) prepare() error {
 		return errors.New("network.epoch_file must not be the key file")
 	}
 	for _, section := range []func() error{
-		c.Backlog.check, c.prepareIdentifier, c.Requests.check, c.Reports.check, c.Brakes.check, c.Departed.prepare, c.Region.prepare,
+		c.Backlog.check, c.prepareIdentifier, c.Requests.check, c.Reports.check, c.Provisioning.check, c.Audit.check, c.Brakes.check, c.Departed.prepare, c.Region.prepare,
 		c.Media.prepare, c.Metrics.prepare, c.Health.prepare, c.prepareInstances,
 	} {
 		if err := section(); err != nil {

@@ -25,6 +25,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/id"
 
+	"postern/connector/admin"
 	"postern/connector/convert"
 	"postern/connector/email"
 	"postern/connector/interop"
@@ -83,7 +84,9 @@ type Connector struct {
 	// news tells the operator what concerns them.
 	news *operatorNews
 	// admin does what the operator orders.
-	admin *adminService
+	admin admin.Service
+	// sharedSecret: the operator has configured the framework's secret for provisioning.
+	sharedSecret bool
 	// instances are the other instances of the bridge, nil if there are none; passing asks them.
 	instances *instances
 	passing   *passing
@@ -243,6 +246,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if processor, ok := c.bridge.Commands.(*commands.Processor); ok {
 		c.addCommands(processor)
 	}
+	c.serveProvisioning(cfg)
 	if err := c.serveAdmin(cfg); err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -291,6 +295,7 @@ func (c *Connector) Listen(ctx context.Context, failed func(error)) error {
 	})
 	c.work.Go(c.pruneIncomingMedia)
 	c.work.Go(c.pruneReports)
+	c.work.Go(c.keepAudit)
 	c.work.Go(func() { _ = c.media.Run(c.ctx) }) // ends with ctx, and logs what fails
 	c.work.Go(func() {
 		select {

@@ -347,6 +347,7 @@ func (w *world) start() {
 	}}
 	c.Config.Requests.Policy = requestsAccept
 	check(c.Config.prepare())
+	c.PrepareProvisioning(&cfg.Provisioning)
 	m := matrix.NewConnector(cfg)
 	bridge := bridgev2.NewBridge("", db, zerolog.Nop(), &cfg.Bridge, m, c, commands.NewProcessor)
 	m.AS.HTTPClient.Transport, m.AS.DefaultHTTPRetries = w.matrix, 0

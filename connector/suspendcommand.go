@@ -60,7 +60,7 @@ func suspend(ce *commands.Event) {
 		reply(ce, "suspend.reason", "n", admin.MaxReason)
 		return
 	}
-	outcome, err := c.suspended.begin(ce.Ctx, user, reason)
+	outcome, err := c.admin.Suspend(ce.Ctx, user.String(), reason)
 	switch {
 	case err != nil:
 		ce.Log.Err(err).Msg("Could not suspend somebody")
@@ -79,12 +79,12 @@ func unsuspend(ce *commands.Event) {
 	if !ok {
 		return
 	}
-	was, err := c.suspended.end(ce.Ctx, user)
+	outcome, err := c.admin.Unsuspend(ce.Ctx, user.String())
 	switch {
 	case err != nil:
 		ce.Log.Err(err).Msg("Could not end a suspension")
 		reply(ce, "error.bridge")
-	case was:
+	case outcome == admin.Done:
 		reply(ce, "unsuspend.done", "user", user)
 	default:
 		reply(ce, "unsuspend.not", "user", user)

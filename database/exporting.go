@@ -148,6 +148,15 @@ var exportTables = []exportTable{
 		sealed:  map[string]string{"subject": reportSubject, "reason": reportReason, "quoted": reportQuoted}, key: exportKey("id"),
 		left: map[string]string{"about": leftSame},
 	},
+	{
+		name: "postern_token", where: "mxid=$1", columns: []string{"id", "mxid", "scopes", "at", "expires", "revoked"},
+		left: map[string]string{"hash": leftKey},
+	},
+	{
+		name: "postern_audit", where: "subject IN " + exportAccounts + " OR subject IN (SELECT id FROM postern_token WHERE mxid=$1)",
+		columns: []string{"at", "action", "subject", "outcome"},
+		left:    map[string]string{"seq": leftInternal, "began": leftInternal, "actor": "who has ordered it"},
+	},
 	{name: "postern_account_alias", without: "the identifiers in it are hashes; the account has its own"},
 	{name: "postern_signal_counter", without: leftInternal},
 	{name: "postern_signal_head", without: leftInternal},

@@ -196,13 +196,18 @@ func (s LeavingStore) count(ctx context.Context, account string) error {
 	return execOne(ctx, s.db.raw, "count what is deleted", "UPDATE postern_leaving SET emptied=true, counts=$2 WHERE account_id=$1", account, string(counts))
 }
 
-// End deletes the account's own row with what is left of it, the wish too, and where the person lives, if it was their last account.
+// End deletes the account's own row with what is left of it, the wish too, and, if it was their last account, where the person lives and
+// their tokens.
 func (s LeavingStore) End(ctx context.Context, l *Leaving) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
 		if err := s.db.Accounts().Delete(ctx, l.AccountID); err != nil {
 			return err
 		}
 		_, err := s.db.raw.Exec(ctx, "DELETE FROM postern_region WHERE mxid=$1 AND NOT EXISTS (SELECT 1 FROM postern_account WHERE mxid=$1)", l.MXID)
+		if err != nil {
+			return fmt.Errorf("database: end leaving: %w", err)
+		}
+		_, err = s.db.raw.Exec(ctx, "DELETE FROM postern_token WHERE mxid=$1 AND NOT EXISTS (SELECT 1 FROM postern_account WHERE mxid=$1)", l.MXID)
 		if err != nil {
 			return fmt.Errorf("database: end leaving: %w", err)
 		}

@@ -76,6 +76,7 @@ var table = []row{
 	{"connector/mediastore", []string{"connector/killpoint"}, []string{s3}},
 	{"connector/matrixdurable", []string{"connector/killpoint", "connector/words"}, []string{mautrix}},
 	{"connector/admin", nil, nil},
+	{"connector/provisioning", nil, nil},
 	{"connector/metrics", nil, []string{"github.com/prometheus/client_golang"}},
 	{"database", nil, []string{"github.com/lib/pq", "github.com/mattn/go-sqlite3"}},
 	{"database/transfer", []string{"database"}, nil},
@@ -85,7 +86,7 @@ var table = []row{
 			"connector/jid", "connector/binxml", "connector/noise", "connector/issuer", "connector/push", "connector/stanza",
 			"connector/e2ee", "connector/profile", "connector/gatekeeper", "connector/interop",
 			"connector/convert", "connector/media", "connector/transcode", "connector/mediastore", "connector/matrixdurable",
-			"connector/killpoint", "connector/words", "connector/email", "connector/admin", "connector/metrics", "database",
+			"connector/killpoint", "connector/words", "connector/email", "connector/admin", "connector/provisioning", "connector/metrics", "database",
 		},
 		[]string{mautrix, payloads, yaml, "github.com/skip2/go-qrcode"},
 	},
@@ -106,7 +107,7 @@ var table = []row{
 	{
 		"bridge",
 		[]string{
-			"connector", "connector/profile", "connector/admin", "connector/mediastore", "database", "database/transfer", "bridge/sandbox", "bridge/demo", "bridge/parts",
+			"connector", "connector/profile", "connector/admin", "connector/provisioning", "connector/mediastore", "database", "database/transfer", "bridge/sandbox", "bridge/demo", "bridge/parts",
 			"bridge/doctor",
 		},
 		[]string{mautrix, yaml, "go.mau.fi/zeroconfig", "github.com/tidwall/gjson"},

@@ -6,7 +6,8 @@
 // of docs/PROTOCOL.md.
 //
 // What passes here is opaque: local ids, counts, times and words of a fixed list. No address, no body, no key. The exceptions are a report that is
-// asked for by its id, which is made for whoever runs the bridge, the Matrix IDs and reasons of Suspensions, and the Matrix IDs of Users. No log line
+// asked for by its id, which is made for whoever runs the bridge, the Matrix IDs and reasons of Suspensions, the Matrix IDs of Users,
+// and of Tokens, and of administrators in the audit log. A new token is in one answer. No log line
 // has anything of them.
 package admin
 
@@ -44,6 +45,7 @@ type Service interface {
 	Reports
 	Suspensions
 	Operator
+	Tokens
 }
 
 // Directions of a dead letter.

@@ -53,6 +53,7 @@ func NewHandler(service Service, secret string, log zerolog.Logger) *Handler {
 	h.handleReports()
 	h.serveSuspensions()
 	h.serveOrders()
+	h.serveTokens()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusNotFound, failure{"there is no such request"})
 	})
@@ -74,7 +75,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
-	h.mux.ServeHTTP(w, r.WithContext(ctx))
+	h.mux.ServeHTTP(w, r.WithContext(WithActor(ctx, ActorOperator)))
 }
 
 // authorised compares the secret in constant time, also as to its length.
