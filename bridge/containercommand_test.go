@@ -84,10 +84,10 @@ func TestAContainerWritesItsFilesInTwoStartsAndSaysAllThatIsMissing(t *testing.T
 
 func TestAContainerLeavesWhatItFindsAndRefusesOtherSteps(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(config, []byte("homserver: {}\n"), 0o600); err != nil { //nolint:misspell // the slip is what is tested
+	if err := os.WriteFile(config, []byte("homserver: {}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := typed(t, exitInvalid, "container", "-c", config); !strings.Contains(said, "there is no key homserver") { //nolint:misspell // as above
+	if said := typed(t, exitInvalid, "container", "-c", config); !strings.Contains(said, "there is no key homserver") {
 		t.Error(said)
 	}
 	for _, args := range [][]string{{"container", "-g"}, {"container", "-e"}, {"container", "now"}} {

@@ -201,17 +201,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	if err = c.openInstances(ctx, cfg); err != nil {
 		return errors.Join(err, db.Close())
 	}
-	if c.languages, err = loadLanguages(ctx, db.People(), c.Config.Language); err != nil {
-		return errors.Join(err, db.Close())
-	}
-	if c.clock, err = newClock(ctx, db, c.wall); err != nil {
-		return errors.Join(err, db.Close())
-	}
-	c.brakes = newBrakes(c)
-	if c.suspended, err = loadSuspensions(ctx, c); err != nil {
-		return errors.Join(err, db.Close())
-	}
-	if c.maintenance, err = loadMaintenance(ctx, c); err != nil {
+	if err = c.remember(ctx); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	if c.news, err = loadOperatorNews(ctx, c); err != nil {
@@ -266,6 +256,22 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		return errors.Join(err, db.Close())
 	}
 	return nil
+}
+
+// remember reads what holds for people and for the whole bridge since an earlier process.
+func (c *Connector) remember(ctx context.Context) (err error) {
+	if c.languages, err = loadLanguages(ctx, c.db.People(), c.Config.Language); err != nil {
+		return err
+	}
+	if c.clock, err = newClock(ctx, c.db, c.wall); err != nil {
+		return err
+	}
+	c.brakes = newBrakes(c)
+	if c.suspended, err = loadSuspensions(ctx, c); err != nil {
+		return err
+	}
+	c.maintenance, err = loadMaintenance(ctx, c)
+	return err
 }
 
 // Listen opens both listeners: the private one for the homeserver, which journals from then on, and the public

@@ -106,9 +106,14 @@ func bridgeState(s interop.ConnState) (state status.BridgeState, tell bool) {
 	default: // the end of a run, and what a later version may add
 		return state, false
 	}
-	if s.Code != 0 {
-		state.Info = map[string]any{"code": s.Code}
-		state.Reason = fmt.Sprintf("code %d", s.Code)
+	return withCode(state, s.Code), true
+}
+
+// withCode adds the gatekeeper's code to a state, if there is one.
+func withCode(state status.BridgeState, code int) status.BridgeState {
+	if code != 0 {
+		state.Info = map[string]any{"code": code}
+		state.Reason = fmt.Sprintf("code %d", code)
 	}
-	return state, true
+	return state
 }

@@ -78,14 +78,14 @@ func parseComparing(args []string) comparing {
 	return c
 }
 
-// typedDigits finds a safety number, or a part of one, at the end of what was typed, however it is grouped: digits are those, and args[:n]
-// is what stands before them. A phone number in groups may be that, or be all there is.
-func typedDigits(args []string) (n int, digits string) {
-	type group struct {
-		digits string
-		arg    int
-	}
-	var groups []group // from the end
+// digitGroup is a group of digits that was typed, and in which argument.
+type digitGroup struct {
+	digits string
+	arg    int
+}
+
+// digitGroups are those at the end of what was typed, the last one first; they begin behind args[:n].
+func digitGroups(args []string) (n int, groups []digitGroup) {
 	n = len(args)
 	for n > 0 {
 		parts := strings.FieldsFunc(args[n-1], func(r rune) bool { return strings.ContainsRune("-–—,.;", r) })
@@ -94,9 +94,16 @@ func typedDigits(args []string) (n int, digits string) {
 		}
 		n--
 		for _, part := range slices.Backward(parts) {
-			groups = append(groups, group{part, n})
+			groups = append(groups, digitGroup{part, n})
 		}
 	}
+	return n, groups
+}
+
+// typedDigits finds a safety number, or a part of one, at the end of what was typed, however it is grouped: digits are those, and args[:n]
+// is what stands before them. A phone number in groups may be that, or be all there is.
+func typedDigits(args []string) (n int, digits string) {
+	n, groups := digitGroups(args)
 	fives := 0
 	for fives < len(groups) && len(groups[fives].digits) == 5 {
 		fives++

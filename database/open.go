@@ -47,18 +47,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 
 func (db *DB) start(ctx context.Context, cfg *Config) error {
 	holder := cfg.Holder
-	if err := db.raw.RawDB.PingContext(ctx); err != nil {
-		return fmt.Errorf("database: connect: %w", err)
-	}
-	if err := db.checkSchema(ctx); err != nil {
+	if err := db.reach(ctx, cfg); err != nil {
 		return err
-	}
-	if cfg.Existing {
-		if exists, err := db.hasSchema(ctx); err != nil {
-			return fmt.Errorf("database: look for tables: %w", err)
-		} else if !exists {
-			return fmt.Errorf("database: no tables of a bridge's: %w", fs.ErrNotExist)
-		}
 	}
 	var lock leaseLock
 	var err error
@@ -81,20 +71,43 @@ func (db *DB) start(ctx context.Context, cfg *Config) error {
 			return errors.Join(err, lock.release())
 		}
 	}
-	db.warnAboutServer(ctx)
-	if cfg.Instance != nil {
-		if err = db.checkInstance(ctx, *cfg.Instance); err != nil {
-			return err
-		}
-	}
-	if err = db.checkKey(ctx); err != nil {
-		return err
-	}
-	if err = db.startEpoch(ctx, cfg); err != nil {
+	if err = db.recognise(ctx, cfg); err != nil {
 		return err
 	}
 	db.health.begin(db.probeCommit)
 	return nil
+}
+
+// reach makes sure that there is a database, with the tables that there have to be.
+func (db *DB) reach(ctx context.Context, cfg *Config) error {
+	if err := db.raw.RawDB.PingContext(ctx); err != nil {
+		return fmt.Errorf("database: connect: %w", err)
+	}
+	if err := db.checkSchema(ctx); err != nil {
+		return err
+	}
+	if cfg.Existing {
+		if exists, err := db.hasSchema(ctx); err != nil {
+			return fmt.Errorf("database: look for tables: %w", err)
+		} else if !exists {
+			return fmt.Errorf("database: no tables of a bridge's: %w", fs.ErrNotExist)
+		}
+	}
+	return nil
+}
+
+// recognise makes sure that it is the one that is meant: this instance's, under this key, and no old copy.
+func (db *DB) recognise(ctx context.Context, cfg *Config) error {
+	db.warnAboutServer(ctx)
+	if cfg.Instance != nil {
+		if err := db.checkInstance(ctx, *cfg.Instance); err != nil {
+			return err
+		}
+	}
+	if err := db.checkKey(ctx); err != nil {
+		return err
+	}
+	return db.startEpoch(ctx, cfg)
 }
 
 // upgrade runs under the lease's lock, or without one when nobody asked for a lease.

@@ -68,11 +68,7 @@ func fillValue(c column) any {
 	kind, _, _ := strings.Cut(c.kind, "(")
 	switch kind {
 	case "text", "char", "character":
-		var size int
-		if _, err := fmt.Sscanf(strings.TrimPrefix(strings.TrimPrefix(c.kind, "character"), "char"), "(%d)", &size); err == nil {
-			return strings.Repeat("c", size)
-		}
-		return FillText
+		return fillText(c.kind)
 	case "bigint":
 		return int64(1) << 40
 	case "integer", "smallint":
@@ -90,6 +86,15 @@ func fillValue(c column) any {
 		return time.Date(2026, 3, 29, 4, 5, 6, 789_012_345, time.Local)
 	}
 	return nil
+}
+
+// fillText is what stands in a column of text, which may be of a fixed length.
+func fillText(kind string) string {
+	var size int
+	if _, err := fmt.Sscanf(strings.TrimPrefix(strings.TrimPrefix(kind, "character"), "char"), "(%d)", &size); err == nil {
+		return strings.Repeat("c", size)
+	}
+	return FillText
 }
 
 // Fill puts a row into each table that is empty, save those left alone, with a value in each column. It returns the tables that it has filled.
@@ -115,9 +120,10 @@ func Fill(t testing.TB, raw *dbutil.Database, leave ...string) (filled []string)
 		var values []any
 		for i, c := range byTable[table] {
 			value := fillValue(c)
-			if value == "NULL" {
+			switch value {
+			case "NULL":
 				value = nil
-			} else if value == nil {
+			case nil:
 				t.Fatalf("%s.%s is of the type %s, for which there is no value", c.table, c.name, c.kind)
 			}
 			names, marks, values = append(names, `"`+c.name+`"`), append(marks, fmt.Sprintf("$%d", i+1)), append(values, value)
