@@ -118,7 +118,7 @@ var mutants = []mutant{
 		listener, "		l.cfg.Sink.Doubt() // when it comes again, it may be known\n", "",
 	}}},
 	{"old_copy_not_noticed", "an old copy of the database is noticed", "F27", []replacement{{
-		epoch, "	if reason == \"\" || !used && !e.restored {\n", "	if reason == \"\" || reason != \"\" || !used {\n",
+		epoch, "	if reason == \"\" || !used {\n", "	if reason == \"\" || reason != \"\" || !used {\n",
 	}}},
 	{"sessions_of_the_copy_go_on", "nothing is encrypted in a session of an old copy", "F27", []replacement{{
 		signals, "	if old && err == nil {\n", "	if old && err != nil {\n",
