@@ -140,7 +140,7 @@ func TestF27ABackupPutBackTogetherWithTheEpochFileOfThatTimeIsNoticed(t *testing
 				// The key file is lost, too, and is in the archive.
 				r.ok(os.Remove(filepath.Join(filepath.Dir(r.Bridge.ConfigPath()), "postern.key")))
 				r.ok(os.WriteFile(epoch, kept, 0o600))
-				r.postern(0, "restore", "--from", archive)
+				r.postern(0, "restore", "--from", archive, "--with-key")
 				c.fromMatrix(2)
 				c.fromPhone(2)
 				r.ok(r.Bridge.Start(r.ctx))
