@@ -66,7 +66,7 @@ func lookAtDatabase(ctx context.Context, e *examination) []Result {
 			"let database.type and database.uri name the server; if that copy is given up for good, postern move-to-postgres --undo --yes brings this one back")
 	case base.Compatible > base.Known:
 		return fail(fmt.Sprintf("the database is of a newer version (%d) than this program knows (%d)", base.Schema, base.Known),
-			"run the newer program, or restore the backup from before the upgrade together with a fresh network.epoch_file")
+			"run the newer program, or put the backup from before the upgrade back (postern restore)")
 	case base.Schema == 0:
 		return fine("%s answers; the first start makes the tables", base.Version)
 	case e.noKey:
