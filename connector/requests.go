@@ -343,13 +343,22 @@ func (c *client) closeRoom(ctx context.Context, portal *bridgev2.Portal, text st
 		return fmt.Errorf("connector: close room: %w", err)
 	}
 	// The framework's call leaves alone who has not joined yet.
+	if err := c.emptyRoom(ctx, room, text); err != nil {
+		return err
+	}
+	if err := portal.Delete(ctx); err != nil {
+		return fmt.Errorf("connector: close room: %w", err)
+	}
+	return nil
+}
+
+// emptyRoom has everybody leave a room, the bot last. It comes before the portal goes: a message that came in between would be shown in the room
+// that is on its way out, which the next one of the chat takes for its own as long as the bot is there.
+func (c *client) emptyRoom(ctx context.Context, room id.RoomID, text string) error {
 	if err := c.kick(ctx, room, c.login.UserMXID, text); err != nil && !matrixdurable.Permanent(err) {
 		return fmt.Errorf("connector: close room: %w", err)
 	}
 	if err := c.connector.bridge.Bot.DeleteRoom(ctx, room, false); err != nil && !matrixdurable.Permanent(err) {
-		return fmt.Errorf("connector: close room: %w", err)
-	}
-	if err := portal.Delete(ctx); err != nil {
 		return fmt.Errorf("connector: close room: %w", err)
 	}
 	return nil
@@ -385,7 +394,7 @@ func (c *client) HandleMatrixAcceptMessageRequest(ctx context.Context, msg *brid
 }
 
 // HandleMatrixDeleteChat implements bridgev2.DeleteChatHandlingNetworkAPI: whoever waits for an answer is declined; of others only the room
-// goes, and a message makes a new one. The framework deletes the room if there is an event.
+// goes, and a message makes a new one. If there is an event the framework deletes the portal, and would empty the room after that.
 func (c *client) HandleMatrixDeleteChat(ctx context.Context, msg *bridgev2.MatrixDeleteChat) error {
 	chat := string(msg.Portal.ID)
 	waits, err := c.requests.waits(ctx, chat)
@@ -393,6 +402,9 @@ func (c *client) HandleMatrixDeleteChat(ctx context.Context, msg *bridgev2.Matri
 		err = c.requests.decline(ctx, chat, msg.Event != nil)
 	} else if err == nil && msg.Event == nil {
 		err = c.closeRoom(ctx, msg.Portal, c.words().Text("request.deleted"))
+	}
+	if err == nil && msg.Event != nil {
+		err = c.emptyRoom(context.WithoutCancel(ctx), msg.Portal.MXID, c.words().Text("request.deleted"))
 	}
 	if err != nil && msg.Event != nil {
 		return c.again(err)
