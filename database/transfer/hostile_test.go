@@ -3,6 +3,8 @@ package transfer
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -241,18 +243,44 @@ func TestEscapesThatPostgresDoesNotTakeAreReplaced(t *testing.T) {
 }
 
 // FuzzArchive: whoever has the key puts whatever into a manifest, the rows of a table, and the list of attachments.
+//
+// decoder: archive.go:hash,Manifest.sound
+// decoder: archive_read.go:-OpenArchive,-Archive.Close,-checkedReader.Read,-passed.Unwrap,-readerFunc.Read
+// decoder: seal.go:opener.Read,opener.next,lines,wholeLines
+// decoder: statements.go
+// decoder: values.go:decodeRow,decodeValue
 func FuzzArchive(f *testing.F) {
-	good, err := json.Marshal(&Manifest{
-		Format: archiveFormat, Salt: bytes.Repeat([]byte{7}, saltSize), Dialect: "postgres", Files: 1,
-		Tables: []TablePart{{Table: Table{Name: "postern_person", Columns: []Column{{Name: "mxid", Type: "TEXT"}, {Name: "n", Type: "BIGINT"}}}, Rows: 1}},
-		Setup:  []string{"CREATE TABLE postern_person (mxid TEXT, n BIGINT CHECK (n <> 1))"}, Finish: []string{"CREATE INDEX x ON postern_person USING btree (n) WHERE n > 0"},
-	})
-	if err != nil {
-		f.Fatal(err)
-	}
 	name := strings.Repeat("ab", 32)
-	f.Add(good, "[\"x\",1]\n", `{"name":"`+name+`","size":1,"sha256":"`+name+`"}`+"\n")
-	f.Add([]byte(`{"format":2}`), "[{\"b\":\"AA==\"},{\"f\":\"1.5\"}]\n[null,true]\n", "{}\n")
+	seed := func(rows string, change func(m *Manifest)) {
+		sum, x := sha256.Sum256([]byte(rows)), sha256.Sum256([]byte("x"))
+		m := &Manifest{
+			Format: archiveFormat, Salt: bytes.Repeat([]byte{7}, saltSize), Dialect: "postgres", Files: 1,
+			Tables: []TablePart{{
+				Table: Table{Name: "postern_person", Columns: []Column{{Name: "mxid", Type: "TEXT"}, {Name: "n", Type: "BIGINT"}}},
+				Rows:  int64(strings.Count(rows, "\n")), SHA256: hex.EncodeToString(sum[:]),
+			}},
+			Setup: []string{`CREATE TYPE membership AS ENUM ('join')`, `CREATE TABLE "postern_person" (mxid TEXT REFERENCES "user"(mxid), n BIGINT CHECK (n <> 1))`},
+			Finish: []string{
+				"CREATE UNIQUE INDEX x ON postern_person USING btree (n) WHERE n > 0", `ALTER TABLE "reaction" ADD CONSTRAINT "x" FOREIGN KEY (a) REFERENCES message(a)`,
+			},
+		}
+		if change != nil {
+			change(m)
+		}
+		raw, err := json.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw, rows, `{"name":"`+name+`","size":1,"sha256":"`+hex.EncodeToString(x[:])+`"}`+"\n")
+	}
+	seed("[\"x\",1]\n[{\"b\":\"AA==\"},{\"f\":\"1.5\"}]\n[null,true]\n[{\"x\":\"/w==\"},false]\n", nil)
+	for _, rows := range []string{"[{},1]\n", "[1]\n", "{}\n", "[{\"b\":1},1]\n", "[\"x\",1]"} {
+		seed(rows, nil)
+	}
+	for _, statement := range []string{"DROP TABLE message", "CREATE TYPE x", "ALTER TABLE message DROP x", "CREATE INDEX", "CREATE TABLE message ((", "CREATE TABLE message )", "CREATE TABLE message (f(SELECT))"} {
+		seed("", func(m *Manifest) { m.Setup[0] = statement })
+	}
+	f.Add([]byte(`{"format":2}`), "", "{}\n")
 	f.Fuzz(func(t *testing.T, manifest []byte, rows, files string) {
 		if len(manifest) > 1<<16 || len(rows) > 1<<16 || len(files) > 1<<16 {
 			return
@@ -271,6 +299,10 @@ func FuzzArchive(f *testing.F) {
 		}
 		if err := a.Check(t.Context()); err != nil && !errors.Is(err, ErrArchive) {
 			t.Errorf("refused with %v", err)
+		}
+		err = a.files(t.Context(), func(*FilePart, [sha256.Size]byte, io.Reader) error { return nil })
+		if err != nil && !errors.Is(err, ErrArchive) {
+			t.Errorf("attachments are refused with %v", err)
 		}
 		for _, statement := range append(a.Setup, a.Finish...) {
 			if again, err := plainStatement(statement); err != nil || again != statement || strings.ContainsAny(statement, ";\n") && !strings.ContainsAny(statement, `'"`) {
