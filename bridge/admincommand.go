@@ -89,10 +89,11 @@ func parseAdmin(args []string) (*adminFlags, error) {
 // firstWord is where the action stands: behind flags, of which only that for the configuration has a value; -1 for nowhere.
 func firstWord(args []string) int {
 	for i := 0; i < len(args); i++ {
-		switch name := strings.TrimLeft(args[i], "-"); {
-		case name == args[i]:
+		name := strings.TrimLeft(args[i], "-")
+		if name == args[i] {
 			return i
-		case name == "c" || name == "config":
+		}
+		if name == "c" || name == "config" {
 			i++
 		}
 	}

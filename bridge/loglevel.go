@@ -47,7 +47,7 @@ func (l *logLevels) Sample(level zerolog.Level) bool { return level >= l.table.L
 // lets says whether a line is written, by its component.
 func (l *logLevels) lets(level zerolog.Level, line []byte) bool {
 	t := l.table.Load()
-	if len(t.parts) == 0 || level >= zerolog.FatalLevel {
+	if len(t.parts) == 0 || level > zerolog.ErrorLevel {
 		return level >= t.all
 	}
 	component := gjson.GetBytes(line, "component").String()

@@ -80,49 +80,43 @@ func main() {
 	os.Exit(code)
 }
 
+// verb is what a command of the program does; it returns the exit status.
+type verb func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+
+// verbs are the commands of the program, by the first word of the command line.
+var verbs = map[string]verb{
+	"run": runCommand, "container": containerCommand, "health": healthCommand, "doctor": doctorCommand, "dead-letters": deadLettersCommand,
+	"reports": reportsCommand, "admin": adminCommand, "suspend": suspends("suspend"), "unsuspend": suspends("unsuspend"),
+	"suspended": suspends("suspended"), "tokens": tokensCommand, "audit": auditCommand, "backup": backupCommand, "restore": restoreCommand,
+	"move-to-postgres": moveCommand, "instances": instancesCommand, "sandbox": sandbox.Main,
+	"version": versionCommand, "help": helpCommand,
+}
+
+func versionCommand(_ context.Context, _ []string, stdout, _ io.Writer) int {
+	fmt.Fprintf(stdout, "postern %s (commit %s, built %s)\n", Tag, Commit, BuildTime)
+	return 0
+}
+
+func helpCommand(_ context.Context, _ []string, stdout, _ io.Writer) int {
+	fmt.Fprint(stdout, usage)
+	return 0
+}
+
+// suspends is the one of the three commands about suspending.
+func suspends(command string) verb {
+	return func(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+		return suspendCommand(ctx, command, args, stdout, stderr)
+	}
+}
+
 // dispatch runs one command and returns the exit status.
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	command := "run"
 	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
 		command, args = args[0], args[1:]
 	}
-	switch command {
-	case "run":
-		return runCommand(ctx, args, stdout, stderr)
-	case "container":
-		return containerCommand(ctx, args, stdout, stderr)
-	case "health":
-		return healthCommand(ctx, args, stdout, stderr)
-	case "doctor":
-		return doctorCommand(ctx, args, stdout, stderr)
-	case "dead-letters":
-		return deadLettersCommand(ctx, args, stdout, stderr)
-	case "reports":
-		return reportsCommand(ctx, args, stdout, stderr)
-	case "admin":
-		return adminCommand(ctx, args, stdout, stderr)
-	case "suspend", "unsuspend", "suspended":
-		return suspendCommand(ctx, command, args, stdout, stderr)
-	case "tokens":
-		return tokensCommand(ctx, args, stdout, stderr)
-	case "audit":
-		return auditCommand(ctx, args, stdout, stderr)
-	case "backup":
-		return backupCommand(ctx, args, stdout, stderr)
-	case "restore":
-		return restoreCommand(ctx, args, stdout, stderr)
-	case "move-to-postgres":
-		return moveCommand(ctx, args, stdout, stderr)
-	case "instances":
-		return instancesCommand(ctx, args, stdout, stderr)
-	case "sandbox":
-		return sandbox.Main(ctx, args, stdout, stderr)
-	case "version":
-		fmt.Fprintf(stdout, "postern %s (commit %s, built %s)\n", Tag, Commit, BuildTime)
-		return 0
-	case "help":
-		fmt.Fprint(stdout, usage)
-		return 0
+	if run := verbs[command]; run != nil {
+		return run(ctx, args, stdout, stderr)
 	}
 	fmt.Fprintf(stderr, "postern: there is no command %q\n\n%s", command, usage)
 	return exitUsage
@@ -173,7 +167,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		fmt.Fprint(stdout, usage)
 		return 0
 	case f.version:
-		return dispatch(ctx, []string{"version"}, stdout, stderr)
+		return versionCommand(ctx, args, stdout, stderr)
 	case f.example:
 		if err := writeExample(f.config, stdout); err != nil {
 			return report(stderr, err, exitConfig)

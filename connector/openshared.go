@@ -17,10 +17,10 @@ type Sharing struct {
 	cfg *InstancesConfig
 }
 
-// ErrOnlyOne: the configuration knows no other instances.
+// ErrOnlyOne says that the configuration knows no other instances.
 var ErrOnlyOne = errors.New("network.instances.name is not set: this bridge is the only one")
 
-// ErrNeverRun: nothing is there of what the instances share.
+// ErrNeverRun says that nothing is there of what the instances share.
 var ErrNeverRun = errors.New("network.instances.schema: there is no such schema with data of instances: has one ever run?")
 
 // OpenSharing opens what a configuration's instances share, and makes nothing of it, on the database with that URI; relative paths are relative to dir.
