@@ -88,6 +88,9 @@ func backUp(ctx context.Context, config, out string, media, withKey, asJSON bool
 	if err != nil {
 		return err
 	}
+	if folder := filepath.Dir(out); !isFolder(folder) {
+		return fmt.Errorf("there is no folder %s to write to: make it first", folder)
+	}
 	var options transfer.BackupOptions
 	if media {
 		if !s.keepsFiles() {
@@ -129,6 +132,12 @@ func backUp(ctx context.Context, config, out string, media, withKey, asJSON bool
 		_, err = fmt.Fprintf(stdout, "The key file %s is not in it, and without that it is of no use: keep a copy of it somewhere else.\n", s.keyFile)
 	}
 	return err
+}
+
+// isFolder says whether a folder is there, as far as can be seen.
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // copiedWords says how much was copied.

@@ -55,6 +55,8 @@ func TestDoctorWorksBesideARunningBridge(t *testing.T) {
 	}
 	registered, err := os.ReadFile(c.path("registration.yaml"))
 	c.ok(err)
+	key, err := os.ReadFile(c.path("postern.key"))
+	c.ok(err)
 	for name, b := range map[string]struct {
 		breaks func(c *clinic)
 		finds  map[string]doctor.State
@@ -85,7 +87,13 @@ func TestDoctorWorksBesideARunningBridge(t *testing.T) {
 				r.Namespaces.RoomAliases[0].Regex = strings.ReplaceAll(r.Namespaces.RoomAliases[0].Regex, "postern_room_", "second_room_")
 			})
 		}, failing("ping")},
+		// Without the key nobody can tell which bridge it is that listens: one failure, and not a second one with a remedy that mends nothing.
+		"others may read its key file":  {func(c *clinic) { c.ok(os.Chmod(c.path("postern.key"), 0o644)) }, failing("key-file")},
+		"its key file has gone":         {func(c *clinic) { c.ok(os.Remove(c.path("postern.key"))) }, failing("database")},
+		"its key file is another's now": {otherKey, failing("database")},
 	} {
+		c.ok(os.RemoveAll(c.path("postern.key")))
+		c.write("postern.key", string(key), 0o600)
 		c.write("config.yaml", string(before), 0o600)
 		c.write("registration.yaml", string(registered), 0o600)
 		b.breaks(c)

@@ -97,7 +97,7 @@ func (f *instancesFlags) run(ctx context.Context, stdout io.Writer) error {
 		return &exitError{exitConfig, err}
 	}
 	if cfg.Database.Type != "postgres" {
-		return &exitError{exitConfig, errors.New("several instances need database.type postgres")}
+		return &exitError{exitConfig, errors.New("this bridge is the only one: several instances need database.type postgres (docs/SCALE.md)")}
 	}
 	shared, err := bridge.Config.OpenSharing(ctx, cfg.Database.URI, filepath.Dir(f.config))
 	switch {

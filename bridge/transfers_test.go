@@ -127,6 +127,10 @@ func TestABackupNeedsADatabaseAndABucketHasItsOwnWays(t *testing.T) {
 	_, stderr = s.verb(exitDatabase, "move-to-postgres", "--to", "postgres://nobody@127.0.0.1:1/none?sslmode=disable")
 	s.has("without a database", stderr, "there is no database at database.uri")
 	s = inhabited(t)
+	for _, out := range []string{"missing/", "missing/archive.zip"} {
+		_, stderr = s.verb(exitOther, "backup", "--out", filepath.Join(s.dir, "folder")+"/"+out)
+		s.has("without a folder", stderr, "there is no folder "+filepath.Join(s.dir, "folder/missing")+" to write to: make it first")
+	}
 	_, stderr = s.verb(exitOther, "move-to-postgres", "--undo", "--yes")
 	s.has("what was not moved", stderr, "was not moved")
 	_, stderr = s.verb(exitDatabase, "move-to-postgres", "--to", "postgres://nobody:secret-word@127.0.0.1:1/none?sslmode=disable")

@@ -80,9 +80,9 @@ type examination struct {
 	base           *database.Inspection
 	// sharing is what the instances share, nil if there is only one.
 	sharing *connector.Sharing
-	// held is who uses the database, nil for nobody; runs: it is the bridge of this configuration.
-	held *database.LeaseHeldError
-	runs bool
+	// held is who uses the database, nil for nobody; runs: it is the bridge of this configuration; nameless: it cannot be told whether it is.
+	held           *database.LeaseHeldError
+	runs, nameless bool
 	// blocked says why the listeners cannot be had, "" if they can.
 	blocked string
 	private *privateListener

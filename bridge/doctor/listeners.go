@@ -43,6 +43,10 @@ func lookForBridge(ctx context.Context, e *examination) []Result {
 			"find and stop the other process; if the bridge was started with another configuration, give that one with -c")
 	case errors.Is(err, admin.ErrNobody):
 		return e.listenInstead(where)
+	case errors.Is(err, errNameless):
+		e.nameless = true
+		e.blocked = "without the right key file it cannot be told whether the bridge is what listens on " + where
+		return skip(e.blocked)
 	case errors.Is(err, admin.ErrSecret), errors.Is(err, admin.ErrTooMany):
 		e.blocked = "another bridge listens there"
 		return fail("the bridge that listens on "+where+" runs with another key file", "give each bridge a port of its own in appservice.port and appservice.address, or name that bridge's configuration with -c")
@@ -83,6 +87,9 @@ func (e *examination) stillHeld(ctx context.Context) *database.LeaseHeldError {
 	return e.held
 }
 
+// errNameless: somebody listens who wants a secret, and the key that it follows from, with which the database was made, is not to be had.
+var errNameless = errors.New("doctor: the bridge cannot be told without its key")
+
 // askBridge asks the running bridge something that costs nothing.
 func (e *examination) askBridge(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, question)
@@ -92,10 +99,13 @@ func (e *examination) askBridge(ctx context.Context) error {
 		return err
 	}
 	_, err = admin.NewClient(e.Config.AppService.Hostname, e.Config.AppService.Port, secret).DeadLetters(ctx, "", 0, 1)
-	if errors.Is(err, admin.ErrSecret) && !e.haveKey {
-		return admin.ErrNotBridge
+	switch refused := errors.Is(err, admin.ErrSecret) || errors.Is(err, admin.ErrTooMany); {
+	case !refused || e.haveKey:
+		return err
+	case e.base != nil && e.base.Schema > 0:
+		return errNameless
 	}
-	return err
+	return admin.ErrNotBridge
 }
 
 func listens(host string, port uint16) string {

@@ -88,6 +88,8 @@ func lookAtMetrics(ctx context.Context, e *examination) []Result {
 		return fine("no figures are served (network.metrics)")
 	case m.Address == "":
 		return fine("the figures are on the private listener")
+	case e.nameless:
+		return skip(e.blocked)
 	case !e.runs:
 		socket, err := net.Listen("tcp", m.Address)
 		if err != nil {
