@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -106,7 +107,8 @@ func (a *arrivals) close() {
 
 // takeUp goes on with what is to be fetched according to the database, and says when to look again after an error.
 func (a *arrivals) takeUp(ctx context.Context) time.Time {
-	err := a.sweep(ctx)
+	err := errMediaPanic
+	a.contained(func() { err = a.sweep(ctx) })
 	if err == nil || ctx.Err() != nil {
 		a.failing = 0
 		return time.Time{}
@@ -115,6 +117,16 @@ func (a *arrivals) takeUp(ctx context.Context) time.Time {
 	pause := max(a.failing, a.pause)
 	a.failing = min(2*pause, showMax)
 	return time.Now().Add(pause)
+}
+
+// contained does something in which a panic costs no more than that.
+func (a *arrivals) contained(do func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.client.log.Error().Str("panic", fmt.Sprintf("%T", p)).Str("where", string(debug.Stack())).Msg("Panic while attachments were looked after")
+		}
+	}()
+	do()
 }
 
 // look has what is wanted looked for.
@@ -259,7 +271,7 @@ func (a *arrivals) followed(job *arrival, row *database.IncomingMedia) {
 		}
 		a.forget(job) // before a person can ask for it again
 		if content, err, _ := job.result(); !errors.Is(err, context.Canceled) {
-			a.replace(ctx, chat, message, content, err)
+			a.contained(func() { a.replace(ctx, chat, message, content, err) })
 		}
 	})
 }
@@ -322,13 +334,15 @@ func (a *arrivals) resumeIn(ctx context.Context, row *database.IncomingMedia) {
 				<-a.follow
 			}
 		}()
-		job, err := a.resumed(ctx, row)
-		if err != nil && ctx.Err() == nil {
-			a.replace(ctx, row.ChatID, row.MessageID, nil, err)
-		} else if job != nil {
-			kept = true
-			a.followed(job, row)
-		}
+		a.contained(func() {
+			job, err := a.resumed(ctx, row)
+			if err != nil && ctx.Err() == nil {
+				a.replace(ctx, row.ChatID, row.MessageID, nil, err)
+			} else if job != nil {
+				kept = true
+				a.followed(job, row)
+			}
+		})
 	})
 }
 

@@ -48,6 +48,8 @@ type client struct {
 	done   chan struct{}
 	// rest ends the loops of the connection and waits for them.
 	rest func()
+	// ending is closed when what is being disconnected does nothing any more, nil while nothing is.
+	ending chan struct{}
 	// tellAgain looks for what there is to tell about old keys (renewal.go), while cancel is not nil.
 	tellAgain func()
 
@@ -162,7 +164,7 @@ func (c *client) reenlist(ctx context.Context) (jid.JID, error) {
 
 // Connect implements bridgev2.NetworkAPI.
 func (c *client) Connect(ctx context.Context) {
-	c.mu.Lock()
+	c.lockEnded() // or an account would run twice, or what is begun be closed with what ends
 	defer c.mu.Unlock()
 	if c.cancel != nil {
 		return
@@ -247,21 +249,40 @@ func (c *client) run(ctx context.Context, done chan struct{}) {
 // Disconnect implements bridgev2.NetworkAPI.
 func (c *client) Disconnect() { c.disconnect() }
 
-// disconnect ends all that the client does, and says whether it did anything.
+// disconnect ends all that the client does, and says whether it did anything. It returns when that is over, also if somebody else has begun it.
 func (c *client) disconnect() (was bool) {
-	c.mu.Lock()
+	c.lockEnded()
 	cancel, done, rest := c.cancel, c.done, c.rest
-	c.cancel = nil
-	c.mu.Unlock()
 	if cancel == nil {
+		c.mu.Unlock()
 		return false
 	}
+	ending := make(chan struct{})
+	c.cancel, c.ending = nil, ending
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.ending = nil
+		close(ending)
+	}()
 	c.connector.connected.set(c, false)
 	cancel()
 	<-done
 	rest()
 	c.arrivals.close()
 	return true
+}
+
+// lockEnded locks c.mu while nothing is being disconnected.
+func (c *client) lockEnded() {
+	c.mu.Lock()
+	for c.ending != nil {
+		ending := c.ending
+		c.mu.Unlock()
+		<-ending
+		c.mu.Lock()
+	}
 }
 
 // IsLoggedIn implements bridgev2.NetworkAPI. An account without a stream is still logged in: what is sent to

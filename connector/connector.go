@@ -154,7 +154,7 @@ func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.log = bridge.Log.With().Str("component", "connector").Logger()
 	c.began, c.wall, c.uploadPause = time.Now(), time.Now, uploadPause
 	c.leavings, c.ignoring, c.strays, c.reportsClosed = newLeavings(c), newIgnoring(), make(chan struct{}, 1), make(chan struct{}, 1)
-	c.chores, c.names = &crew{size: choreHands}, &crew{size: nameHands}
+	c.chores, c.names = &crew{size: choreHands, log: c.log}, &crew{size: nameHands, log: c.log}
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
 }
 

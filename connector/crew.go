@@ -1,11 +1,18 @@
 package connector
 
-import "sync"
+import (
+	"fmt"
+	"runtime/debug"
+	"sync"
+
+	"github.com/rs/zerolog"
+)
 
 // crew does jobs, so many at once and in the order in which they came; one that waits has no goroutine. After a start every login has something to
 // look for, and as many goroutines at once would leave their stacks behind for good.
 type crew struct {
 	size int
+	log  zerolog.Logger
 
 	mu      sync.Mutex
 	busy    int
@@ -32,9 +39,19 @@ func (c *crew) do(job func()) {
 
 func (c *crew) work(job func()) {
 	for job != nil {
-		job()
+		c.contained(job)
 		job = c.next()
 	}
+}
+
+// contained does a job; a panic costs that job only.
+func (c *crew) contained(job func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error().Str("panic", fmt.Sprintf("%T", p)).Str("where", string(debug.Stack())).Msg("Panic in something that a login had to do")
+		}
+	}()
+	job()
 }
 
 // next is the next job, nil if this hand is not needed any more.
