@@ -142,7 +142,7 @@ func (c *Client) Unsuspend(ctx context.Context, user string) (Outcome, error) {
 func (c *Client) suspend(ctx context.Context, path string, body suspending) (Outcome, error) {
 	var into suspendedDone
 	err := c.do(ctx, http.MethodPost, path, body, &into)
-	if err == nil && into.Outcome != Done && into.Outcome != Already {
+	if err == nil && into.Outcome != Done && into.Outcome != Already && into.Outcome != NoLogin {
 		err = ErrNotBridge
 	}
 	return into.Outcome, err

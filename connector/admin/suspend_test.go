@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -20,11 +21,13 @@ import (
 type suspending struct {
 	admin.Service
 	list []admin.Suspension
+	// outcome of the next Suspend, "" for Done.
+	outcome admin.Outcome
 }
 
 func (s *suspending) Suspend(_ context.Context, user, reason string) (admin.Outcome, error) {
 	s.list = append(s.list, admin.Suspension{User: user, Reason: reason, At: time.Unix(1_700_000_000, 0).UTC()})
-	return admin.Done, nil
+	return cmp.Or(s.outcome, admin.Done), nil
 }
 
 func (s *suspending) Unsuspend(context.Context, string) (admin.Outcome, error) {
@@ -53,6 +56,21 @@ func TestSuspensionsPassTheSeamAndStandInNoLogLine(t *testing.T) {
 	}
 	if text := log.String(); strings.Contains(text, "anna") || strings.Contains(text, "complaints") || !strings.Contains(text, `"action":"suspend"`) {
 		t.Errorf("the log: %s", text)
+	}
+}
+
+func TestASuspensionOfSomebodyWithoutALoginPassesTheSeam(t *testing.T) {
+	service := &suspending{}
+	client := serve(t, admin.NewHandler(service, "secret", zerolog.Nop()))("secret")
+	for _, want := range []admin.Outcome{admin.Done, admin.Already, admin.NoLogin} {
+		service.outcome = want
+		if got, err := client.Suspend(t.Context(), "@nobody:example.org", ""); err != nil || got != want {
+			t.Errorf("%s came as %q, %v", want, got, err)
+		}
+	}
+	service.outcome = "something else"
+	if got, err := client.Suspend(t.Context(), "@nobody:example.org", ""); !errors.Is(err, admin.ErrNotBridge) {
+		t.Errorf("an outcome that there is not came as %q, %v", got, err)
 	}
 }
 
