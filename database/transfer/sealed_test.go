@@ -85,7 +85,7 @@ func awaitHeldUp(t *testing.T, pool *sql.DB) {
 	defer cancel()
 	for held := false; !held; {
 		err := pool.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname=current_database() AND pid<>pg_backend_pid()
-			AND (wait_event_type='Lock' OR query='ROLLBACK' AND backend_start > (SELECT backend_start FROM pg_stat_activity WHERE pid=pg_backend_pid())))`).Scan(&held)
+			AND (wait_event_type='Lock' OR query='ROLLBACK'))`).Scan(&held)
 		if err != nil {
 			t.Fatal(errors.Join(errors.New("the backup is not held up"), err))
 		}
