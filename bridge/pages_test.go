@@ -136,8 +136,8 @@ func uncommented(n *yaml.Node) *yaml.Node {
 	return &out
 }
 
-// verbs finds the program's commands in its usage.
-func verbs() []string {
+// usageVerbs finds the program's commands in its usage.
+func usageVerbs() []string {
 	var list []string
 	for _, found := range regexp.MustCompile(`(?m)^  postern ([a-z][a-z-]*)`).FindAllStringSubmatch(usage, -1) {
 		if !slices.Contains(list, found[1]) {
@@ -177,7 +177,7 @@ out, what stands in <angle brackets> is needed. ` + "`help`" + ` shows each user
 		}
 	}
 	out.WriteString("\n## The program\n\n```\n" + usage + "```\n")
-	for _, verb := range verbs() {
+	for _, verb := range usageVerbs() {
 		var stdout, stderr bytes.Buffer
 		if verb == "run" || verb == "version" || verb == "sandbox" {
 			continue // said above, and in SANDBOX.md
@@ -225,7 +225,7 @@ func TestTroubleshootingNamesEveryCheckOfTheDoctorAndNoOther(t *testing.T) {
 		t.Errorf("only %d symptoms", rows)
 	}
 	for _, found := range regexp.MustCompile("`postern ([a-z][a-z-]+)").FindAllStringSubmatch(page, -1) {
-		if !slices.Contains(verbs(), found[1]) {
+		if !slices.Contains(usageVerbs(), found[1]) {
 			t.Errorf("there is no command postern %s", found[1])
 		}
 	}

@@ -36,6 +36,9 @@ func lookAtSecretFiles(_ context.Context, e *examination) (results []Result) {
 // lookAtReadiness asks the running bridge whether it can take messages.
 func lookAtReadiness(ctx context.Context, e *examination) []Result {
 	host := e.Config.AppService.Hostname
+	if e.nameless {
+		return skip(e.blocked)
+	}
 	if !e.runs || strings.HasPrefix(host, "/") {
 		return skip("the bridge does not run, or listens on a socket file")
 	}
