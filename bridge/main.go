@@ -83,8 +83,8 @@ func main() {
 // verb is what a command of the program does; it returns the exit status.
 type verb func(ctx context.Context, args []string, stdout, stderr io.Writer) int
 
-// verbs are the commands of the program, by the first word of the command line.
-var verbs = map[string]verb{
+// commandTable has the commands of the program, by the first word of the command line.
+var commandTable = map[string]verb{
 	"run": runCommand, "container": containerCommand, "health": healthCommand, "doctor": doctorCommand, "dead-letters": deadLettersCommand,
 	"reports": reportsCommand, "admin": adminCommand, "suspend": suspends("suspend"), "unsuspend": suspends("unsuspend"),
 	"suspended": suspends("suspended"), "tokens": tokensCommand, "audit": auditCommand, "backup": backupCommand, "restore": restoreCommand,
@@ -115,7 +115,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
 		command, args = args[0], args[1:]
 	}
-	if run := verbs[command]; run != nil {
+	if run := commandTable[command]; run != nil {
 		return run(ctx, args, stdout, stderr)
 	}
 	fmt.Fprintf(stderr, "postern: there is no command %q\n\n%s", command, usage)
