@@ -82,6 +82,11 @@ func (a *Archive) read(from *zip.Reader, key func(inArchive []byte) ([database.K
 		return ErrKey
 	}
 	if err := json.Unmarshal(raw, &a.Manifest); err != nil {
+		// Another format may have another kind of value somewhere: then the format is what is wrong.
+		var of struct{ Format int }
+		if json.Unmarshal(raw, &of) == nil && of.Format != archiveFormat {
+			return fmt.Errorf("%w: its format is %d, and this program knows %d", ErrArchive, of.Format, archiveFormat)
+		}
 		return fmt.Errorf("%w: %w", ErrArchive, err)
 	}
 	if err := a.sound(); err != nil {

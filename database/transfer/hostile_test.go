@@ -160,6 +160,17 @@ func TestAManifestIsNotReadBeforeItIsKnownWhoMadeIt(t *testing.T) {
 	}
 }
 
+// TestAnArchiveOfAnotherFormatIsRefusedByItsFormat: also where that has other kinds of values.
+func TestAnArchiveOfAnotherFormatIsRefusedByItsFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.zip")
+	if err := os.WriteFile(path, forge(t, nil, []byte(`{"format":1,"files":["a","b"]}`), nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenArchive(path, forgers); !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "its format is 1") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestSealedPartsCannotBeCutOffOrChangePlaces: neither chunks within one, nor one with another, nor with one of another archive.
 func TestSealedPartsCannotBeCutOffOrChangePlaces(t *testing.T) {
 	salt, other := make([]byte, saltSize), bytes.Repeat([]byte{1}, saltSize)
