@@ -158,7 +158,7 @@ func (c *client) reenlist(ctx context.Context) (jid.JID, error) {
 			c.log.Err(err).Msg("Could not store the new name of a login")
 		}
 	}
-	go c.tellReenlisted(ctx)
+	c.connector.chores.apart(func() { c.tellReenlisted(ctx) })
 	return jid.Parse(row.Login)
 }
 
@@ -171,7 +171,7 @@ func (c *client) Connect(ctx context.Context) {
 	}
 	if c.connector.suspended.has(c.login.UserMXID) {
 		c.connector.sayState(c.login, status.BridgeState{StateEvent: status.StateBadCredentials, Error: stateSuspended})
-		go c.connector.suspended.tell(c.connector.ctx, c.login.UserMXID)
+		c.connector.chores.apart(func() { c.connector.suspended.tell(c.connector.ctx, c.login.UserMXID) })
 		return
 	}
 	if c.connector.maintenance.of() != nil {
@@ -188,18 +188,18 @@ func (c *client) Connect(ctx context.Context) {
 	go c.run(running, c.done)
 	c.connector.names.do(func() { c.takeName(running) })
 	if c.connector.suspended.hasEnded(c.login.UserMXID) {
-		go c.connector.suspended.tellEnded(running, c.login.UserMXID)
+		c.connector.chores.apart(func() { c.connector.suspended.tellEnded(running, c.login.UserMXID) })
 	}
 	c.tellAgain = func() {
 		c.connector.chores.do(func() {
 			if err := c.tellRenewalOnce(running); err != nil && running.Err() == nil {
-				go c.tellRenewal(running)
+				c.connector.chores.apart(func() { c.tellRenewal(running) })
 			}
 		})
 	}
 	c.tellAgain()
 	if !reenlisted(c.row).IsZero() {
-		go c.tellReenlisted(running)
+		c.connector.chores.apart(func() { c.tellReenlisted(running) })
 	}
 	c.connector.chores.do(func() { c.askConsent(running) })
 	c.connector.chores.do(func() { c.requests.sweep(running) })

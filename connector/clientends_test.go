@@ -79,6 +79,12 @@ func TestAPanicInAChoreCostsThatChoreOnly(t *testing.T) {
 	if <-done; !strings.Contains(said.String(), "errorString") || strings.Contains(said.String(), "wrong") {
 		t.Errorf("it is said: %s", said.String())
 	}
+	apart := make(chan struct{})
+	c.apart(func() { defer close(apart); panic(errors.New("wrong")) })
+	<-apart
+	alone := make(chan struct{})
+	c.do(func() { close(alone) })
+	<-alone // the process goes on
 }
 
 // TestAPanicWhileAttachmentsAreLookedForCostsThatLookOnly: it is looked again.

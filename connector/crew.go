@@ -44,6 +44,9 @@ func (c *crew) work(job func()) {
 	}
 }
 
+// apart does a job at once, in a goroutine of its own: one that may go on for long would keep a hand from the others.
+func (c *crew) apart(job func()) { go c.contained(job) }
+
 // contained does a job; a panic costs that job only.
 func (c *crew) contained(job func()) {
 	defer func() {
