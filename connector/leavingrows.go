@@ -78,7 +78,7 @@ func (c *Connector) endAccount(ctx context.Context, row *database.Leaving, room 
 		if reason == "" {
 			reason = "logout"
 		}
-		if err := c.news.add(ctx, newsLeft, row.AccountID, row.AccountID, reason); err != nil {
+		if err := c.news.add(ctx, newsLeft, row.AccountID, "", reason); err != nil {
 			return err
 		}
 		if err := c.db.Leavings().End(ctx, row); err != nil {

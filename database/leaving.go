@@ -118,6 +118,8 @@ var emptying = []string{
 	// What they have reported and nobody has seen to stays, without them and without the messages that they have pointed at.
 	"DELETE FROM postern_report WHERE account_id=$1 AND closed<>0",
 	"UPDATE postern_report SET account_id='', chat_id='', quoted=NULL WHERE account_id=$1",
+	// What the operator is told or was told stays, and is about nobody.
+	"UPDATE postern_operator_news SET account_id='' WHERE account_id=$1",
 }
 
 // Empty deletes what an account has but for the account's own row and its files in the media store, and counts it the first time. It

@@ -257,7 +257,7 @@ func TestAnAttachmentThatCannotBeSentIsExplainedAndTheChatGoesOn(t *testing.T) {
 	told := s.send(room, event.EventMessage, map[string]any{
 		"msgtype": "m.file", "body": "a.bin", "url": "mxc://postern.localhost/none", "info": map[string]any{"size": 2 << 20},
 	})
-	notice(told, "1.0 MiB")
+	notice(told, "1 MiB")
 	large := make([]byte, 1<<20+1)
 	silent := s.send(room, event.EventMessage, with(s.upload(large, "application/x-x"), map[string]any{"msgtype": "m.file", "body": "b.bin"}))
 	notice(silent, "1 MiB")

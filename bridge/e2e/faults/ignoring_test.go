@@ -25,7 +25,7 @@ func TestKilledWhileItWritesTheIgnoreListTheBridgeTakesThatForNobodysWish(t *tes
 				r.ok(n.Join(r.ctx, invite.Room))
 				first := must(n.Expect(r.ctx, "the first message", func(e *parts.Event) bool { return e.Message().Body == "a word from "+eve.Name }))(r.t)
 				must(n.SendText(r.ctx, n.room, "login-matrix "+n.Token))(r.t)
-				r.until("the bridge to act as them", func() bool { return len(n.said("switched puppets")) > 0 })
+				r.until("the bridge to act as them", func() bool { return len(n.said("acts in matrix in your name")) > 0 })
 				r.arm(point, 1)
 				must(n.SendText(r.ctx, first.RoomID, "!postern block"))(r.t)
 				r.dead(point)
