@@ -51,6 +51,7 @@ func sealedFixture(t *testing.T, db *database.DB) []sealedColumn {
 		must(err)
 		chats = append(chats, chat.ID)
 		must(db.ChatRooms().Put(ctx, &database.ChatRoom{ChatID: chat.ID, RoomID: "!r:test", Title: "title " + account}))
+		must(db.Operator().Put(ctx, "of "+account, []byte("order")))
 		signal := db.Signal(account)
 		must(signal.Apply(ctx, database.SignalChange{Addr: "x", Session: []byte("session"), Identity: bytes.Repeat([]byte{1}, 32)}, nil))
 		must(signal.PutPreKeys(ctx, []database.PreKey{{ID: 1, Record: []byte("prekey")}}))
@@ -129,6 +130,8 @@ func sealedColumns(db *database.DB, chats []string, contacts map[string]string) 
 		func(ctx context.Context, account string) (any, error) {
 			return db.Regions().Get(ctx, "@"+account+":test")
 		})
+	add("postern_operator", "value", "name='of a'",
+		func(ctx context.Context, account string) (any, error) { return db.Operator().Get(ctx, "of "+account) })
 	add("postern_report", "subject,reason,quoted", "id='report-a'",
 		func(ctx context.Context, account string) (any, error) {
 			return db.Reports().Get(ctx, "report-"+account)
