@@ -93,6 +93,9 @@ func among(t *testing.T, shared *database.Shared, cfg database.Config, name stri
 	if c.suspended, err = loadSuspensions(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
+	if c.maintenance, err = loadMaintenance(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
 	c.instances = &instances{c: c, name: name, all: []string{"east", "west"}, shared: shared, strangers: map[id.UserID]bool{}}
 	return c
 }
