@@ -26,6 +26,7 @@ func TestWhoIsBlockedWhileTheirRequestWaitsHearsNothingAlsoNotOverKills(t *testi
 		r.botSays(room, blockedNotice)
 		meanwhile := must(r.Gatekeeper.Say(r.ctx, eve.Phone, r.identifier, "while the block holds"))(r.t)
 		r.command("accept "+eve.Name, "Nothing was accepted")
+		r.until("the bridge to have taken what came", func() bool { return r.partner().Queued == 0 }) // or it comes again after the block
 		r.Bridge.Kill()
 		<-r.Bridge.Done()
 		r.run()
