@@ -29,7 +29,7 @@ type TokenStore struct{ db *DB }
 // Tokens is the store of tokens for the provisioning interface.
 func (db *DB) Tokens() TokenStore { return TokenStore{db} }
 
-// ErrTooManyTokens: there are as many tokens as there may be.
+// ErrTooManyTokens says that there are as many tokens as there may be.
 var ErrTooManyTokens = errors.New("database: there are too many tokens")
 
 // Add stores a new token, unless there are most or more already (ErrTooManyTokens).

@@ -122,6 +122,8 @@ func ParseOrder(typed []string) (Order, error) {
 }
 
 // check looks at everything but what only the bridge knows.
+//
+//nolint:gocyclo // one case for each rule
 func (o *Order) check() error {
 	wrong := func(kind, word string) error { return &WrongOrder{kind, o.Action, word} }
 	if o.Action == "" {

@@ -161,6 +161,8 @@ func (o *Order) Maintenance() (on bool, reason string, set bool) {
 }
 
 // validParts says whether the parts about the bridge are what a bridge has written.
+//
+//nolint:gocyclo // one case for each part
 func (a *Answer) validParts() bool {
 	if a.Outcome != "" && !validWord(string(a.Outcome)) {
 		return false

@@ -28,10 +28,10 @@ type Tokens interface {
 // MaxTokenDays is how long a token is good at most.
 const MaxTokenDays = 366
 
-// ErrTokens: there are as many tokens as there may be.
+// ErrTokens says that there are as many tokens as there may be.
 var ErrTokens = errors.New("admin: there are too many tokens: revoke some")
 
-// ErrScope: there is no such scope.
+// ErrScope says that there is no such scope.
 var ErrScope = errors.New("admin: there is no such scope")
 
 // States of a token.

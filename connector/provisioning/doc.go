@@ -59,7 +59,7 @@ const (
 	secretSize = 32
 )
 
-// ErrFormat: something is no token.
+// ErrFormat says that something is no token.
 var ErrFormat = errors.New("provisioning: that is no token")
 
 // New makes a token: its id, the token itself, which is nowhere else, and the hash of its secret part.

@@ -48,6 +48,8 @@ func nameOf(token string) string {
 
 // plainStatement says whether a statement makes a table, an index, a type or a reference of the bridge's or the framework's, and does nothing else: an archive is not to run what its
 // maker likes. It returns the statement as it is to be run, without comments.
+//
+//nolint:gocyclo // one case for each kind of statement
 func plainStatement(statement string) (string, error) {
 	list, err := tokens(statement)
 	if err != nil {
