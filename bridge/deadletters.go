@@ -45,18 +45,10 @@ func parseDeadLetters(args []string) (*deadLettersFlags, error) {
 	f := &deadLettersFlags{}
 	set := verbFlags("dead-letters", &f.config, &f.json, &f.help)
 	set.StringVar(&f.account, "account", "", "")
-	words, err := wordsOf(set, args)
-	if err != nil {
-		return nil, err
+	var err error
+	if f.verb, f.ids, err = verbOf(set, args, &f.help, "list, retry or drop"); err != nil || f.help {
+		return f, err
 	}
-	if f.help || len(words) > 0 && words[0] == "help" {
-		f.help = true
-		return f, nil
-	}
-	if len(words) == 0 {
-		return nil, errors.New("dead-letters needs a verb: list, retry or drop")
-	}
-	f.verb, f.ids = words[0], words[1:]
 	return f, f.check()
 }
 

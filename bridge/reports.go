@@ -46,18 +46,10 @@ func parseReports(args []string) (*reportsFlags, error) {
 	f := &reportsFlags{}
 	set := verbFlags("reports", &f.config, &f.json, &f.help)
 	set.BoolVar(&f.all, "all", false, "")
-	words, err := wordsOf(set, args)
-	if err != nil {
-		return nil, err
+	var err error
+	if f.verb, f.ids, err = verbOf(set, args, &f.help, "list, show or close"); err != nil || f.help {
+		return f, err
 	}
-	if f.help || len(words) > 0 && words[0] == "help" {
-		f.help = true
-		return f, nil
-	}
-	if len(words) == 0 {
-		return nil, errors.New("reports needs a verb: list, show or close")
-	}
-	f.verb, f.ids = words[0], words[1:]
 	return f, f.check()
 }
 

@@ -46,18 +46,10 @@ func parseTokens(args []string) (*tokensFlags, error) {
 	set := verbFlags("tokens", &f.config, &f.json, &f.help)
 	set.StringVar(&f.scope, "scope", "", "")
 	set.IntVar(&f.days, "days", 0, "")
-	words, err := wordsOf(set, args)
-	if err != nil {
-		return nil, err
+	var err error
+	if f.verb, f.words, err = verbOf(set, args, &f.help, "add, list or revoke"); err != nil || f.help {
+		return f, err
 	}
-	if f.help || len(words) > 0 && words[0] == "help" {
-		f.help = true
-		return f, nil
-	}
-	if len(words) == 0 {
-		return nil, errors.New("tokens needs a verb: add, list or revoke")
-	}
-	f.verb, f.words = words[0], words[1:]
 	return f, f.check()
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 
 	"postern/connector/admin"
@@ -33,6 +34,21 @@ func wordsOf(set *flag.FlagSet, args []string) (words []string, err error) {
 		}
 		words, args = append(words, set.Arg(0)), set.Args()[1:]
 	}
+}
+
+// verbOf parses the arguments of a command that has verbs, which verbs lists; help says that only the usage is asked for.
+func verbOf(set *flag.FlagSet, args []string, help *bool, verbs string) (verb string, words []string, err error) {
+	words, err = wordsOf(set, args)
+	switch {
+	case err != nil:
+		return "", nil, err
+	case *help || len(words) > 0 && words[0] == "help":
+		*help = true
+		return "", nil, nil
+	case len(words) == 0:
+		return "", nil, fmt.Errorf("%s needs a verb: %s", set.Name(), verbs)
+	}
+	return words[0], words[1:], nil
 }
 
 // allPages asks for one page after the other, each from an offset, and returns all that is on them; never nil.

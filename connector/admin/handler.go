@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,9 +100,8 @@ func (h *Handler) tooMany() bool {
 func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	account := query.Get("account")
-	offset, err1 := number(query.Get("offset"), 0, 0, 1<<30)
-	limit, err2 := number(query.Get("limit"), MaxPage, 1, MaxPage)
-	if account != "" && !ValidID(account) || err1 != nil || err2 != nil {
+	offset, limit, err := page(query)
+	if account != "" && !ValidID(account) || err != nil {
 		h.done(w, "list dead letters", http.StatusBadRequest, 0, failure{"account, offset or limit is not what it has to be"})
 		return
 	}
@@ -116,27 +116,29 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 	h.done(w, "list dead letters", http.StatusOK, len(list), listed{list})
 }
 
-// change serves the requests that name ids.
-func (h *Handler) change(w http.ResponseWriter, r *http.Request, action string, do func(context.Context, []string) ([]Result, error)) {
+// read takes a request's body apart, and answers if it is not what it has to be, which shape says; good looks at what was read.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, action string, into any, good func() bool, shape string) bool {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		h.done(w, action, http.StatusUnsupportedMediaType, 0, failure{"the body has to be application/json"})
-		return
+		return false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		h.done(w, action, http.StatusRequestEntityTooLarge, 0, failure{"the body is too large"})
-		return
+		return false
 	}
+	if err != nil || json.Unmarshal(body, into) != nil || !good() {
+		h.done(w, action, http.StatusBadRequest, 0, failure{"the body has to be " + shape})
+		return false
+	}
+	return true
+}
+
+// change serves the requests that name ids.
+func (h *Handler) change(w http.ResponseWriter, r *http.Request, action string, do func(context.Context, []string) ([]Result, error)) {
 	var asked named
-	if err == nil {
-		err = json.Unmarshal(body, &asked)
-	}
-	if err == nil {
-		err = asked.check()
-	}
-	if err != nil {
-		h.done(w, action, http.StatusBadRequest, 0, failure{"the body has to be {\"ids\": [...]} with 1 to " + strconv.Itoa(MaxIDs) + " ids"})
+	if !h.read(w, r, action, &asked, func() bool { return asked.check() == nil }, "{\"ids\": [...]} with 1 to "+strconv.Itoa(MaxIDs)+" ids") {
 		return
 	}
 	results, err := do(r.Context(), asked.IDs)
@@ -171,6 +173,13 @@ func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // who has gone away asks again
+}
+
+// page is which part of a list is asked for.
+func page(query url.Values) (offset, limit int, err error) {
+	offset, err1 := number(query.Get("offset"), 0, 0, 1<<30)
+	limit, err2 := number(query.Get("limit"), MaxPage, 1, MaxPage)
+	return offset, limit, errors.Join(err1, err2)
 }
 
 func number(text string, otherwise, least, most int) (int, error) {

@@ -2,10 +2,7 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"mime"
 	"net/http"
 )
 
@@ -16,29 +13,13 @@ var ErrNeedsBridge = errors.New("admin: this needs a running bridge")
 func (h *Handler) serveOrders() { h.mux.HandleFunc("POST "+Prefix+"do", h.order) }
 
 func (h *Handler) order(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		h.done(w, "order", http.StatusUnsupportedMediaType, 0, failure{"the body has to be application/json"})
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		h.done(w, "order", http.StatusRequestEntityTooLarge, 0, failure{"the body is too large"})
-		return
-	}
 	var order Order
-	if err == nil {
-		err = json.Unmarshal(body, &order)
+	if !h.read(w, r, "order", &order, func() bool { return true }, "{\"action\": \"…\", \"words\": [\"…\"]}") {
+		return
 	}
 	var wrong *WrongOrder
-	if err == nil {
-		if errors.As(order.check(), &wrong) {
-			h.done(w, "order", http.StatusBadRequest, 0, orderRefused{Error: "that is no order: " + wrong.Kind, Wrong: wrong.Kind})
-			return
-		}
-	}
-	if err != nil {
-		h.done(w, "order", http.StatusBadRequest, 0, failure{"the body has to be {\"action\": \"…\", \"words\": [\"…\"]}"})
+	if errors.As(order.check(), &wrong) {
+		h.done(w, "order", http.StatusBadRequest, 0, orderRefused{Error: "that is no order: " + wrong.Kind, Wrong: wrong.Kind})
 		return
 	}
 	answer, err := h.service.Do(r.Context(), order)

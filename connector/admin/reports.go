@@ -92,10 +92,9 @@ func (h *Handler) handleReports() {
 
 func (h *Handler) listReports(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	offset, err1 := number(query.Get("offset"), 0, 0, 1<<30)
-	limit, err2 := number(query.Get("limit"), MaxPage, 1, MaxPage)
+	offset, limit, err := page(query)
 	all := query.Get("all")
-	if err1 != nil || err2 != nil || all != "" && all != "true" {
+	if err != nil || all != "" && all != "true" {
 		h.done(w, "list reports", http.StatusBadRequest, 0, failure{"all, offset or limit is not what it has to be"})
 		return
 	}

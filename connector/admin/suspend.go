@@ -2,10 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -89,9 +85,8 @@ func (h *Handler) serveSuspensions() {
 }
 
 func (h *Handler) listSuspended(w http.ResponseWriter, r *http.Request) {
-	offset, err1 := number(r.URL.Query().Get("offset"), 0, 0, 1<<30)
-	limit, err2 := number(r.URL.Query().Get("limit"), MaxPage, 1, MaxPage)
-	if err1 != nil || err2 != nil {
+	offset, limit, err := page(r.URL.Query())
+	if err != nil {
 		h.done(w, "list suspended", http.StatusBadRequest, 0, failure{"offset or limit is not what it has to be"})
 		return
 	}
@@ -105,19 +100,10 @@ func (h *Handler) listSuspended(w http.ResponseWriter, r *http.Request) {
 
 // suspend serves the requests that name a user.
 func (h *Handler) suspend(w http.ResponseWriter, r *http.Request, action string, do func(s suspending) (Outcome, error)) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		h.done(w, action, http.StatusUnsupportedMediaType, 0, failure{"the body has to be application/json"})
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		h.done(w, action, http.StatusRequestEntityTooLarge, 0, failure{"the body is too large"})
-		return
-	}
 	var asked suspending
-	if err != nil || json.Unmarshal(body, &asked) != nil || !ValidUser(asked.User) || !ValidReason(asked.Reason) {
-		h.done(w, action, http.StatusBadRequest, 0, failure{"the body has to be {\"user_id\": \"@…:…\", \"reason\": \"…\"}, the reason of at most " + strconv.Itoa(MaxReason) + " characters"})
+	good := func() bool { return ValidUser(asked.User) && ValidReason(asked.Reason) }
+	shape := "{\"user_id\": \"@…:…\", \"reason\": \"…\"}, the reason of at most " + strconv.Itoa(MaxReason) + " characters"
+	if !h.read(w, r, action, &asked, good, shape) {
 		return
 	}
 	outcome, err := do(asked)

@@ -2,10 +2,7 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -115,9 +112,8 @@ func (h *Handler) serveTokens() {
 }
 
 func (h *Handler) listTokens(w http.ResponseWriter, r *http.Request) {
-	offset, err1 := number(r.URL.Query().Get("offset"), 0, 0, 1<<30)
-	limit, err2 := number(r.URL.Query().Get("limit"), MaxPage, 1, MaxPage)
-	if err1 != nil || err2 != nil {
+	offset, limit, err := page(r.URL.Query())
+	if err != nil {
 		h.done(w, "list tokens", http.StatusBadRequest, 0, failure{"offset or limit is not what it has to be"})
 		return
 	}
@@ -130,15 +126,12 @@ func (h *Handler) listTokens(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) addToken(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		h.done(w, "add token", http.StatusUnsupportedMediaType, 0, failure{"the body has to be application/json"})
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var wish tokenWish
-	if err != nil || json.Unmarshal(body, &wish) != nil || !ValidUser(wish.User) || !validWords(wish.Scopes) || wish.Days < 1 || wish.Days > MaxTokenDays {
-		h.done(w, "add token", http.StatusBadRequest, 0, failure{"the body has to be {\"user_id\": \"@…:…\", \"scopes\": [\"…\"], \"days\": 1 to " +
-			strconv.Itoa(MaxTokenDays) + "}"})
+	good := func() bool {
+		return ValidUser(wish.User) && validWords(wish.Scopes) && wish.Days >= 1 && wish.Days <= MaxTokenDays
+	}
+	shape := "{\"user_id\": \"@…:…\", \"scopes\": [\"…\"], \"days\": 1 to " + strconv.Itoa(MaxTokenDays) + "}"
+	if !h.read(w, r, "add token", &wish, good, shape) {
 		return
 	}
 	made, err := h.service.AddToken(r.Context(), wish.User, wish.Scopes, wish.Days)
