@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"reflect"
 	"regexp"
@@ -104,10 +102,7 @@ func TestOrdersPassTheSeamAndNamesStandInNoLogLine(t *testing.T) {
 func TestAnOrderThatIsNoneIsRefusedAtTheSeam(t *testing.T) {
 	service := &orderly{}
 	h := admin.NewHandler(service, "secret", zerolog.Nop())
-	for name, c := range map[string]struct {
-		kind, body string
-		want       int
-	}{
+	answers(t, h, "do", map[string]posted{
 		"no action":     {"application/json", `{}`, 400},
 		"another":       {"application/json", `{"action":"fly"}`, 400},
 		"unconfirmed":   {"application/json", `{"action":"delete","words":["abc"]}`, 400},
@@ -117,15 +112,7 @@ func TestAnOrderThatIsNoneIsRefusedAtTheSeam(t *testing.T) {
 		"not JSON":      {"application/json", `users`, 400},
 		"another kind":  {"text/plain", `{"action":"users"}`, 415},
 		"far too large": {"application/json", strings.Repeat(" ", 64<<10) + `{"action":"users"}`, 413},
-	} {
-		r := httptest.NewRequest(http.MethodPost, admin.Prefix+"do", strings.NewReader(c.body))
-		r.Header.Set("Authorization", "Bearer secret")
-		r.Header.Set("Content-Type", c.kind)
-		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, r); w.Code != c.want {
-			t.Errorf("%s: %d %s", name, w.Code, w.Body)
-		}
-	}
+	})
 	if len(service.asked) > 0 {
 		t.Errorf("asked: %+v", service.asked)
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -77,10 +76,7 @@ func TestASuspensionOfSomebodyWithoutALoginPassesTheSeam(t *testing.T) {
 func TestASuspensionThatIsNotWhatItHasToBeIsRefused(t *testing.T) {
 	service := &suspending{}
 	h := admin.NewHandler(service, "secret", zerolog.Nop())
-	for name, c := range map[string]struct {
-		kind, body string
-		want       int
-	}{
+	answers(t, h, "suspended/add", map[string]posted{
 		"no user":            {"application/json", `{}`, 400},
 		"a name":             {"application/json", `{"user_id":"anna"}`, 400},
 		"a control sequence": {"application/json", `{"user_id":"@anna:example.org","reason":"\u001b[2J"}`, 400},
@@ -88,15 +84,7 @@ func TestASuspensionThatIsNotWhatItHasToBeIsRefused(t *testing.T) {
 		"not JSON":           {"application/json", `anna`, 400},
 		"another kind":       {"text/plain", `{"user_id":"@anna:example.org"}`, 415},
 		"too large":          {"application/json", strings.Repeat(" ", 64<<10) + `{"user_id":"@anna:example.org"}`, 413},
-	} {
-		r := httptest.NewRequest(http.MethodPost, admin.Prefix+"suspended/add", strings.NewReader(c.body))
-		r.Header.Set("Authorization", "Bearer secret")
-		r.Header.Set("Content-Type", c.kind)
-		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, r); w.Code != c.want {
-			t.Errorf("%s: %d %s", name, w.Code, w.Body)
-		}
-	}
+	})
 	if len(service.list) > 0 {
 		t.Errorf("suspended: %+v", service.list)
 	}
