@@ -103,6 +103,7 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 		StanzaKey:    cl.stanzaKey,
 		Gatekeeper:   gatekeeper.Config{Static: static, Token: cl.token, FindAddress: c.addressOf(login.UserMXID)},
 		Clock:        c.clock.said,
+		Age:          c.clock.now,
 		ClockAhead:   func(ctx context.Context) (time.Duration, error) { return interop.ClockAhead(ctx, p) },
 		Attendance:   c.Config.attendance(),
 		Pace:         c.pace(),
@@ -191,11 +192,7 @@ func (c *client) Connect(ctx context.Context) {
 		c.connector.chores.apart(func() { c.connector.suspended.tellEnded(running, c.login.UserMXID) })
 	}
 	c.tellAgain = func() {
-		c.connector.chores.do(func() {
-			if err := c.tellRenewalOnce(running); err != nil && running.Err() == nil {
-				c.connector.chores.apart(func() { c.tellRenewal(running) })
-			}
-		})
+		c.connector.chores.do(func() { c.lookForRenewal(running) })
 	}
 	c.tellAgain()
 	if !reenlisted(c.row).IsZero() {

@@ -9,7 +9,7 @@ import (
 	"postern/database"
 )
 
-// clock is the time by which brakes and reports age. A machine whose clock is far ahead, at a start or later, would end all of them at once,
+// clock is the time by which things grow old: what brakes count, and all that is forgotten or deleted after a time. A machine whose clock is far ahead, at a start or later, would end all of them at once,
 // so its clock is believed only up to a time that is known plus what has gone by since on the clock that nobody sets. Known
 // are the newest time that the database has of these things, and what a gatekeeper says when it lets somebody in (PROTOCOL.md 4.4). After a pause in which nothing of that was
 // written, time so stands still until a gatekeeper has spoken: then a brake holds longer than it need, by one of its windows at most.

@@ -43,7 +43,7 @@ func (c *client) seen(ctx context.Context, s interop.ConnState) {
 	if !due {
 		return
 	}
-	if err := c.connector.db.Accounts().SetConnected(context.WithoutCancel(ctx), string(c.login.ID), time.Now()); err != nil {
+	if err := c.connector.db.Accounts().SetConnected(context.WithoutCancel(ctx), string(c.login.ID), c.connector.clock.now()); err != nil {
 		c.log.Warn().Err(err).Msg("Could not note when an account was connected")
 	}
 }
@@ -79,7 +79,7 @@ func (c *client) failing(ctx context.Context) {
 		return
 	}
 	go func() { // it may wait for the homeserver
-		err := again(ctx, func() error { return c.warn(ctx, time.Now()) })
+		err := again(ctx, func() error { return c.warn(ctx, c.connector.clock.now()) })
 		if err != nil && ctx.Err() == nil {
 			c.log.Err(err).Msg("Could not store a warning")
 		}

@@ -129,8 +129,8 @@ type Connector struct {
 	leavings *leavings
 	// ignoring is what the logins' ignores share.
 	ignoring *ignoring
-	// chores and names do what logins have to do now and then.
-	chores, names *crew
+	// These do what logins have to do now and then.
+	chores, names, visits, closings *crew
 	// exporting is held while somebody's export is made: one at a time.
 	exporting sync.Mutex
 
@@ -155,6 +155,7 @@ func (c *Connector) Init(bridge *bridgev2.Bridge) {
 	c.began, c.wall, c.uploadPause = time.Now(), time.Now, uploadPause
 	c.leavings, c.ignoring, c.strays, c.reportsClosed = newLeavings(c), newIgnoring(), make(chan struct{}, 1), make(chan struct{}, 1)
 	c.chores, c.names = &crew{size: choreHands, log: c.log}, &crew{size: nameHands, log: c.log}
+	c.visits, c.closings = &crew{size: visitHands, log: c.log}, &crew{size: closingHands, log: c.log}
 	c.ctx, c.cancel = context.WithCancel(c.log.WithContext(context.Background()))
 }
 
@@ -249,7 +250,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: c.journal(), Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther, Member: c.member, Known: c.knownCommand,
-		Alive: c.connected.alive, Well: c.connected.wellAgain, Elsewhere: c.elsewhere, Health: c.ready.handler(),
+		Alive: c.connected.alive, Well: c.connected.wellAgain, Elsewhere: c.elsewhere, Age: c.clock.now, Health: c.ready.handler(),
 		Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})
 	if err != nil {

@@ -90,10 +90,16 @@ func (c *Connector) outdated(row *database.Consent, d *consentDocument) bool {
 func (c *client) askConsent(ctx context.Context) {
 	row, d, err := c.connector.consentOf(ctx, string(c.login.ID))
 	if err == nil && c.connector.outdated(row, d) {
-		w := c.words()
-		text := w.Text("consent.changed", "gatekeeper", c.profile.DisplayName, "prefix", c.connector.bridge.Config.CommandPrefix, "login", string(c.login.ID))
-		err = c.connector.tellAtHome(ctx, c, "consent "+string(c.login.ID)+" "+c.connector.wording(w), text)
+		c.atHome(ctx, func() {
+			w := c.words()
+			text := w.Text("consent.changed", "gatekeeper", c.profile.DisplayName, "prefix", c.connector.bridge.Config.CommandPrefix, "login", string(c.login.ID))
+			c.askedConsent(ctx, c.connector.tellAtHome(ctx, c, "consent "+string(c.login.ID)+" "+c.connector.wording(w), text))
+		})
 	}
+	c.askedConsent(ctx, err)
+}
+
+func (c *client) askedConsent(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil {
 		c.log.Err(err).Msg("Could not look whether the words of a consent have changed")
 	}

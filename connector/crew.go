@@ -19,10 +19,14 @@ type crew struct {
 	waiting []func()
 }
 
-// How many jobs are done at once: chores ask the database, and rarely the homeserver; names ask the homeserver.
+// How many jobs are done at once. Chores ask the database and nobody else, so none of them is held up for long. The others ask the homeserver, for
+// minutes if it does not answer: names for what a person is called, visits for the room that a person is told something in, if they have none
+// yet, closings to end rooms.
 const (
-	choreHands = 16
-	nameHands  = 8
+	choreHands   = 16
+	nameHands    = 8
+	visitHands   = 8
+	closingHands = 8
 )
 
 // do has a job done. It never blocks. A job must not wait for another one.

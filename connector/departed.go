@@ -57,7 +57,8 @@ type departures struct {
 	mu   sync.Mutex
 	left map[id.UserID]bool // to be looked at now
 
-	// Of run alone: when it is looked at everybody again, and at whom before that.
+	// Of run alone: when it is looked at everybody again, and at whom before that. All times are the connector's clock's, which a machine's clock that is
+	// far ahead does not drive on: what it would end here is accounts.
 	full time.Time
 	soon map[id.UserID]time.Time
 }
@@ -98,13 +99,13 @@ func (d *departures) took() map[id.UserID]bool {
 func (d *departures) run(ctx context.Context) {
 	next := d.guarded(ctx, nil)
 	for {
-		timer := time.NewTimer(time.Until(next))
+		timer := time.NewTimer(time.Until(d.c.clock.shown(next)))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case now := <-timer.C:
-			next = d.guarded(ctx, d.due(now))
+		case <-timer.C:
+			next = d.guarded(ctx, d.due(d.c.clock.now()))
 		case <-d.kick:
 			timer.Stop()
 			next = d.guarded(ctx, d.took())
@@ -131,11 +132,11 @@ func (d *departures) guarded(ctx context.Context, only map[id.UserID]bool) (next
 	defer func() {
 		if p := recover(); p != nil {
 			d.c.log.Error().Str("panic", fmt.Sprintf("%T", p)).Msg("Panic while it was looked whether somebody is gone")
-			d.full = time.Now().Add(departedPause)
+			d.full = d.c.clock.now().Add(departedPause)
 			next = d.full
 		}
 	}()
-	return d.look(ctx, time.Now(), only)
+	return d.look(ctx, d.c.clock.now(), only)
 }
 
 // look goes through those who have a login, or through some of them, and says when to look again.
@@ -281,7 +282,7 @@ func (d *departures) callBack(ctx context.Context, now time.Time, login *bridgev
 		return false, nil
 	}
 	w := d.c.wordsFor(login.UserMXID)
-	until := now.Add(d.c.Config.Departed.grace).UTC().Format("2006-01-02 15:04")
+	until := d.c.clock.shown(now.Add(d.c.Config.Departed.grace)).UTC().Format("2006-01-02 15:04")
 	notice, err := matrixdurable.ReplyNotice("departed "+string(login.ID)+until, room, "", login.UserMXID, w.Text("departed.come-back", "until", until))
 	if err == nil {
 		err = d.c.stack.Notices.Add(ctx, notice)

@@ -56,7 +56,7 @@ func (c *Connector) openMedia(ctx context.Context, dir string, log zerolog.Logge
 	}
 	c.media, err = mediastore.New(mediastore.Config{
 		Backend: backend, Index: mediaIndex{c.db.Media()}, Keep: c.Config.keepMedia(), QuotaBytes: m.quota, Log: log,
-		Fetched: c.noteFetched,
+		Fetched: c.noteFetched, Age: c.clock.now,
 	})
 	return err
 }

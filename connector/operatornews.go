@@ -199,7 +199,7 @@ func (n *operatorNews) run(ctx context.Context) {
 	tick := time.NewTicker(newsEvery)
 	defer tick.Stop()
 	for {
-		if err := n.guarded(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		if err := n.guarded(ctx, n.c.clock.now()); err != nil && ctx.Err() == nil {
 			n.c.log.Warn().Err(err).Msg("Could not tell the operator what is new; it is tried again")
 		}
 		select {

@@ -102,17 +102,22 @@ func (c *Connector) keepAudit() {
 	tick := time.NewTicker(auditTidied)
 	defer tick.Stop()
 	for {
-		now := time.Now()
-		before := now.AddDate(0, 0, -c.Config.Audit.Days).UnixMilli()
-		err := errors.Join(c.db.Audit().Prune(c.ctx, before, int64(c.Config.Audit.Entries)), c.db.Tokens().Prune(c.ctx, now.Add(-tokenListed).UnixMilli()))
-		if err != nil && c.ctx.Err() == nil {
-			c.log.Err(err).Msg("Could not forget old tokens, or old entries of the audit log")
-		}
+		c.tidyAudit()
 		select {
 		case <-c.ctx.Done():
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// tidyAudit forgets what is too old, or too much, now.
+func (c *Connector) tidyAudit() {
+	now := c.clock.now()
+	before := now.AddDate(0, 0, -c.Config.Audit.Days).UnixMilli()
+	err := errors.Join(c.db.Audit().Prune(c.ctx, before, int64(c.Config.Audit.Entries)), c.db.Tokens().Prune(c.ctx, now.Add(-tokenListed).UnixMilli()))
+	if err != nil && c.ctx.Err() == nil {
+		c.log.Err(err).Msg("Could not forget old tokens, or old entries of the audit log")
 	}
 }
 

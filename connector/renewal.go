@@ -12,6 +12,29 @@ const (
 	maxRenewalPause = 5 * time.Minute
 )
 
+// lookForRenewal sees whether the user is to be told of a renewal, and has that done.
+func (c *client) lookForRenewal(ctx context.Context) {
+	due, err := c.connector.db.Signal(string(c.login.ID)).Renewal(ctx)
+	if err == nil && due.Untold == "" {
+		return
+	}
+	c.atHome(ctx, func() {
+		if err := c.tellRenewalOnce(ctx); err != nil && ctx.Err() == nil {
+			c.connector.chores.apart(func() { c.tellRenewal(ctx) })
+		}
+	})
+}
+
+// atHome does a chore that tells the user something in the management room: here if there is one, and where that holds up nobody else's chores
+// if the homeserver has to make one first.
+func (c *client) atHome(ctx context.Context, job func()) {
+	if room, err := c.connector.storedManagementRoom(ctx, c.login.UserMXID); err == nil && room != "" {
+		job()
+		return
+	}
+	c.connector.visits.do(job)
+}
+
 // tellRenewal tells the user, in the management room, that the database was found to be an old copy. It goes on until the notice is on disk.
 func (c *client) tellRenewal(ctx context.Context) {
 	for pause := renewalPause; ; pause = min(2*pause, maxRenewalPause) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -230,6 +231,8 @@ func (q *requests) accept(ctx context.Context, chat string) (before *database.Re
 	if ch.accepted.Load() {
 		return &database.Request{ChatID: chat, AccountID: q.account(), State: database.RequestAccepted}, nil
 	}
+	ch.mu.Lock() // a room that is being closed is gone then, or was not begun with
+	defer ch.mu.Unlock()
 	if before, err = q.decideAccept(ctx, ch); err != nil {
 		return nil, fmt.Errorf("connector: accept: %w", err)
 	}
@@ -280,15 +283,38 @@ func (c *client) unflag(ctx context.Context, portal *bridgev2.Portal) {
 	}
 }
 
-// decline keeps somebody out, closes the room, and says that it is closed. framework: it closes the room itself.
-func (q *requests) decline(ctx context.Context, chat string, framework bool) error {
-	if err := q.decideDecline(ctx, chat); err != nil {
+// decline keeps somebody out, closes the room, and says that it is closed.
+func (q *requests) decline(ctx context.Context, chat string) error {
+	ch := q.client.chats.get(chat)
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return q.declineHeld(ctx, ch, true)
+}
+
+// declineHeld is decline while ch.mu is held. said: the room says that it is closed.
+func (q *requests) declineHeld(ctx context.Context, ch *chat, said bool) error {
+	if err := q.decideDecline(ctx, ch.id); err != nil {
 		return fmt.Errorf("connector: decline: %w", err)
 	}
-	if framework {
-		return nil // what it is cut off in is done by sweep
+	return q.closeHeld(ctx, ch, said) // what it is cut off in is done by sweep
+}
+
+// remove is a client's button for deleting a chat: whoever waits for an answer is declined; of others only the room goes, and a message makes a
+// new one. Both are one thing for whoever accepts them, opens the room or writes meanwhile.
+func (q *requests) remove(ctx context.Context, portal *bridgev2.Portal, said bool) error {
+	c, ch := q.client, q.client.chats.get(string(portal.ID))
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	waits, err := q.waits(ctx, ch.id)
+	switch {
+	case err != nil:
+		return err
+	case waits:
+		return q.declineHeld(ctx, ch, said)
+	case said:
+		return c.closeRoom(ctx, portal, c.words().Text("request.deleted"))
 	}
-	return q.close(ctx, chat)
+	return c.endRoom(ctx, portal, c.words().Text("request.deleted"))
 }
 
 func (q *requests) decideDecline(ctx context.Context, chat string) error {
@@ -315,35 +341,50 @@ func (q *requests) decideDecline(ctx context.Context, chat string) error {
 
 // close closes the room of a declined chat: with a word, everybody leaves, and it is no chat's room any more.
 func (q *requests) close(ctx context.Context, chat string) error {
-	c, ch := q.client, q.client.chats.get(chat)
+	ch := q.client.chats.get(chat)
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	row, err := q.store().Get(ctx, q.account(), chat)
+	return q.closeHeld(ctx, ch, true)
+}
+
+// closeHeld is close while ch.mu is held, with the word or without it.
+func (q *requests) closeHeld(ctx context.Context, ch *chat, said bool) error {
+	c := q.client
+	ctx = context.WithoutCancel(ctx) // as in endRoom
+	row, err := q.store().Get(ctx, q.account(), ch.id)
 	if err != nil || row.State != database.RequestDeclined {
 		return err // accepted after all
 	}
-	portal, err := c.connector.bridge.GetPortalByKey(ctx, portalKey(q.account(), chat))
+	portal, err := c.connector.bridge.GetPortalByKey(ctx, portalKey(q.account(), ch.id))
 	if err != nil {
 		return fmt.Errorf("connector: close room: %w", err)
 	}
-	if portal.MXID != "" {
-		if err = c.closeRoom(ctx, portal, c.words().Text("request.closed")); err != nil {
-			return err
-		}
+	if portal.MXID != "" && said {
+		err = c.closeRoom(ctx, portal, c.words().Text("request.closed"))
+	} else if portal.MXID != "" {
+		err = c.endRoom(ctx, portal, c.words().Text("request.deleted"))
 	}
-	return q.store().Closed(ctx, chat)
+	if err != nil {
+		return err
+	}
+	return q.store().Closed(ctx, ch.id)
 }
 
-// closeRoom ends a room. It may be begun anew after it was cut off.
+// closeRoom ends a room, and says so in it. It may be begun anew after it was cut off.
 func (c *client) closeRoom(ctx context.Context, portal *bridgev2.Portal, text string) error {
-	ctx = context.WithoutCancel(ctx) // deleting the portal ends the context of what its handlers do
-	room := portal.MXID
 	content := &event.MessageEventContent{MsgType: event.MsgNotice, Body: text, Mentions: &event.Mentions{}}
-	if err := c.say(ctx, room, content, matrixdurable.Identity("closed", room.String()), true); err != nil && !matrixdurable.Permanent(err) {
+	err := c.say(context.WithoutCancel(ctx), portal.MXID, content, matrixdurable.Identity("closed", portal.MXID.String()), true)
+	if err != nil && !matrixdurable.Permanent(err) {
 		return fmt.Errorf("connector: close room: %w", err)
 	}
+	return c.endRoom(ctx, portal, text)
+}
+
+// endRoom has everybody leave a room, which is no chat's then.
+func (c *client) endRoom(ctx context.Context, portal *bridgev2.Portal, text string) error {
+	ctx = context.WithoutCancel(ctx) // deleting the portal ends the context of what its handlers do
 	// The framework's call leaves alone who has not joined yet.
-	if err := c.emptyRoom(ctx, room, text); err != nil {
+	if err := c.emptyRoom(ctx, portal.MXID, text); err != nil {
 		return err
 	}
 	if err := portal.Delete(ctx); err != nil {
@@ -369,14 +410,26 @@ func (c *client) kick(ctx context.Context, room id.RoomID, who id.UserID, reason
 	return err
 }
 
-// sweep closes the rooms of declined chats that an earlier process has left open.
+// sweep looks for rooms of declined chats that an earlier process has left open, and has them closed where that holds up nobody else's chores.
 func (q *requests) sweep(ctx context.Context) {
 	rows, err := q.store().Open(ctx, q.account())
-	for _, row := range rows {
-		if row.State == database.RequestDeclined && row.Closing && ctx.Err() == nil {
-			err = errors.Join(err, q.close(ctx, row.ChatID))
-		}
+	q.swept(ctx, err)
+	rows = slices.DeleteFunc(rows, func(row *database.Request) bool { return row.State != database.RequestDeclined || !row.Closing })
+	if len(rows) == 0 {
+		return
 	}
+	q.client.connector.closings.do(func() {
+		var err error
+		for _, row := range rows {
+			if ctx.Err() == nil {
+				err = errors.Join(err, q.close(ctx, row.ChatID))
+			}
+		}
+		q.swept(ctx, err)
+	})
+}
+
+func (q *requests) swept(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil {
 		q.client.log.Err(err).Msg("Could not close the rooms of declined requests; the next start tries again")
 	}
@@ -393,19 +446,10 @@ func (c *client) HandleMatrixAcceptMessageRequest(ctx context.Context, msg *brid
 	return nil
 }
 
-// HandleMatrixDeleteChat implements bridgev2.DeleteChatHandlingNetworkAPI: whoever waits for an answer is declined; of others only the room
-// goes, and a message makes a new one. If there is an event the framework deletes the portal, and would empty the room after that.
+// HandleMatrixDeleteChat implements bridgev2.DeleteChatHandlingNetworkAPI (requests.remove). If there is an event the framework deletes the
+// portal and empties the room after this, and finds both done: between the two, a new message or an answer would meet the old room.
 func (c *client) HandleMatrixDeleteChat(ctx context.Context, msg *bridgev2.MatrixDeleteChat) error {
-	chat := string(msg.Portal.ID)
-	waits, err := c.requests.waits(ctx, chat)
-	if err == nil && waits {
-		err = c.requests.decline(ctx, chat, msg.Event != nil)
-	} else if err == nil && msg.Event == nil {
-		err = c.closeRoom(ctx, msg.Portal, c.words().Text("request.deleted"))
-	}
-	if err == nil && msg.Event != nil {
-		err = c.emptyRoom(context.WithoutCancel(ctx), msg.Portal.MXID, c.words().Text("request.deleted"))
-	}
+	err := c.requests.remove(ctx, msg.Portal, msg.Event == nil)
 	if err != nil && msg.Event != nil {
 		return c.again(err)
 	}

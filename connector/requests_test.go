@@ -86,7 +86,7 @@ func TestWhoIsDeclinedOrRefusedIsCountedAndMayBeAcceptedLater(t *testing.T) {
 		t.Fatalf("asked: %v", err)
 	}
 	w.expect("m.room.message it is me")
-	if err := w.client.requests.decline(t.Context(), w.peer.Chat, true); err != nil {
+	if err := w.client.requests.decideDecline(t.Context(), w.peer.Chat); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.knocks("B", saying("and again")); !errors.Is(err, interop.ErrDropped) {

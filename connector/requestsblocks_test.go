@@ -70,7 +70,7 @@ func TestWhoWasDeclinedAndThenBlockedIsStillDeclinedAfterTheBlock(t *testing.T) 
 	if err := w.knocks("A", saying("hello")); !errors.Is(err, interop.ErrQuiet) {
 		t.Fatal(err)
 	}
-	if err := w.client.requests.decline(t.Context(), w.peer.Chat, true); err != nil {
+	if err := w.client.requests.decideDecline(t.Context(), w.peer.Chat); err != nil {
 		t.Fatal(err)
 	}
 	w.block(true)

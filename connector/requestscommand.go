@@ -269,7 +269,7 @@ func declineRequest(ce *commands.Event) {
 	here := ce.Portal != nil
 	ctx := context.WithoutCancel(ce.Ctx)
 	if err == nil {
-		err = c.requests.decline(ctx, chat, false)
+		err = c.requests.decline(ctx, chat)
 	}
 	if err == nil && here {
 		// Where this was said is gone.

@@ -108,16 +108,21 @@ func (c *Connector) pruneIncomingMedia() {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
 	for {
-		for n := pruneBatch; n == pruneBatch; {
-			var err error
-			if n, err = c.db.IncomingMedia().Prune(c.ctx, time.Now().UnixMilli(), pruneBatch); err != nil && c.ctx.Err() == nil {
-				c.log.Err(fmt.Errorf("connector: prune: %w", err)).Msg("Could not forget old attachments")
-			}
-		}
+		c.pruneOldMedia()
 		select {
 		case <-c.ctx.Done():
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// pruneOldMedia forgets those that are too old now.
+func (c *Connector) pruneOldMedia() {
+	for n := pruneBatch; n == pruneBatch; {
+		var err error
+		if n, err = c.db.IncomingMedia().Prune(c.ctx, c.clock.now().UnixMilli(), pruneBatch); err != nil && c.ctx.Err() == nil {
+			c.log.Err(fmt.Errorf("connector: prune: %w", err)).Msg("Could not forget old attachments")
 		}
 	}
 }

@@ -75,6 +75,9 @@ type Config struct {
 	ClockAhead func(ctx context.Context) (time.Duration, error)
 	// Clock, if not nil, is told the gatekeeper's time at each login, to the second.
 	Clock func(at time.Time)
+	// Age is the time by which what is kept grows too old; nil means time.Now. It may stay behind a
+	// machine's clock that is far ahead.
+	Age func() time.Time
 	// Attendance says when the stream is open; the zero value says always.
 	Attendance Attendance
 	// Pace, if not nil, holds each attempt to connect back until it is its turn; hurry is closed
@@ -194,6 +197,7 @@ type Account struct {
 	meter  Meter
 	codec  binxml.Codec
 	signal *e2ee.Signal
+	age    func() time.Time // what Config.Age says
 
 	display atomic.Pointer[string]
 	running atomic.Bool
@@ -233,6 +237,9 @@ func New(c Config) *Account {
 		meter:  meterOf(&c),
 		codec:  binxml.Codec{Read: c.Profile.ReadDialect, Write: c.Profile.WriteDialect},
 		signal: e2ee.New(c.Device, c.Store),
+	}
+	if a.age = c.Age; a.age == nil {
+		a.age = time.Now
 	}
 	a.SetDisplayName(c.DisplayName)
 	a.reads.Store(c.ReadReceipts)

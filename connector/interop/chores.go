@@ -54,7 +54,7 @@ func (c *chores) again(d time.Duration) {
 func (c *chores) work(ctx context.Context, _ string) {
 	defer c.again(choresEvery/2 + rand.N(choresEvery))
 	c.a.keys.look()
-	if err := c.prune(ctx, time.Now()); err != nil && ctx.Err() == nil {
+	if err := c.prune(ctx, c.a.age()); err != nil && ctx.Err() == nil {
 		c.a.log.Warn().Err(err).Msg("tidying up failed")
 	}
 }

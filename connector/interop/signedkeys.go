@@ -103,7 +103,7 @@ func (k *keys) newSigned(ctx context.Context, records []KeyRecord) (e2ee.SignedP
 // forgetOld deletes signed prekeys that were replaced longer ago than
 // SignedPreKeyKeep. A key was replaced when the next one was made.
 func (k *keys) forgetOld(ctx context.Context, records []KeyRecord) error {
-	limit := time.Now().Add(-k.a.prof.Timing.SignedPreKeyKeep).UnixMilli()
+	limit := k.a.age().Add(-k.a.prof.Timing.SignedPreKeyKeep).UnixMilli()
 	for i := 1; i < len(records); i++ {
 		if records[i-1].Created < limit { // replaced before the limit, as are all older ones
 			return k.a.store.DeleteSignedPreKeys(ctx, records[i].Created+1)

@@ -329,5 +329,5 @@ func (o *outbox) look(chat string) {
 
 // heldFor is for how much longer a part may be held, 0 or less for no longer.
 func (o *outbox) heldFor(row *OutRow) time.Duration {
-	return time.Until(time.UnixMilli(row.Created).Add(o.a.limits.Held))
+	return time.UnixMilli(row.Created).Add(o.a.limits.Held).Sub(o.a.age())
 }

@@ -40,6 +40,8 @@ type StackConfig struct {
 	Well func()
 	// Health may be nil; see ListenerConfig.
 	Health http.Handler
+	// Age is the time by which what is kept grows too old; nil means time.Now.
+	Age func() time.Time
 	// Elsewhere may be nil; see Notices.
 	Elsewhere func(ctx context.Context, n Notice) (*Notice, error)
 	Log       zerolog.Logger
@@ -64,6 +66,9 @@ var errBuffer = errors.New("matrixdurable: bridge.portal_event_buffer has to be 
 
 // NewStack puts the pieces around a bridge after its initialisation and before its start.
 func NewStack(cfg StackConfig) (*Stack, error) {
+	if cfg.Age == nil {
+		cfg.Age = time.Now
+	}
 	m := cfg.Matrix
 	if m.Bridge.Config.PortalEventBuffer != 0 || m.Bridge.Config.AsyncEvents || m.Config.AppService.AsyncTransactions {
 		return nil, errBuffer
@@ -172,7 +177,7 @@ func (s *Stack) purge() {
 	tick := time.NewTicker(6 * time.Hour)
 	defer tick.Stop()
 	for {
-		if err := s.cfg.Journal.Purge(s.ctx, time.Now().Add(-KeepFinished)); err != nil && s.ctx.Err() == nil {
+		if err := s.cfg.Journal.Purge(s.ctx, s.cfg.Age().Add(-KeepFinished)); err != nil && s.ctx.Err() == nil {
 			s.cfg.Log.Err(err).Msg("Could not purge the journal")
 		}
 		select {

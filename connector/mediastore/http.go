@@ -55,7 +55,7 @@ func (s *Store) serve(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusServiceUnavailable)
 		return
 	}
-	now := s.cfg.Now()
+	now := s.cfg.Age()
 	if !valid || row == nil || !now.Before(row.Expires) {
 		plain(w, http.StatusNotFound)
 		return

@@ -169,6 +169,8 @@ type Config struct {
 	Log zerolog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Age is the clock by which objects expire and orphans grow old, so that a Now that is wrong for a while deletes nothing; nil means Now.
+	Age func() time.Time
 }
 
 // noRoom recognises what systems say when there is no room, so that Write and Commit of any backend fail with ErrFull.

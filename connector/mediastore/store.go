@@ -50,6 +50,9 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Age == nil {
+		cfg.Age = cfg.Now
+	}
 	return &Store{cfg: cfg, owners: map[string]*owner{}, pending: map[Name]*Object{}}, nil
 }
 

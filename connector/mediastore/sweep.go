@@ -43,7 +43,7 @@ func (s *Store) Run(ctx context.Context) error {
 // Sweep removes what has expired together with its rows, blobs that have been without a row for a day, rows without a blob, and what
 // interrupted writes have left. One thing that fails keeps the others from nothing; the error joins all.
 func (s *Store) Sweep(ctx context.Context) error {
-	now := s.cfg.Now()
+	now := s.cfg.Age()
 	errs := []error{s.settle(ctx, now), s.cfg.Backend.Clean(ctx)}
 	errs = append(errs, s.deleteRows(ctx, func(after *Name) ([]Row, error) {
 		return s.cfg.Index.Expired(ctx, now, after, batch)

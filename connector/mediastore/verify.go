@@ -40,7 +40,7 @@ func (s *Store) Check(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if row == nil || !s.cfg.Now().Before(row.Expires) {
+	if row == nil || !s.cfg.Age().Before(row.Expires) {
 		return ErrNotFound
 	}
 	there, err := s.cfg.Backend.Exists(ctx, row.Name)

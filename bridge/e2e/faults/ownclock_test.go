@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"postern/bridge/parts"
 )
 
 // The row F-34 from the other side: the clock of the bridge's machine is set, and a key that signs is replaced while a login is under way.
@@ -19,11 +22,7 @@ import (
 // ownClock is the program whose clock can be set.
 var ownClock = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(scratch, "postern-clock")
-	out, err := exec.Command("go", "build", "-tags", "goolm,killpoints,ownclock", "-ldflags", "-checklinkname=0", "-o", path, "postern/bridge").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("building postern with a clock: %w\n%s", err, out)
-	}
-	return path, err
+	return path, parts.BuildPostern(path, "killpoints", "ownclock")
 })
 
 // withClock plays a test on both databases, in worlds of its own.
@@ -72,6 +71,68 @@ func TestF34TheBridgesOwnClockIsSet(t *testing.T) {
 			c.fromPhone(2)
 			c.settled()
 		}
+		c.check()
+	})
+}
+
+// TestF34AClockThatIsFarAheadAtAStartForgetsNothing: a machine without a battery for its clock, or with a wrong one, starts more than a year ahead. What
+// is deleted after weeks stays, and when the clock is right again everything goes on, without a restart.
+func TestF34AClockThatIsFarAheadAtAStartForgetsNothing(t *testing.T) {
+	withClock(t, func(r *rig) {
+		c := r.newChat()
+		c.fromMatrix(2)
+		c.fromPhone(2)
+		c.fileFromMatrix(false)
+		c.fileFromPhone(true)
+		c.settled()
+		c.awaitFiles()
+		var written []any
+		for _, e := range r.hs.Messages(c.room, c.mark) {
+			if e.Sender == r.alice.UserID {
+				written = append(written, e)
+			}
+		}
+		r.killed()
+		queries := []string{
+			"SELECT COUNT(*) FROM postern_media", "SELECT COUNT(*) FROM postern_in", "SELECT COUNT(*) FROM postern_out", "SELECT COUNT(*) FROM postern_as_event",
+			"SELECT COUNT(*) FROM postern_as_transaction", "SELECT COUNT(*) FROM postern_notice", "SELECT COUNT(*) FROM postern_incoming_media",
+		}
+		before := map[string]int{}
+		for _, query := range queries {
+			before[query] = r.count(query)
+		}
+		if before[queries[0]] == 0 || len(written) < 3 {
+			t.Fatalf("there is nothing to forget: %v, %d messages", before, len(written))
+		}
+		// What was swept at the start is known by a file that nothing refers to.
+		stray := strings.Repeat("5a", 32)
+		r.ok(os.MkdirAll(filepath.Dir(r.blobPath(stray)), 0o700))
+		r.ok(os.WriteFile(r.blobPath(stray), []byte("stray"), 0o600))
+		r.age([]string{stray})
+		told := r.toldOfClocks()
+		r.setClock(400 * 24 * time.Hour)
+		c.fromPhone(1)
+		r.ok(r.Bridge.Launch())
+		r.soon("the person to be told of clocks", func() bool { return r.toldOfClocks() > told })
+		r.until("the first sweep", func() bool { _, err := os.Stat(r.blobPath(stray)); return os.IsNotExist(err) })
+		for _, query := range queries {
+			if n := r.count(query); n < before[query] {
+				t.Errorf("%s: %d, were %d", query, n, before[query])
+			}
+		}
+		for i, e := range written { // a homeserver that repeats itself is known
+			if status, err := r.hs.Transaction(r.ctx, fmt.Sprint("f34-old-", i), r.transaction(e)); err != nil || status != http.StatusOK {
+				t.Errorf("an old event: answered with %d (%v)", status, err)
+			}
+		}
+		for _, e := range r.phoneEvents(c.ben) {
+			if e.Media != nil {
+				c.checkFetchable(&e)
+			}
+		}
+		c.fromMatrix(1)
+		r.setClock(0)
+		c.settled()
 		c.check()
 	})
 }
