@@ -259,7 +259,7 @@ func (s *subject) checkArchive(ctx context.Context, from string, archive *transf
 // sayAfterwards tells of what went wrong when everything was done.
 func sayAfterwards(stdout io.Writer, err error) {
 	if err != nil {
-		fmt.Fprintf(stdout, "All of it is there; afterwards something went wrong that does no harm: %v.\n", err)
+		fmt.Fprintf(stdout, "All of it is there, and nothing is to be done again; what went wrong afterwards: %v.\n", err)
 	}
 }
 
@@ -402,6 +402,9 @@ func (f *moveFlags) move(ctx context.Context, stdout io.Writer) error {
 	if errors.Is(err, transfer.ErrMarked) {
 		return &exitError{exitDatabase, errors.New("this database was moved already, or a move was cut off: if the tables are on the server, set database.type and " +
 			"database.uri; if not, give postern move-to-postgres --undo --yes, and begin again")}
+	} else if errors.Is(err, transfer.ErrStaysMarked) {
+		return &exitError{exitDatabase, fmt.Errorf("nothing was copied, and the mark on the SQLite file could not be taken away again: when what is wrong with it is mended, give "+
+			"postern move-to-postgres --undo --yes, and begin again (%w)", err)}
 	} else if report == nil {
 		return s.transferError(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/sqlstatestore"
 
 	"postern/connector"
+	"postern/connector/killpoint"
 	"postern/connector/mediastore"
 	"postern/database"
 	"postern/database/transfer"
@@ -63,12 +64,18 @@ func (s *subject) key() ([database.KeySize]byte, error) {
 func (s *subject) config(key [database.KeySize]byte) transfer.Config {
 	cfg := transfer.Config{
 		Database: database.Config{Dialect: s.cfg.Database.Type, URI: s.cfg.Database.URI, MasterKey: key, Log: zerolog.Nop()},
-		Schemas:  frameworkSchemas, Program: Tag, Log: zerolog.Nop(),
+		Schemas:  frameworkSchemas, Program: Tag, Log: zerolog.Nop(), Step: step,
 	}
 	if s.network.EpochFile != "" {
 		cfg.Database.EpochFile = beside(s.configPath, s.network.EpochFile)
 	}
 	return cfg
+}
+
+// step is where tests end the program in the middle of a restore or a move.
+func step(at transfer.Step) error {
+	killpoint.Hit(string(at))
+	return nil
 }
 
 // keepsFiles says whether attachments lie in a folder; the other store has its own ways.

@@ -38,8 +38,8 @@ func builtPostern(t *testing.T) string {
 		return path
 	}
 	path := filepath.Join(t.TempDir(), "postern")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags", "goolm", "-o", path, "postern/bridge").CombinedOutput(); err != nil {
-		t.Fatalf("building postern: %v\n%s", err, out)
+	if err := parts.BuildPostern(path); err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

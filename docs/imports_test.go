@@ -107,7 +107,7 @@ var table = []row{
 	{
 		"bridge",
 		[]string{
-			"connector", "connector/profile", "connector/admin", "connector/provisioning", "connector/mediastore", "database", "database/transfer", "bridge/sandbox", "bridge/demo", "bridge/parts",
+			"connector", "connector/killpoint", "connector/profile", "connector/admin", "connector/provisioning", "connector/mediastore", "database", "database/transfer", "bridge/sandbox", "bridge/demo", "bridge/parts",
 			"bridge/doctor",
 		},
 		[]string{mautrix, yaml, "go.mau.fi/zeroconfig", "github.com/tidwall/gjson"},

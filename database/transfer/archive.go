@@ -225,7 +225,10 @@ func (a *archiveWriter) end(ctx context.Context) error {
 		err = a.again(ctx)
 	}
 	if err == nil {
-		err = name(a.file.Name(), a.path)
+		var named bool
+		if named, err = name(a.file.Name(), a.path, func() error { return nil }); named && err != nil {
+			err = errors.Join(err, os.Remove(a.path)) // nothing stays of what was not finished
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("transfer: write archive: %w", err)
@@ -242,25 +245,31 @@ func (a *archiveWriter) again(ctx context.Context) error {
 	return errors.Join(written.Check(ctx), written.Close())
 }
 
-// name gives a whole file its name, unless something has it, and returns when that is on disk.
-func name(from, to string) error {
-	err := os.Link(from, to)
+// name gives a whole file its name, unless something has it, and returns when that is on disk. named says that the file has it, also if there is an
+// error: then the name, or the end of the other one, may not be on disk. linked is called when it has both names.
+func name(from, to string, linked func() error) (named bool, err error) {
+	err = os.Link(from, to)
 	if err == nil {
-		err = os.Remove(from)
+		if err = linked(); err == nil {
+			err = os.Remove(from)
+		}
+		if err != nil {
+			return true, err
+		}
 	} else if !errors.Is(err, fs.ErrExist) { // a file system without links
 		if _, there := os.Lstat(to); !errors.Is(there, fs.ErrNotExist) {
-			return fs.ErrExist
+			return false, fs.ErrExist
 		}
 		err = os.Rename(from, to)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	folder, err := os.Open(filepath.Dir(to))
 	if err != nil {
-		return err
+		return true, err
 	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return true, errors.Join(folder.Sync(), folder.Close())
 }
 
 // abort leaves nothing behind.

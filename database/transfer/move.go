@@ -29,7 +29,7 @@ func open(ctx context.Context, cfg database.Config) (*database.Inspection, error
 // From before that transaction on the SQLite database is marked, so that no bridge starts on it: what goes on from one state twice uses keys twice. The mark is
 // taken away if it is known that nothing was committed. With ErrUnknown it stays.
 //
-// Errors: *database.LeaseHeldError, ErrNotEmpty, ErrVersions, ErrNewer, ErrUnequal, ErrUnknown, ErrMarked, database.ErrWrongKey, or what the drivers say. With a report the
+// Errors: *database.LeaseHeldError, ErrNotEmpty, ErrVersions, ErrNewer, ErrUnequal, ErrUnknown, ErrMarked, ErrStaysMarked, database.ErrWrongKey, or what the drivers say. With a report the
 // move is done, and the error is only about what came after that.
 func Move(ctx context.Context, cfg Config, uri string) (report *Report, err error) {
 	from, err := open(ctx, cfg.Database)
@@ -69,18 +69,39 @@ func Move(ctx context.Context, cfg Config, uri string) (report *Report, err erro
 		return nil, err
 	}
 	moved, done := &Report{}, false
-	err = snapshot(ctx, from.Raw(), func(source queryer) error {
-		err := inTransaction(ctx, to.Raw(), func(ctx context.Context, tx *sql.Tx) error { return cfg.move(ctx, source, to.Raw(), tx, moved) })
-		done = err == nil
-		return err
-	})
+	if err = cfg.at(Marked); err == nil {
+		err = snapshot(ctx, from.Raw(), func(source queryer) error {
+			err := inTransaction(ctx, to.Raw(), func(ctx context.Context, tx *sql.Tx) error {
+				if err := cfg.move(ctx, source, to.Raw(), tx, moved); err != nil {
+					return err
+				}
+				return cfg.at(Copied)
+			})
+			if done = err == nil; done {
+				err = cfg.at(Moved)
+			}
+			return err
+		})
+	}
 	if done {
 		return moved, err
 	}
 	if !errors.Is(err, ErrUnknown) {
-		err = errors.Join(err, from.SetMoved(context.WithoutCancel(ctx), false))
+		err = errors.Join(err, cfg.unmark(ctx, from))
 	}
 	return nil, err
+}
+
+// unmark takes the mark away when it is known that nothing was committed.
+func (c *Config) unmark(ctx context.Context, from *database.Inspection) error {
+	err := c.at(Unmarking)
+	if err == nil {
+		err = from.SetMoved(context.WithoutCancel(ctx), false)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrStaysMarked, err)
+	}
+	return nil
 }
 
 // move does the copying.

@@ -44,7 +44,15 @@ func Restore(ctx context.Context, cfg Config, a *Archive, files *Attachments) (*
 		if err := a.putFiles(ctx, files, report); err != nil {
 			return err
 		}
-		return inTransaction(ctx, raw, func(ctx context.Context, tx *sql.Tx) error { return cfg.restore(ctx, a, raw, tx, report) })
+		if err := cfg.at(FilesPut); err != nil {
+			return err
+		}
+		return inTransaction(ctx, raw, func(ctx context.Context, tx *sql.Tx) error {
+			if err := cfg.restore(ctx, a, raw, tx, report); err != nil {
+				return err
+			}
+			return cfg.at(Copied)
+		})
 	}
 	if dialect == dbutil.Postgres {
 		err = cfg.restoreServer(ctx, put, &done)
@@ -86,9 +94,11 @@ func (c *Config) restoreServer(ctx context.Context, put func(raw *dbutil.Databas
 	if err := empty(ctx, to.Raw().RawDB, dbutil.Postgres); err != nil {
 		return err
 	}
-	err = put(to.Raw())
-	*done = err == nil
-	return err
+	if err := put(to.Raw()); err != nil {
+		return err
+	}
+	*done = true
+	return c.at(Committed)
 }
 
 // restoreFile makes a SQLite file under another name, which becomes its own when it is whole; done is set then.
@@ -100,13 +110,13 @@ func (c *Config) restoreFile(_ context.Context, put func(raw *dbutil.Database) e
 	defer func() { err = errors.Join(err, release()) }()
 	// What a file that was removed has left beside it would be taken for a part of the new one.
 	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {
-		if _, err := os.Lstat(path + suffix); err == nil {
-			return fmt.Errorf("%w: %s", ErrNotEmpty, path+suffix)
+		if info, err := os.Lstat(path + suffix); err == nil {
+			return errors.Join(fmt.Errorf("%w: %s", ErrNotEmpty, path+suffix), unlink(path+restoring, info))
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("transfer: %w", err)
 		}
 	}
-	made := path + ".restoring"
+	made := path + restoring
 	discard := func() error {
 		var all error
 		for _, suffix := range []string{"", "-journal"} {
@@ -119,14 +129,31 @@ func (c *Config) restoreFile(_ context.Context, put func(raw *dbutil.Database) e
 	if err := discard(); err != nil { // of a process that was killed
 		return fmt.Errorf("transfer: %w", err)
 	}
-	if err := c.makeFile(made, put); err != nil {
+	err = c.makeFile(made, put)
+	if errors.Is(err, ErrUnknown) {
+		err = fmt.Errorf("transfer: nothing was kept: %v", err) //nolint:errorlint // it is known: the file goes
+	}
+	if err == nil {
+		err = c.at(Naming)
+	}
+	if err != nil {
 		return errors.Join(err, discard())
 	}
-	if err := name(made, path); err != nil {
-		return errors.Join(fmt.Errorf("transfer: name the database: %w", err), discard())
+	if *done, err = name(made, path, func() error { return c.at(Linked) }); err == nil {
+		return c.at(Named)
 	}
-	*done = true
-	return nil
+	return errors.Join(fmt.Errorf("transfer: name the database: %w", err), discard())
+}
+
+// restoring ends the name of a SQLite file that is not whole yet.
+const restoring = ".restoring"
+
+// unlink takes away the other name of a file that was given its own when the process was killed.
+func unlink(other string, file os.FileInfo) error {
+	if info, err := os.Lstat(other); err != nil || !os.SameFile(info, file) {
+		return nil //nolint:nilerr // it is no name of that file
+	}
+	return os.Remove(other)
 }
 
 // makeFile makes a SQLite file that is whole and on disk when it returns.
@@ -150,6 +177,9 @@ func (c *Config) makeFile(path string, put func(raw *dbutil.Database) error) err
 	}
 	if err == nil {
 		err = put(raw)
+	}
+	if err == nil {
+		err = c.at(Committed)
 	}
 	if err = errors.Join(err, pool.Close()); err != nil {
 		return err

@@ -39,6 +39,8 @@ var (
 	// ErrMarked: a database was moved already. ErrNotMarked: it was not.
 	ErrMarked    = errors.New("transfer: the database was moved already")
 	ErrNotMarked = errors.New("transfer: the database was not moved")
+	// ErrStaysMarked: nothing was copied, and the mark could not be taken away.
+	ErrStaysMarked = errors.New("transfer: the database stays marked as moved")
 )
 
 // Schema is a set of tables with a version of its own: how to make them where they are not there yet.
@@ -60,6 +62,45 @@ type Config struct {
 	// Program is the version of the program, for the archive.
 	Program string
 	Log     zerolog.Logger
+	// Step, if not nil, is told how far a Restore or a Move is, before it goes on; an error of it counts as that of what comes next. It is for tests that break
+	// off there.
+	Step func(Step) error
+}
+
+// Step is how far a Restore or a Move is.
+type Step string
+
+// The steps of a Restore, in their order. A server has neither a name to give nor a folder.
+const (
+	// FilesPut: the attachments are there, and no table is.
+	FilesPut Step = "T1.files-put"
+	// Copied: everything was written and compared, and not committed. It is one of a Move, too.
+	Copied Step = "T2.copied"
+	// Committed: it is committed; in SQLite in a file with another name.
+	Committed Step = "T3.committed"
+	// Naming: that file is on disk.
+	Naming Step = "T4.naming"
+	// Linked: it has both names.
+	Linked Step = "T5.linked"
+	// Named: it has its own name.
+	Named Step = "T6.named"
+)
+
+// The other steps of a Move.
+const (
+	// Marked: the SQLite database is marked, and nothing is on the server.
+	Marked Step = "T1.marked"
+	// Moved: what is on the server is committed, and the locks are held.
+	Moved Step = "T3.moved"
+	// Unmarking: nothing was committed, and the mark is to be taken away.
+	Unmarking Step = "T3.unmarking"
+)
+
+func (c *Config) at(s Step) error {
+	if c.Step == nil {
+		return nil
+	}
+	return c.Step(s)
 }
 
 // our tables' versions, as a Schema whose Upgrades are not needed.
