@@ -82,29 +82,56 @@ venv() {
   touch "$dir/.complete"
 }
 
+# judge NAME VERSION PACKAGE WITHOUT: a virtual environment that the tests can do without; WITHOUT says what becomes of them.
+judge() { (venv "$1" "$2" "$3") || say "NOTE: $3 cannot be installed; $4"; }
+
+# built MODULE NAME VERSION PACKAGE...: a program of the module bridge/parts/MODULE in the cache, made once; several ones in a folder bin.
+built() {
+  local module="$1" dir="$CACHE/$2-$3" out="$2" what="$2 $3"
+  [ -e "$dir/.complete" ] && return 0
+  need_go
+  step "building $what into the cache (once; it may take some minutes)"
+  shift 3
+  [ $# -eq 1 ] || out=bin/
+  mkdir -p "$dir"
+  (cd "bridge/parts/$module" && go build -o "$dir/$out" "$@") || die "building $what failed"
+  touch "$dir/.complete"
+}
+
+# debian PACKAGE: installs a package where that can be done.
+debian() {
+  if [ "$(id -u)" != 0 ] || ! have apt-get; then return 1; fi
+  step "installing $1 (Debian package)"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null || true
+}
+
+# taken PROGRAM PATH [PACKAGE]: a program out of Debian's package (of its name), which would start a server, into a folder of the cache named by
+# the package's version.
+taken() {
+  have "$1" && return 0
+  [ -x "/usr/sbin/$1" ] && return 0
+  compgen -G "$CACHE/$1-*/$1" >/dev/null && return 0
+  have apt-get && have dpkg-deb || return 1
+  local tmp version package="${3:-$1}"; tmp="$(mktemp -d)"
+  step "taking $1 out of the package $package (Debian) into the cache (once)"
+  [ "$(id -u)" != 0 ] || apt-get update -qq || true
+  if (cd "$tmp" && apt-get download -qq "$package" >/dev/null 2>&1 && dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x "./$2"); then
+    version="$(dpkg-deb -f "$tmp/$package"_*.deb Version | tr -c 'A-Za-z0-9.+\n-' _)"
+    mkdir -p "$CACHE/$1-$version" && mv "$tmp/$2" "$CACHE/$1-$version/$1"
+  fi
+  rm -rf "$tmp"
+  compgen -G "$CACHE/$1-*/$1" >/dev/null
+}
+
 setup_synapse() { venv synapse "$SYNAPSE_VERSION" matrix-synapse; }
 
-# With encryption: python-olm, which comes as a wheel for the usual machines and is
-# compiled on others.
-setup_nio() {
-  (venv nio-e2e "$NIO_VERSION" 'matrix-nio[e2e]') ||
-    say "NOTE: matrix-nio with encryption cannot be installed; its tests will be skipped (Python 3.10 or newer; where python-olm is compiled also cmake, make and a C++ compiler)"
-}
-
-# A mail server on loopback, for the proof of e-mail addresses.
-setup_aiosmtpd() {
-  venv aiosmtpd "$AIOSMTPD_VERSION" aiosmtpd || say "NOTE: Python 3.10 or newer is missing; the tests with a mail server will be skipped"
-}
-
-# A reader of QR codes.
-setup_zxing() {
-  (venv zxing "$ZXING_VERSION" zxing-cpp) || say "NOTE: zxing-cpp cannot be installed; no QR code will be read in the tests (Python 3.10 or newer)"
-}
-
-# The judge of bills of materials: it has the schemas of CycloneDX.
-setup_cyclonedx() {
-  (venv cyclonedx "$CYCLONEDX_VERSION" 'cyclonedx-python-lib[json-validation]') ||
-    say "NOTE: cyclonedx-python-lib cannot be installed; the bill of materials is not held against its schema (Python 3.10 or newer)"
+# The judges from PyPI: a Matrix client with encryption (python-olm comes as a wheel for the usual machines and is compiled on others), a mail
+# server on loopback for the proof of e-mail addresses, a reader of QR codes, and the schemas of CycloneDX for bills of materials.
+setup_judges() {
+  judge nio-e2e "$NIO_VERSION" 'matrix-nio[e2e]' "its tests will be skipped (Python 3.10 or newer; where python-olm is compiled also cmake, make and a C++ compiler)"
+  judge aiosmtpd "$AIOSMTPD_VERSION" aiosmtpd "the tests with a mail server will be skipped (Python 3.10 or newer)"
+  judge zxing "$ZXING_VERSION" zxing-cpp "no QR code will be read in the tests (Python 3.10 or newer)"
+  judge cyclonedx "$CYCLONEDX_VERSION" 'cyclonedx-python-lib[json-validation]' "the bill of materials is not held against its schema (Python 3.10 or newer)"
 }
 
 # A C compiler for every architecture, the same one on every machine.
@@ -117,46 +144,20 @@ zig_cc() {
 }
 
 setup_dendrite() {
-  local dir="$CACHE/dendrite-$DENDRITE_VERSION"
-  [ -e "$dir/.complete" ] && return 0
-  need_go
-  step "building Dendrite $DENDRITE_VERSION into the cache (once; some minutes)"
-  mkdir -p "$dir/bin"
-  (cd bridge/parts/dendrite && go build -o "$dir/bin/" \
-    github.com/element-hq/dendrite/cmd/dendrite \
-    github.com/element-hq/dendrite/cmd/create-account \
-    github.com/element-hq/dendrite/cmd/generate-keys) || die "building Dendrite failed"
-  touch "$dir/.complete"
+  local from=github.com/element-hq/dendrite/cmd
+  built dendrite dendrite "$DENDRITE_VERSION" "$from/dendrite" "$from/create-account" "$from/generate-keys"
 }
 
-setup_minio() {
-  local dir="$CACHE/minio-$MINIO_VERSION"
-  [ -e "$dir/.complete" ] && return 0
-  need_go
-  step "building MinIO $MINIO_VERSION into the cache (once; some minutes)"
-  mkdir -p "$dir"
-  (cd bridge/parts/minio && go build -o "$dir/minio" github.com/minio/minio) || die "building MinIO failed"
-  touch "$dir/.complete"
-}
+setup_minio() { built minio minio "$MINIO_VERSION" github.com/minio/minio; }
+
+# The parser of compose files, by their specification.
+setup_compose() { built compose compose "$COMPOSE_VERSION" .; }
 
 # Helm, and what holds the chart in docs/ops/helm against the schemas: a program, Kubernetes' own schemas, and that of one foreign kind.
 setup_helm() {
-  need_go
-  local dir="$CACHE/helm-$HELM_VERSION" module=github.com/prometheus-operator/prometheus-operator from
-  if [ ! -e "$dir/.complete" ]; then
-    step "building Helm $HELM_VERSION into the cache (once; some minutes)"
-    mkdir -p "$dir"
-    (cd bridge/parts/helm && go build -o "$dir/helm" helm.sh/helm/v3/cmd/helm) || die "building Helm failed"
-    touch "$dir/.complete"
-  fi
-  dir="$CACHE/kubeconform-$KUBECONFORM_VERSION"
-  if [ ! -e "$dir/.complete" ]; then
-    step "building kubeconform $KUBECONFORM_VERSION into the cache (once)"
-    mkdir -p "$dir"
-    (cd bridge/parts/kubeconform && go build -o "$dir/kubeconform" github.com/yannh/kubeconform/cmd/kubeconform) || die "building kubeconform failed"
-    touch "$dir/.complete"
-  fi
-  dir="$CACHE/servicemonitor-$SERVICEMONITOR_VERSION"
+  built helm helm "$HELM_VERSION" helm.sh/helm/v3/cmd/helm
+  built kubeconform kubeconform "$KUBECONFORM_VERSION" github.com/yannh/kubeconform/cmd/kubeconform
+  local dir="$CACHE/servicemonitor-$SERVICEMONITOR_VERSION" module=github.com/prometheus-operator/prometheus-operator from
   if [ ! -e "$dir/.complete" ]; then
     step "fetching the definition of a ServiceMonitor $SERVICEMONITOR_VERSION into the cache (once)"
     mkdir -p "$dir"
@@ -164,8 +165,7 @@ setup_helm() {
     cp "$from/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml" "$dir/crd.yaml" || die "there is no definition of a ServiceMonitor"
     touch "$dir/.complete"
   fi
-  (venv kubernetes-schemas "$KUBERNETES_SCHEMAS_VERSION" kubernetes-validate) ||
-    say "NOTE: the schemas of Kubernetes cannot be installed; the chart is not held against them (Python 3.10 or newer)"
+  judge kubernetes-schemas "$KUBERNETES_SCHEMAS_VERSION" kubernetes-validate "the chart is not held against the schemas of Kubernetes (Python 3.10 or newer)"
 }
 
 # find_postgres sets POSTGRES_BIN to the folder of initdb and postgres.
@@ -179,78 +179,23 @@ find_postgres() {
 
 setup_postgres() {
   find_postgres && return 0
-  if [ "$(id -u)" = 0 ] && have apt-get; then
-    step "installing PostgreSQL (Debian package)"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null || true
-    find_postgres && return 0
-  fi
+  debian postgresql && find_postgres && return 0
   say "NOTE: no PostgreSQL server programs found; tests on Postgres will be skipped (on Debian: apt-get install postgresql)"
 }
 
 # Without ffmpeg and ffprobe, what a phone cannot show goes as a document.
 setup_ffmpeg() {
   have ffmpeg && have ffprobe && return 0
-  if [ "$(id -u)" = 0 ] && have apt-get; then
-    step "installing ffmpeg (Debian package)"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ffmpeg >/dev/null || true
-    have ffmpeg && have ffprobe && return 0
-  fi
+  debian ffmpeg && have ffmpeg && have ffprobe && return 0
   say "NOTE: no ffmpeg and ffprobe found: what a phone cannot show goes as a document, and tests of conversion will be skipped (on Debian: apt-get install ffmpeg)"
 }
 
-find_promtool() { compgen -G "$CACHE/promtool-*/promtool" >/dev/null; }
-
-# promtool judges the figures and the rules for alerts. It is taken out of Debian's package, which would start a server; the cache
-# has it in a folder of the package's version.
-setup_promtool() {
-  have promtool && return 0
-  find_promtool && return 0
-  if have apt-get && have dpkg-deb; then
-    step "taking promtool out of the package prometheus (Debian) into the cache (once)"
-    local tmp version; tmp="$(mktemp -d)"
-    [ "$(id -u)" != 0 ] || apt-get update -qq || true
-    if (cd "$tmp" && apt-get download -qq prometheus >/dev/null 2>&1 && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool); then
-      version="$(dpkg-deb -f "$tmp"/prometheus_*.deb Version | tr -c 'A-Za-z0-9.+\n-' _)"
-      mkdir -p "$CACHE/promtool-$version" && mv "$tmp/usr/bin/promtool" "$CACHE/promtool-$version/promtool"
-    fi
-    rm -rf "$tmp"
-    find_promtool && return 0
-  fi
-  say "NOTE: promtool cannot be had here; its judgement of figures and rules will be skipped (on Debian: apt-get install prometheus)"
-}
-
-# taken PROGRAM PATH: a program out of Debian's package of its name, which would start a server, into a folder of the cache named by the
-# package's version.
-taken() {
-  have "$1" && return 0
-  [ -x "/usr/sbin/$1" ] && return 0
-  compgen -G "$CACHE/$1-*/$1" >/dev/null && return 0
-  have apt-get && have dpkg-deb || return 1
-  step "taking $1 out of its package (Debian) into the cache (once)"
-  local tmp version; tmp="$(mktemp -d)"
-  [ "$(id -u)" != 0 ] || apt-get update -qq || true
-  if (cd "$tmp" && apt-get download -qq "$1" >/dev/null 2>&1 && dpkg-deb --fsys-tarfile "$1"_*.deb | tar -x "./$2"); then
-    version="$(dpkg-deb -f "$tmp/$1"_*.deb Version | tr -c 'A-Za-z0-9.+\n-' _)"
-    mkdir -p "$CACHE/$1-$version" && mv "$tmp/$2" "$CACHE/$1-$version/$1"
-  fi
-  rm -rf "$tmp"
-  compgen -G "$CACHE/$1-*/$1" >/dev/null
-}
-
-# The reverse proxies of docs/ops.
-setup_proxies() {
+# promtool judges the figures and the rules for alerts; nginx and Caddy are the reverse proxies of docs/ops.
+setup_taken() {
+  taken promtool usr/bin/promtool prometheus ||
+    say "NOTE: promtool cannot be had here; its judgement of figures and rules will be skipped (on Debian: apt-get install prometheus)"
   taken nginx usr/sbin/nginx || say "NOTE: nginx cannot be had here; docs/ops/nginx.conf will not be tested (on Debian: apt-get install nginx)"
   taken caddy usr/bin/caddy || say "NOTE: Caddy cannot be had here; docs/ops/Caddyfile will not be tested (on Debian: apt-get install caddy)"
-}
-
-# The parser of compose files, by their specification.
-setup_compose() {
-  local dir="$CACHE/compose-$COMPOSE_VERSION"
-  [ -e "$dir/compose" ] && return 0
-  need_go
-  step "building the parser of compose files $COMPOSE_VERSION into the cache (once)"
-  mkdir -p "$dir"
-  (cd bridge/parts/compose && go build -o "$dir/compose" .) || die "building the parser of compose files failed"
 }
 
 # The bases of the image, and what its steps make, so that the tests find them: see bridge/image/build.sh.
@@ -277,14 +222,10 @@ setup_oracles() {
 setup_all() {
   need_go
   setup_synapse || say "NOTE: Python 3.10 or newer is missing; Synapse cannot be installed, Dendrite is used where it can stand in"
-  setup_nio || true
-  setup_aiosmtpd
-  setup_zxing
-  setup_cyclonedx
+  setup_judges
   setup_postgres
   setup_ffmpeg
-  setup_promtool
-  setup_proxies
+  setup_taken
   setup_image
   setup_compose
   setup_oracles
@@ -456,14 +397,7 @@ mutants() {
   exec build/mutants -o build/mutants.md "$@"
 }
 
-setup_linters() {
-  local dir="$CACHE/golangci-lint-$GOLANGCI_VERSION"
-  [ -x "$dir/golangci-lint" ] && return 0
-  need_go
-  step "building golangci-lint $GOLANGCI_VERSION into the cache (once; some minutes)"
-  mkdir -p "$dir"
-  (cd bridge/parts/lint && go build -o "$dir/golangci-lint" github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
-}
+setup_linters() { built lint golangci-lint "$GOLANGCI_VERSION" github.com/golangci/golangci-lint/v2/cmd/golangci-lint; }
 
 # The reference pages say what the program says of itself.
 docs() {

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto/cryptohelper"
 	"maunium.net/go/mautrix/event"
@@ -61,6 +63,9 @@ func newCryptUser(ctx context.Context, t *testing.T, plain *parts.Person) (*cryp
 	if err != nil {
 		return nil, err
 	}
+	said := &clientLog{}
+	client.Log = zerolog.New(said).Level(zerolog.DebugLevel).With().Timestamp().Logger()
+	t.Cleanup(func() { said.show(t) })
 	helper, err := cryptohelper.NewCryptoHelper(client, []byte("pickle key of a test"), filepath.Join(t.TempDir(), "crypto.db"))
 	if err != nil {
 		return nil, err
@@ -91,6 +96,31 @@ func newCryptUser(ctx context.Context, t *testing.T, plain *parts.Person) (*cryp
 	}()
 	t.Cleanup(func() { cancel(); <-done; helper.Close() })
 	return u, nil
+}
+
+// clientLog is what the encryption of a client says, for a story that fails.
+type clientLog struct {
+	mu  sync.Mutex
+	raw []byte
+}
+
+// Write implements io.Writer. Requests that went well are left out.
+func (l *clientLog) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("Request completed")) {
+		return len(line), nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.raw = append(l.raw, line...)
+	return len(line), nil
+}
+
+func (l *clientLog) show(t *testing.T) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.Failed() {
+		t.Logf("the end of the client's log:\n%s", l.raw[max(0, len(l.raw)-12000):])
+	}
 }
 
 // take stores one message and wakes whoever waits.

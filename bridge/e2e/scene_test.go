@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -39,8 +38,8 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		postern = filepath.Join(dir, "postern")
-		if out, err := exec.Command("go", "build", "-tags", "goolm", "-o", postern, "postern/bridge").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "building postern: %v\n%s", err, out)
+		if err := parts.BuildPostern(postern); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		defer os.RemoveAll(dir)

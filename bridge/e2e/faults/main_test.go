@@ -3,11 +3,12 @@ package faults_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"postern/bridge/parts"
 )
 
 // bound is generous: only a test that hangs runs into it. Whoever expects that, as the run of the mutants, sets another one.
@@ -39,9 +40,8 @@ func run(m *testing.M) int {
 	}
 	if armed = os.Getenv("POSTERN_ARMED"); armed == "" {
 		armed = filepath.Join(scratch, "postern")
-		out, err := exec.Command("go", "build", "-tags", "goolm,killpoints", "-o", armed, "postern/bridge").CombinedOutput()
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "building postern to be killed: %v\n%s", err, out)
+		if err := parts.BuildPostern(armed, "killpoints"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 	}

@@ -145,16 +145,7 @@ func newRigOf(ctx context.Context, t *testing.T, program, database string, more 
 		Dir: dir, Postern: program, Settings: settings,
 		Env: []string{"POSTERN_KILL=" + r.orders, "POSTERN_DISK=" + r.disk, "POSTERN_CLOCK=" + r.clock},
 		Own: func(registrations []string) (*parts.Homeserver, error) {
-			for _, path := range registrations {
-				raw, err := os.ReadFile(path)
-				if err == nil {
-					err = r.hs.AddService(raw)
-				}
-				if err != nil {
-					return nil, err
-				}
-			}
-			return parts.UseHomeserver("scripted", r.hs.URL(), r.hs.Name()), nil
+			return parts.UseHomeserver("scripted", r.hs.URL(), r.hs.Name()), r.hs.AddServices(registrations)
 		},
 	})
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -51,8 +50,8 @@ func run(m *testing.M) int {
 		}
 		defer os.RemoveAll(dir)
 		postern = filepath.Join(dir, "postern")
-		if out, err := exec.Command("go", "build", "-tags", "goolm", "-o", postern, "postern/bridge").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "building postern: %v\n%s", err, out)
+		if err := parts.BuildPostern(postern); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 	}
@@ -91,16 +90,7 @@ func newWorld(t *testing.T, database string, patience time.Duration) *world {
 		// A sample of the heap every 16 KiB, not every 512, or a few hundred users could not be told from chance.
 		Env: []string{"GODEBUG=memprofilerate=16384"},
 		Own: func(registrations []string) (*parts.Homeserver, error) {
-			for _, path := range registrations {
-				raw, err := os.ReadFile(path)
-				if err == nil {
-					err = w.hs.AddService(raw)
-				}
-				if err != nil {
-					return nil, err
-				}
-			}
-			return parts.UseHomeserver("scripted", w.hs.URL(), w.hs.Name()), nil
+			return parts.UseHomeserver("scripted", w.hs.URL(), w.hs.Name()), w.hs.AddServices(registrations)
 		},
 	})
 	w.ok(err)

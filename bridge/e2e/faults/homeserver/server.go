@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"sync"
 	"time"
@@ -156,6 +157,20 @@ func (s *Server) ForgetTransactions() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.txns)
+}
+
+// AddServices is AddService for registrations in files.
+func (s *Server) AddServices(registrations []string) error {
+	for _, path := range registrations {
+		raw, err := os.ReadFile(path)
+		if err == nil {
+			err = s.AddService(raw)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // AddService registers an appservice from the text of its registration file.
