@@ -21,36 +21,43 @@ const instancesUsage = `postern instances - which user belongs to which instance
   postern instances where USER [--json]
   postern instances assign USER NAME
   postern instances unassign USER
+  postern instances move USER --to FILE
 
-  -c, --config FILE   the configuration of any of the instances (config.yaml)
+  -c, --config FILE   the configuration of any of the instances (config.yaml); for "move", that of the instance that has the user
+  --to FILE           for "move": the configuration of the instance that is to have them
   --json              print JSON
 
 USER is a Matrix ID, such as @anna:example.org. Who has an account belongs to the instance that has it, and anybody else to the one that a rule
-gives them to. "assign" gives a user without an account to the instance with that name, and "unassign" leaves them to the rule again. A user who has an
-account cannot be moved: they log out where it is, are assigned, and log in anew.
+gives them to. "assign" gives a user without an account to the instance with that name, and "unassign" leaves them to the rule again.
 
-Bridges may run meanwhile, and need not.
+"move" takes a user who has an account to another instance, with all that they have: enlistment, sessions, chats, and what waits. Both instances have to be
+stopped, and both configurations with their key files be here; all others may run. What is written meanwhile waits. The user's rooms stay the same: the
+other instance's bot and ghosts come in, and the old ones leave. If it is cut off, do it again: before one commit nothing has moved, and after it only
+tidying is left. Until the other instance has run, the backup of it that you have does not have the user.
+
+Bridges may run meanwhile, and need not, but for "move".
 
 Exit status: 0 done, 1 it could not be done, 2 wrong usage, 10 configuration, 14 database.
 `
 
 // instancesFlags are what the command was given.
 type instancesFlags struct {
-	verb, config, user, name string
-	json, help               bool
+	verb, config, user, name, to string
+	json, help                   bool
 }
 
 func parseInstances(args []string) (*instancesFlags, error) {
 	f := &instancesFlags{}
 	set := verbFlags("instances", &f.config, &f.json, &f.help)
+	set.StringVar(&f.to, "to", "", "")
 	said, err := wordsOf(set, args)
 	if err != nil || f.help {
 		return f, err
 	}
 	if len(said) == 0 {
-		return nil, errors.New("instances needs one of list, where, assign and unassign")
+		return nil, errors.New("instances needs one of list, where, assign, unassign and move")
 	}
-	wanted := map[string]int{"list": 0, "where": 1, "assign": 2, "unassign": 1}
+	wanted := map[string]int{"list": 0, "where": 1, "assign": 2, "unassign": 1, "move": 1}
 	n, known := wanted[said[0]]
 	f.verb = said[0]
 	switch {
@@ -62,6 +69,10 @@ func parseInstances(args []string) (*instancesFlags, error) {
 		return nil, fmt.Errorf("%s needs a Matrix ID", f.verb)
 	case len(said)-1 < n:
 		return nil, fmt.Errorf("%s needs the name of an instance", f.verb)
+	case f.verb == "move" && f.to == "":
+		return nil, errors.New("move needs --to with the configuration of the instance that is to have the user")
+	case f.verb != "move" && f.to != "":
+		return nil, fmt.Errorf("--to does not go with %s", f.verb)
 	case f.json && (f.verb == "assign" || f.verb == "unassign"):
 		return nil, fmt.Errorf("--json does not go with %s", f.verb)
 	}
@@ -85,6 +96,8 @@ func instancesCommand(ctx context.Context, args []string, stdout, stderr io.Writ
 	} else if f.help {
 		fmt.Fprint(stdout, instancesUsage)
 		return 0
+	} else if f.verb == "move" {
+		return verbStatus(stderr, f.move(ctx, stdout), 0)
 	}
 	return verbStatus(stderr, f.run(ctx, stdout), 0)
 }
@@ -125,7 +138,7 @@ func (f *instancesFlags) do(ctx context.Context, shared *connector.Sharing, stdo
 	case err != nil:
 		return &exitError{exitDatabase, err}
 	case account != "":
-		return fmt.Errorf("%s has an account at %s, and a user with an account cannot be moved: they log out there first", f.user, account)
+		return fmt.Errorf("%s has an account at %s, and a user with an account is not assigned: see postern instances move", f.user, account)
 	case f.name == "":
 		_, err = fmt.Fprintf(stdout, "%s belongs to %s, by the rule.\n", f.user, shared.Rule(f.user))
 	default:

@@ -78,8 +78,8 @@ func TestTheOperatorSaysToWhichInstanceSomebodyBelongs(t *testing.T) {
 	run(exitOther, "has an account at east", "assign", "@ben:example.org", "west")
 	run(exitOther, "has an account at east", "unassign", "@ben:example.org")
 	run(exitOther, `there is no instance "north"`, "assign", "@anna:example.org", "north")
-	for _, wrong := range [][]string{{}, {"move"}, {"list", "x"}, {"where"}, {"where", "anna"}, {"assign", "@a:b"}, {"assign", "@a:b", "x", "y"}, {"unassign", "--json", "@a:b"}} {
+	for _, wrong := range [][]string{{}, {"move"}, {"list", "x"}, {"where"}, {"where", "anna"}, {"assign", "@a:b"}, {"assign", "@a:b", "x", "y"}, {"unassign", "--json", "@a:b"}, {"move", "@a:b"}, {"move", "--to", "x"}, {"where", "@a:b", "--to", "x"}} {
 		run(exitUsage, "postern instances list", wrong...)
 	}
-	run(0, "cannot be moved", "--help")
+	run(0, "to another instance, with all that they have", "--help")
 }

@@ -25,6 +25,14 @@ func (c *client) Attached(ctx context.Context, plaintext []byte) error {
 		return nil
 	}
 	err := c.connector.media.Check(ctx, ref)
+	if errors.Is(err, mediastore.ErrNotFound) && c.connector.instances != nil { // it was prepared before the user was moved here
+		switch there, away := c.connector.othersHave(ctx, ref); {
+		case there:
+			return nil
+		case away != nil:
+			return away
+		}
+	}
 	if errors.Is(err, mediastore.ErrNotFound) || errors.Is(err, mediastore.ErrDamaged) {
 		return &interop.Unsendable{Reason: interop.ReasonMedia, Err: err}
 	}

@@ -250,7 +250,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 	c.stack, err = matrixdurable.NewStack(matrixdurable.StackConfig{
 		Matrix: cfg.Matrix, Journal: c.journal(), Notices: notices{db.Notices()},
 		AliasPrefix: AliasPrefix(cfg.Matrix.Config.AppService.ID), Refuse: c.refuse, Language: c.wordsFor, Carry: carryOther, Member: c.member, Known: c.knownCommand,
-		Alive: c.connected.alive, Well: c.connected.wellAgain, Elsewhere: c.elsewhere, Age: c.clock.now, Health: c.ready.handler(),
+		Alive: c.connected.alive, Well: c.connected.wellAgain, Elsewhere: c.elsewhere, Age: c.clock.now, Health: c.ready.handler(), Moved: c.instances != nil,
 		Log: cfg.Log.With().Str("component", "matrix").Logger(),
 	})
 	if err != nil {

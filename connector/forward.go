@@ -181,6 +181,30 @@ func (c *Connector) fromOthers(w http.ResponseWriter, r *http.Request) error {
 	return errNowhere
 }
 
+// othersHave says whether another instance has an attachment; errAway if one of them could not be asked, and no other has it.
+func (c *Connector) othersHave(ctx context.Context, ref string) (there bool, err error) {
+	for _, peer := range c.instances.peers() {
+		req, reqErr := http.NewRequestWithContext(ctx, http.MethodHead, peer.Address+mediaPath+"/"+url.PathEscape(ref), nil)
+		if reqErr != nil {
+			return false, errAway
+		}
+		req.Header.Set(askedBy, c.instances.name)
+		res, reqErr := c.passing.client.Do(req)
+		if reqErr != nil {
+			err = errAway
+			continue
+		}
+		_ = res.Body.Close()
+		switch {
+		case res.StatusCode == http.StatusOK:
+			return true, nil
+		case res.StatusCode >= http.StatusInternalServerError:
+			err = errAway
+		}
+	}
+	return false, err
+}
+
 // passOn writes an answer on. One that breaks off breaks off here too.
 func passOn(w http.ResponseWriter, res *http.Response) {
 	defer res.Body.Close()

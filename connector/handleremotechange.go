@@ -83,7 +83,7 @@ func (c *client) deliverEdit(ctx context.Context, h *handing, edit *convert.Inco
 	default:
 		err = matrixdurable.Edit(ctx, c.login, change, editParts(edit.Parts), false)
 	}
-	if errors.Is(err, matrixdurable.ErrNoTarget) && h.Final {
+	if errors.Is(err, matrixdurable.ErrFormer) || errors.Is(err, matrixdurable.ErrNoTarget) && h.Final {
 		return c.showEdited(ctx, h, edit)
 	}
 	return err

@@ -6,9 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"maunium.net/go/mautrix/bridgev2/bridgeconfig"
 	"maunium.net/go/mautrix/format"
 	"maunium.net/go/mautrix/id"
 
@@ -80,6 +83,7 @@ func (in *instances) join(ctx context.Context, cfg AttachConfig) error {
 	err = in.shared.Join(ctx, database.Instance{
 		Name: in.name, Tables: tables, Appservice: as.ID, Bot: id.NewUserID(as.Bot.Username, cfg.Matrix.Config.Homeserver.Domain).String(),
 		Address: in.c.Config.Instances.Address, Media: in.c.Config.Media.mediaPlace(),
+		Ghosts: ghostsOf(as, cfg.Matrix.Config.Homeserver.Domain),
 	})
 	if err != nil {
 		return err
@@ -188,6 +192,30 @@ func (in *instances) peers() []database.Instance {
 	in.mu.RLock()
 	defer in.mu.RUnlock()
 	return in.others
+}
+
+// ghostsMark stands in database.Instance.Ghosts for what differs from one ghost to another.
+const ghostsMark = "*"
+
+// ghostsOf are the Matrix IDs of an instance's ghosts, as it tells the others.
+func ghostsOf(as *bridgeconfig.AppserviceConfig, domain string) string {
+	return id.NewUserID(as.FormatUsername(ghostsMark), domain).String()
+}
+
+// foreignUsers tells the bots and ghosts of the other instances; nil where there are none.
+func (in *instances) foreignUsers() func(user string) bool {
+	if in == nil {
+		return nil
+	}
+	return func(user string) bool {
+		return slices.ContainsFunc(in.peers(), func(peer database.Instance) bool { return speaksFor(&peer, user) })
+	}
+}
+
+// speaksFor says whether a Matrix user is an instance's bot, or one of its ghosts.
+func speaksFor(one *database.Instance, user string) bool {
+	before, behind, known := strings.Cut(one.Ghosts, ghostsMark)
+	return user == one.Bot || known && len(user) > len(before)+len(behind) && strings.HasPrefix(user, before) && strings.HasSuffix(user, behind)
 }
 
 // stranger says whether somebody with an account here belongs to another instance.

@@ -117,7 +117,7 @@ func (j measuredJournal) Accept(ctx context.Context, txn string, entries []matri
 }
 
 func (c *Connector) journal() matrixdurable.Journal {
-	var j matrixdurable.Journal = journal{c.db.Journal(), c.db.Notices(), c.db.Do}
+	var j matrixdurable.Journal = journal{c.db.Journal(), c.db.Notices(), c.db.Do, c.instances.foreignUsers()}
 	if c.metrics != nil {
 		j = measuredJournal{j, c.metrics.Matrix()}
 	}

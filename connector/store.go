@@ -2,7 +2,9 @@ package connector
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"maunium.net/go/mautrix/id"
@@ -17,6 +19,22 @@ type journal struct {
 	store   database.JournalStore
 	notices database.NoticeStore
 	do      func(ctx context.Context, fn func(ctx context.Context) error) error
+	// foreign tells the bots and ghosts of other instances; nil for none. What they do in a room that they hand over, or have handed over, is
+	// nobody's message.
+	foreign func(user string) bool
+}
+
+// ofPeople leaves out what users of other instances have done.
+func (j journal) ofPeople(entries []matrixdurable.Entry) []matrixdurable.Entry {
+	if j.foreign == nil {
+		return entries
+	}
+	return slices.DeleteFunc(slices.Clone(entries), func(e matrixdurable.Entry) bool {
+		var head struct {
+			Sender string `json:"sender"`
+		}
+		return e.Body != nil && json.Unmarshal(e.Body, &head) == nil && j.foreign(head.Sender)
+	})
 }
 
 var _ matrixdurable.Journal = journal{}
@@ -42,6 +60,7 @@ func toEntries(rows []database.JournalEvent) []matrixdurable.Entry {
 }
 
 func (j journal) Accept(ctx context.Context, txn string, entries []matrixdurable.Entry) ([]matrixdurable.Entry, bool, error) {
+	entries = j.ofPeople(entries)
 	if killpoint.Armed {
 		return j.acceptArmed(ctx, txn, entries)
 	}
@@ -61,7 +80,7 @@ func (j journal) acceptArmed(ctx context.Context, txn string, entries []matrixdu
 }
 
 func (j journal) Merge(ctx context.Context, name, token string, entries []matrixdurable.Entry, waiting func(string) bool) ([]matrixdurable.Entry, error) {
-	rows, err := j.store.Merge(ctx, name, token, toRows(entries), waiting)
+	rows, err := j.store.Merge(ctx, name, token, toRows(j.ofPeople(entries)), waiting)
 	return toEntries(rows), err
 }
 

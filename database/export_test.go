@@ -236,3 +236,25 @@ func (db *DB) DoubtRows() {
 	db.writer.idle()
 	db.rows.doubtful = true
 }
+
+// MoveDecisions are the tables of which rows move with a user, and those of which none do, each with the reason.
+func MoveDecisions() (moved []string, left map[string]string) {
+	for _, t := range moveTables {
+		moved = append(moved, t.name)
+	}
+	return moved, moveLeft
+}
+
+// MoveSealed are the sealed columns of tables that move, as "table.column".
+func MoveSealed() []string {
+	var list []string
+	for _, t := range moveTables {
+		for column, label := range t.sealed {
+			if label != t.name+"."+column {
+				panic(label)
+			}
+			list = append(list, label)
+		}
+	}
+	return list
+}

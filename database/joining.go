@@ -58,6 +58,27 @@ func (s ConsentStore) Latest(ctx context.Context, accountID string) (*Consent, e
 	return c, nil
 }
 
+// Documents are those of all consents of an account, the oldest first.
+func (s ConsentStore) Documents(ctx context.Context, accountID string) (list [][]byte, err error) {
+	rows, err := s.db.raw.Query(ctx, "SELECT at, wording, document FROM postern_consent WHERE account_id=$1 ORDER BY at", accountID)
+	if err != nil {
+		return nil, fmt.Errorf("database: list consents: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		c := &Consent{AccountID: accountID}
+		var sealed []byte
+		if err = rows.Scan(&c.At, &c.Wording, &sealed); err == nil {
+			c.Document, err = s.db.Unseal(consentDocument, c.row(), 1, sealed)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("database: list consents: %w", err)
+		}
+		list = append(list, c.Document)
+	}
+	return list, rows.Err()
+}
+
 // Assigned is the identifier that the admin has given a Matrix user.
 type Assigned struct {
 	MXID string

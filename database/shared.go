@@ -58,6 +58,8 @@ var sharedTables = []string{
 		PRIMARY KEY (gatekeeper, identifier_index))`,
 	`CREATE TABLE IF NOT EXISTS %s.postern_instances (name TEXT NOT NULL PRIMARY KEY, tables TEXT NOT NULL UNIQUE, appservice TEXT NOT NULL UNIQUE,
 		bot TEXT NOT NULL UNIQUE, address TEXT NOT NULL, media TEXT NOT NULL, since BIGINT NOT NULL)`,
+	// An earlier version of the program, which does not tell them, goes on with the table as it is.
+	"ALTER TABLE %s.postern_instances ADD COLUMN IF NOT EXISTS ghosts TEXT NOT NULL DEFAULT ''",
 }
 
 // OpenShared opens what the instances share, and makes it if it is not there. Errors: ErrSharedKey, ErrSharedNewer, or what the driver says.
@@ -190,6 +192,8 @@ type Instance struct {
 	Address string
 	// Media is where in an object store it keeps attachments, "" for a folder of its own.
 	Media string
+	// Ghosts are the Matrix IDs of its ghosts, with a * for what differs; "" if it has not told them.
+	Ghosts string
 }
 
 // ClashError says that two instances are set up to have the same of something.
@@ -217,9 +221,9 @@ func (s *Shared) Join(ctx context.Context, me Instance) error {
 				return err
 			}
 		}
-		_, err = tx.ExecContext(ctx, s.q(`INSERT INTO %s.postern_instances (name, tables, appservice, bot, address, media, since) VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (name) DO UPDATE SET appservice=excluded.appservice, bot=excluded.bot, address=excluded.address, media=excluded.media`),
-			me.Name, me.Tables, me.Appservice, me.Bot, me.Address, me.Media, time.Now().UnixMilli())
+		_, err = tx.ExecContext(ctx, s.q(`INSERT INTO %s.postern_instances (name, tables, appservice, bot, address, media, since, ghosts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+			ON CONFLICT (name) DO UPDATE SET appservice=excluded.appservice, bot=excluded.bot, address=excluded.address, media=excluded.media, ghosts=excluded.ghosts`),
+			me.Name, me.Tables, me.Appservice, me.Bot, me.Address, me.Media, time.Now().UnixMilli(), me.Ghosts)
 		return err
 	})
 	var clash *ClashError
@@ -264,14 +268,14 @@ type sharedQuerier interface {
 }
 
 func (s *Shared) instances(ctx context.Context, from sharedQuerier) (list []Instance, err error) {
-	rows, err := from.QueryContext(ctx, s.q("SELECT name, tables, appservice, bot, address, media FROM %s.postern_instances ORDER BY name"))
+	rows, err := from.QueryContext(ctx, s.q("SELECT name, tables, appservice, bot, address, media, COALESCE(to_jsonb(i)->>'ghosts', '') FROM %s.postern_instances i ORDER BY name"))
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var i Instance
-		if err := rows.Scan(&i.Name, &i.Tables, &i.Appservice, &i.Bot, &i.Address, &i.Media); err != nil {
+		if err := rows.Scan(&i.Name, &i.Tables, &i.Appservice, &i.Bot, &i.Address, &i.Media, &i.Ghosts); err != nil {
 			return nil, err
 		}
 		list = append(list, i)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -34,11 +35,12 @@ type instances struct {
 	t      *testing.T
 	ctx    context.Context
 	worlds [2]*parts.World
+	uri    string // of the database
 	// entry is which of them the gatekeeper's requests reach.
 	entry atomic.Int32
 }
 
-func openInstances(t *testing.T) *instances {
+func openInstances(t *testing.T, more ...map[string]any) *instances {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound/2)
 	t.Cleanup(cancel)
@@ -61,11 +63,12 @@ func openInstances(t *testing.T) *instances {
 	})
 	t.Cleanup(door.Close)
 	uri := databasetest.PostgresConfig(t).URI
+	in.uri = uri
 	settings := func(i int) map[string]any {
 		name := []string{"east", "west"}[i]
 		port := must(parts.FreePort())(t)
 		targets[i].Store(must(url.Parse(fmt.Sprintf("http://127.0.0.1:%d", port)))(t))
-		return map[string]any{
+		all := map[string]any{
 			"logging.min_level": "debug", "network.public.base": door.URL, "network.public.address": fmt.Sprintf("127.0.0.1:%d", port),
 			"database.type": "postgres", "database.uri": databasetest.Schema(t, uri, name),
 			"network.instances.name": name, "network.instances.all": []string{"east", "west"}, "network.instances.schema": "both",
@@ -75,6 +78,10 @@ func openInstances(t *testing.T) *instances {
 			"network.media.s3.access_key": store.AccessKey, "network.media.s3.secret_key": store.SecretKey, "network.media.s3.prefix": name + "/",
 			"network.connect": "attached", "network.attached.idle": "3s",
 		}
+		for _, settings := range more {
+			maps.Copy(all, settings)
+		}
+		return all
 	}
 	world, err := parts.StartWorld(ctx, parts.WorldConfig{
 		Dir: filepath.Join(dir, "east"), Postern: postern, Gatekeeper: sandbox.Control, Settings: settings(0),
@@ -140,11 +147,15 @@ type member struct {
 }
 
 // join logs somebody in, at whichever instance is theirs: the first one is asked first, which says so.
-func (in *instances) join(name string) *member {
+func (in *instances) join(name string, with ...func(*parts.Person) matrixUser) *member {
 	t := in.t
 	t.Helper()
 	person := must(parts.NewPerson(in.ctx, in.worlds[0].Homeserver, name, "password-of-"+name))(t)
 	t.Cleanup(person.Close)
+	var client matrixUser = plainUser{person}
+	if len(with) > 0 {
+		client = with[0](person)
+	}
 	for i, w := range in.worlds {
 		since := time.Now().Add(-time.Second)
 		room := must(person.CreateDM(in.ctx, w.Bot))(t)
@@ -162,7 +173,7 @@ func (in *instances) join(name string) *member {
 		}
 		must(person.SendText(in.ctx, room, "agree"))(t)
 		must(w.BotSays(in.ctx, person, room, since, "You are on"))(t)
-		s := &scene{World: w, t: t, ctx: in.ctx, alice: plainUser{person}, person: person, management: room, identifier: name}
+		s := &scene{World: w, t: t, ctx: in.ctx, alice: client, person: person, management: room, identifier: name}
 		m := &member{scene: s, instance: i}
 		m.phone = m.scene.phone("Phone of "+name, true)
 		m.room = m.startChat(m.phone)

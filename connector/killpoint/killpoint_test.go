@@ -49,7 +49,7 @@ func declared(t *testing.T) map[string]string {
 
 // listed are the points of all lists.
 func listed() []string {
-	return slices.Concat(killpoint.All, killpoint.Files, killpoint.Repairs, killpoint.Setup, killpoint.Renewal, killpoint.Leaving, killpoint.Blocking, killpoint.Reporting, killpoint.Ignoring, killpoint.Beginning, killpoint.Safety)
+	return slices.Concat(killpoint.All, killpoint.Files, killpoint.Repairs, killpoint.Setup, killpoint.Renewal, killpoint.Leaving, killpoint.Blocking, killpoint.Reporting, killpoint.Ignoring, killpoint.Beginning, killpoint.Safety, killpoint.Moving)
 }
 
 // TestEveryPointIsListedOnceAndHitSomewhereInTheProduct: a point that nothing comes to would never kill, and one that is not listed would

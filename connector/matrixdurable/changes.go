@@ -136,9 +136,11 @@ func Edit(ctx context.Context, login *bridgev2.UserLogin, c Change, parts []*bri
 	if err != nil {
 		return err
 	}
-	intent, err := author(ctx, login, c, rows)
+	intent, former, err := author(ctx, login, c, rows)
 	if err != nil {
 		return err
+	} else if former {
+		return ErrFormer
 	}
 	if edited(rows, parts, c.Identity, keep) {
 		return nil
@@ -247,9 +249,11 @@ func Remove(ctx context.Context, login *bridgev2.UserLogin, c Change) error {
 	if err != nil {
 		return err
 	}
-	intent, err := author(ctx, login, c, rows)
+	intent, former, err := author(ctx, login, c, rows)
 	if err != nil {
 		return err
+	} else if former {
+		intent = login.Bridge.Bot
 	}
 	for _, row := range rows {
 		if err := redactRow(ctx, login, c, intent, row); err != nil {
@@ -273,24 +277,32 @@ func rowsOf(ctx context.Context, login *bridgev2.UserLogin, c Change) ([]*framew
 	return rows, nil
 }
 
-// author is the sender's way into Matrix, ErrNoTarget if the rows' events are not that sender's.
-func author(ctx context.Context, login *bridgev2.UserLogin, c Change, rows []*frameworkdb.Message) (bridgev2.MatrixAPI, error) {
+// ErrFormer: the message was sent by the ghost that the sender had before the chat came from another instance. Nobody else can edit it.
+var ErrFormer = errors.New("matrixdurable: edit: the event is of a former ghost's")
+
+// author is the sender's way into Matrix, ErrNoTarget if the rows' events are not that sender's. former: they are of the ghost that the sender had
+// at another instance of the bridge.
+func author(ctx context.Context, login *bridgev2.UserLogin, c Change, rows []*frameworkdb.Message) (intent bridgev2.MatrixAPI, former bool, err error) {
 	portal, err := login.Bridge.GetExistingPortalByKey(ctx, c.Portal)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+		return nil, false, fmt.Errorf("%w: %w", ErrUnknown, err)
 	} else if portal == nil || portal.MXID == "" {
-		return nil, ErrNoTarget
+		return nil, false, ErrNoTarget
 	}
 	intent, ok := portal.GetIntentFor(ctx, c.Sender, login, bridgev2.RemoteEventMessageRemove)
 	if !ok {
-		return nil, fmt.Errorf("%w: %w", ErrUnknown, bridgev2.ErrFailedToGetIntent)
+		return nil, false, fmt.Errorf("%w: %w", ErrUnknown, bridgev2.ErrFailedToGetIntent)
 	}
 	for _, row := range rows {
-		if row.SenderMXID != intent.GetMXID() {
-			return nil, ErrNoTarget
+		switch {
+		case row.SenderMXID == intent.GetMXID():
+		case row.SenderID == c.Sender.Sender && !c.Sender.IsFromMe && row.SenderMXID != login.UserMXID && !login.Bridge.IsGhostMXID(row.SenderMXID):
+			former = true
+		default:
+			return nil, false, ErrNoTarget
 		}
 	}
-	return intent, nil
+	return intent, former, nil
 }
 
 // redactRow redacts the event of one part. A repetition redacts it once more at worst, which nobody sees.

@@ -42,6 +42,8 @@ type StackConfig struct {
 	Health http.Handler
 	// Age is the time by which what is kept grows too old; nil means time.Now.
 	Age func() time.Time
+	// Moved is as in Transport.
+	Moved bool
 	// Elsewhere may be nil; see Notices.
 	Elsewhere func(ctx context.Context, n Notice) (*Notice, error)
 	Log       zerolog.Logger
@@ -78,7 +80,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 	s.ctx, s.cancel = context.WithCancel(cfg.Log.WithContext(context.Background()))
 	m.AS.HTTPClient.Transport = &Transport{
 		Base: m.AS.HTTPClient.Transport, AliasPrefix: cfg.AliasPrefix, ServerName: m.Config.Homeserver.Domain,
-		OnTrouble: func() { s.catchUp.Soon() }, Log: cfg.Log,
+		OnTrouble: func() { s.catchUp.Soon() }, Moved: cfg.Moved, Log: cfg.Log,
 	}
 	s.Notices = NewNotices(cfg.Notices, func(ctx context.Context, room id.RoomID, content *event.Content) error {
 		var err error

@@ -37,7 +37,9 @@ type Transport struct {
 	// OnTrouble, if set, is told that the homeserver could not be reached or answered with an error of its own:
 	// it may have been restarted and have lost events.
 	OnTrouble func()
-	Log       zerolog.Logger
+	// Moved says that chats may have come from another instance of the bridge, so that a former ghost may have sent what is searched for.
+	Moved bool
+	Log   zerolog.Logger
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
@@ -187,12 +189,16 @@ func searchFilter(sender, kind string) (string, error) {
 	return string(text), err
 }
 
-// search reads the room backwards, as the sender of the request and only what that sender has sent, until it has
+// search reads the room backwards, as the sender of the request and only what that sender has sent (or with Moved anybody), until it has
 // found all parts, or something that is known to be older than they are.
 func (t *Transport) search(req *http.Request, s *Sending, room, kind string) (map[string]id.EventID, error) {
 	found := map[string]id.EventID{}
 	sender := req.URL.Query().Get("user_id")
-	filter, err := searchFilter(sender, kind)
+	from := sender
+	if t.Moved {
+		from = ""
+	}
+	filter, err := searchFilter(from, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +206,7 @@ func (t *Transport) search(req *http.Request, s *Sending, room, kind string) (ma
 	for _, p := range s.Parts {
 		wanted[p] = true
 	}
-	from := ""
+	from = ""
 	for range searchPages {
 		query := url.Values{"dir": {"b"}, "limit": {fmt.Sprint(searchPage)}, "filter": {filter}}
 		if sender != "" {

@@ -78,6 +78,13 @@ func (f *fakeHomeserver) serve(w *httptest.ResponseRecorder, r *http.Request) {
 	case strings.HasSuffix(path, "/messages"):
 		chunk := slices.Clone(f.events)
 		slices.Reverse(chunk)
+		var filter struct {
+			Senders []any `json:"senders"`
+		}
+		_ = json.Unmarshal([]byte(r.URL.Query().Get("filter")), &filter)
+		if filter.Senders != nil {
+			chunk = slices.DeleteFunc(chunk, func(e map[string]any) bool { return !slices.Contains(filter.Senders, e["sender"]) })
+		}
 		from := 0
 		_, _ = fmt.Sscan(r.URL.Query().Get("from"), &from)
 		page := chunk[min(from, len(chunk)):min(from+searchPage, len(chunk))]
@@ -239,6 +246,25 @@ func TestALaterPartIsNotSentWhenAnEarlierOneWasRefused(t *testing.T) {
 	}
 	if len(f.events) != 0 {
 		t.Error("the later part is in the room")
+	}
+}
+
+// TestWhatAFormerGhostHasSentIsFoundAndNotSentAgain: the chat has come from another instance of the bridge.
+func TestWhatAFormerGhostHasSentIsFoundAndNotSentAgain(t *testing.T) {
+	for _, moved := range []bool{true, false} {
+		f := newFakeHomeserver()
+		rt := &Transport{Base: f, Moved: moved}
+		f.events = append(f.events, map[string]any{"event_id": "$1", "content": map[string]any{MarkerKey: "P0"}, "sender": "@other_ghost:example.org"})
+		req := httptest.NewRequestWithContext(WithSending(t.Context(), &Sending{Parts: []string{"P0"}, Uncertain: true}), http.MethodPut,
+			"http://hs.example/_matrix/client/v3/rooms/!r/send/m.room.message/a?user_id=@ghost:example.org", strings.NewReader("{}"))
+		resp, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if found := len(f.events) == 1; found != moved {
+			t.Errorf("moved: %v, events: %d", moved, len(f.events))
+		}
 	}
 }
 
