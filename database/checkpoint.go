@@ -15,11 +15,12 @@ import (
 // SQLiteDriver is the database/sql driver for connections to the SQLite file, ours and the framework's. It differs from the framework's
 // own, sqlite3-fk-wal, in that its commits move nothing from the log to the file: SQLite keeps to itself what goes wrong there. After
 // an fsync of the log that failed, the next attempt would find nothing to sync, overwrite parts of the file with
-// what is not durable in the log, and a power cut then leaves neither. The writer does it instead, and looks at the error.
+// what is not durable in the log, and a power cut then leaves neither. The writer does it instead, and looks at the error. And its connections write
+// in the order in which they came (see turns.go).
 const SQLiteDriver = "sqlite3-postern"
 
 func init() {
-	sql.Register(SQLiteDriver, &sqlite3.SQLiteDriver{ConnectHook: func(conn *sqlite3.SQLiteConn) error {
+	sql.Register(SQLiteDriver, &turnDriver{sqlite3.SQLiteDriver{ConnectHook: func(conn *sqlite3.SQLiteConn) error {
 		for name, fn := range litestream.Functions {
 			if err := conn.RegisterFunc(name, fn, true); err != nil {
 				return err
@@ -27,7 +28,7 @@ func init() {
 		}
 		_, err := conn.Exec("PRAGMA wal_autocheckpoint = 0", nil)
 		return err
-	}})
+	}}})
 }
 
 // FrameworkPool is how the framework opens the same database: its configured type and URI, for SQLite with our driver and the settings that
@@ -62,7 +63,7 @@ const (
 	// checkpointPages is from how many pages on the log is moved into the file.
 	checkpointPages = 1000
 	// checkpointLook is after how many commits the log's length is looked at.
-	checkpointLook = 16
+	checkpointLook = 4
 )
 
 // committed counts commits, and moves the log into the file when it has grown long.
@@ -76,7 +77,10 @@ func (w *writer) committed() {
 	w.commits = 0
 	log, done, err := w.checkpoint("NOOP")
 	if err == nil && log >= w.pages && done < log {
-		_, _, err = w.checkpoint("PASSIVE")
+		log, done, err = w.checkpoint("PASSIVE")
+	}
+	if err == nil && log >= w.pages && done < log {
+		err = w.rest()
 	}
 	switch {
 	case err == nil:
@@ -90,6 +94,18 @@ func (w *writer) committed() {
 		w.behind = true
 		w.log.Warn().Err(err).Msg("Could not move SQLite's log into its file")
 	}
+}
+
+// rest moves what others have written meanwhile, while nobody writes: the log is begun anew only where all of it is in the file, and would
+// grow as long as there is no pause.
+func (w *writer) rest() error {
+	leave, err := w.turns.enter(context.Background())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	_, _, err = w.checkpoint("PASSIVE")
+	return err
 }
 
 // checkpoint returns how many pages the log has and how many of them are in the file.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -257,4 +258,14 @@ func MoveSealed() []string {
 		}
 	}
 	return list
+}
+
+// MaxHold is how long functions are added to a transaction.
+const MaxHold = maxHold
+
+// WaitForCrowd returns when another connection waits for its turn at the SQLite file. It is for functions that Do runs.
+func WaitForCrowd(db *DB) {
+	for !db.writer.turns.crowded() {
+		runtime.Gosched()
+	}
 }

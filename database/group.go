@@ -51,7 +51,11 @@ func (g *group) ended() {
 
 // more takes the next waiting job, unless the transaction is full or old.
 func (g *group) more() *job {
-	if len(g.ran) >= maxGroup || (len(g.ran) > 0 && time.Since(g.opened) > maxHold) {
+	hold := maxHold
+	if g.w.turns != nil && g.w.turns.crowded() {
+		hold = crowdedHold
+	}
+	if len(g.ran) >= maxGroup || (len(g.ran) > 0 && time.Since(g.opened) > hold) {
 		return nil
 	}
 	return g.w.next()

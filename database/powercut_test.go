@@ -294,7 +294,7 @@ func checkCoverage(t *testing.T, run *powerRun) {
 // F-43. Which states there are depends on how the goroutines of the run met; t.ArtifactDir has the files of one
 // that fails.
 func TestAfterAPowerCutNothingThatWasReportedCommittedIsMissing(t *testing.T) {
-	run := recordRun(t, 500, "")
+	run := recordRun(t, 1_000, "")
 	c, disk := newPowerChecker(t, run)
 	checkCoverage(t, run)
 	n := 120

@@ -20,6 +20,8 @@ const (
 	// maxHold is how long functions are added to an open transaction: it bounds what the
 	// first of them waits for the others, and how long other writers to the file wait for us.
 	maxHold = 25 * time.Millisecond
+	// crowdedHold is that while another connection to a SQLite file waits for its turn.
+	crowdedHold = 5 * time.Millisecond
 	// beginPatience is how long a transaction that cannot begin is tried again while somebody
 	// still waits for it.
 	beginPatience = 60 * time.Second
@@ -51,6 +53,8 @@ type writer struct {
 	conn dbutil.Conn
 	sql  *sql.Conn
 	lite *sqlite3.SQLiteConn // nil on Postgres
+	// turns are the file's, nil on Postgres.
+	turns *turns
 	// commits are those since the log's length was looked at; behind: it could not be moved into the file.
 	// pages and look are checkpointPages and checkpointLook.
 	commits, pages, look int
@@ -260,10 +264,11 @@ func (w *writer) prepareSQLite(ctx context.Context) error {
 		return fmt.Errorf("database: SQLite did not take journal_mode=WAL (is the file on a network file system?)")
 	}
 	return w.sql.Raw(func(conn any) error {
-		var ok bool
-		if w.lite, ok = conn.(*sqlite3.SQLiteConn); !ok {
+		c, ok := conn.(*turnConn)
+		if !ok {
 			return fmt.Errorf("database: unexpected driver connection type %T", conn)
 		}
+		w.lite, w.turns = c.SQLiteConn, c.turns
 		return nil
 	})
 }
@@ -274,7 +279,7 @@ func (w *writer) drop() {
 		_ = w.sql.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool close it
 		_ = w.sql.Close()
 	}
-	w.conn, w.sql, w.lite = nil, nil, nil
+	w.conn, w.sql, w.lite, w.turns = nil, nil, nil, nil
 }
 
 // failure is the state "failed for good" of a database.

@@ -65,13 +65,19 @@ func (c *chat) settled() {
 	c.mu.Lock()
 	matrix, phone := slices.Clone(c.matrix), slices.Clone(c.phone)
 	c.mu.Unlock()
+	waiting := map[string]bool{}
 	for _, s := range matrix {
-		must(r.hs.Expect(r.ctx, c.room, fmt.Sprintf("%q to be delivered", s.text), func(e *homeserver.Event) bool {
-			st, ok := statusOf(e)
-			return ok && st.event == s.id && st.step >= delivered
+		waiting[s.id] = true
+	}
+	if len(waiting) > 0 {
+		must(r.hs.Expect(r.ctx, c.room, "what Matrix has written to be delivered", func(e *homeserver.Event) bool {
+			if st, ok := statusOf(e); ok && st.step >= delivered {
+				delete(waiting, st.event)
+			}
+			return len(waiting) == 0
 		}))(r.t)
 	}
-	waiting := map[string]bool{}
+	clear(waiting)
 	for _, s := range phone {
 		waiting[s.id] = true
 	}

@@ -109,18 +109,58 @@ func hangs(r *rig, c *chat) func() {
 	return func() { remove(); close(let) }
 }
 
-// floods lets alice's phone write, and her client too, as fast as they can.
+// floods lets alice's phone write, and her client too, as fast as they can, each until so much waits that more would only have to be waited for later.
 func floods(r *rig, c *chat) func() {
 	ctx, cancel := context.WithCancel(r.ctx)
 	var senders sync.WaitGroup
-	for _, write := range []func(context.Context, int){c.writeMatrix, c.writePhone} {
-		senders.Go(func() {
-			for ctx.Err() == nil {
-				write(context.WithoutCancel(ctx), 1)
+	flood := func(write func(context.Context, int), waits func() int) {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			if waits() < floodAhead {
+				write(context.WithoutCancel(ctx), floodAhead/4)
+				continue
 			}
-		})
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
 	}
+	senders.Go(func() { flood(c.writePhone, c.queuedNow) })
+	senders.Go(func() { flood(c.writeMatrix, c.undelivered) })
 	return func() { cancel(); senders.Wait(); c.settled() }
+}
+
+// floodAhead is how many messages of a flood wait for the bridge in each direction: more than it takes at once.
+const floodAhead = 4 * mayWait
+
+// queuedNow is how many messages the gatekeeper keeps for alice.
+func (c *chat) queuedNow() int {
+	partners, err := c.r.Gatekeeper.Partners(c.r.ctx)
+	if err != nil {
+		c.r.t.Errorf("asking for what is queued: %v", err)
+	}
+	for _, p := range partners {
+		if p.Identifier == c.r.identifier {
+			return p.Queued
+		}
+	}
+	return floodAhead
+}
+
+// undelivered is how many messages from Matrix have no status yet that ends their waiting.
+func (c *chat) undelivered() int {
+	c.mu.Lock()
+	n := len(c.matrix)
+	c.mu.Unlock()
+	done := map[string]bool{}
+	for _, e := range c.r.hs.Events(c.room, "com.beeper.message_send_status") {
+		if st, ok := statusOf(&e); ok && st.step >= delivered {
+			done[st.event] = true
+		}
+	}
+	return n - len(done)
 }
 
 // bombs lets alice's phone send what is long, what is full of formatting, and what is deep.

@@ -75,7 +75,7 @@ func TestF23AHomeserverThatOnlyFailsCostsNoStream(t *testing.T) {
 	if all() {
 		failures, least = 20, 90*time.Second // pauses grow to 30 s
 	}
-	each(t, func(r *rig) {
+	eachByItself(t, func(r *rig) {
 		c := r.crowd(3)
 		spoken := r.newChat()
 		connections := r.wire.connections()

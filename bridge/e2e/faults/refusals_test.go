@@ -60,7 +60,7 @@ func (c *chat) refusedOnce(fault parts.Fault, words string) {
 
 // TestF32WhatIsRefusedForGoodFailsOnceWithItsReason, and neither the chat nor the stream ends.
 func TestF32WhatIsRefusedForGoodFailsOnceWithItsReason(t *testing.T) {
-	each(t, func(r *rig) {
+	eachByItself(t, func(r *rig) {
 		c := r.newChat()
 		connections := r.wire.connections()
 		for code, words := range map[int]string{
@@ -82,7 +82,7 @@ func TestF32WhatIsRefusedForGoodFailsOnceWithItsReason(t *testing.T) {
 
 // TestF32WhatIsRefusedForNowIsSentAgain.
 func TestF32WhatIsRefusedForNowIsSentAgain(t *testing.T) {
-	each(t, func(r *rig) {
+	eachByItself(t, func(r *rig) {
 		c := r.newChat()
 		connections := r.wire.connections()
 		for _, code := range []int{429, 500, 599} {
@@ -117,7 +117,7 @@ func (c *chat) logsIn(n int64) {
 
 // TestF32AfterAFaultOfTheGatekeeperTheBridgeLogsInAgainOnce.
 func TestF32AfterAFaultOfTheGatekeeperTheBridgeLogsInAgainOnce(t *testing.T) {
-	each(t, func(r *rig) {
+	eachByItself(t, func(r *rig) {
 		c := r.newChat()
 		for _, code := range []int{503, 515, 599} {
 			logins, connections := r.partner().Logins, r.wire.connections()

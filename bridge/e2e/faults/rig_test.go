@@ -1,12 +1,16 @@
 package faults_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,6 +89,9 @@ func use(t *testing.T, database string) *rig {
 	}
 	r.t, r.ctx = t, ctx
 	t.Cleanup(func() {
+		if r.isOpen() {
+			r.leavesNoFault()
+		}
 		if t.Failed() {
 			r.abandon()
 		}
@@ -94,6 +101,41 @@ func use(t *testing.T, database string) *rig {
 		r.connected(true) // or what is typed first is refused
 	}
 	return r
+}
+
+// eachByItself is each with worlds in which nobody but alice is logged in: after a start of the bridge the others' streams come one after the other, and
+// who counts connections would count theirs.
+func eachByItself(t *testing.T, play func(r *rig)) {
+	each(t, func(r *rig) {
+		if len(must(r.Gatekeeper.Partners(r.ctx))(r.t)) > 1 {
+			t := r.t
+			r.retire()
+			r = use(t, r.database)
+		}
+		play(r)
+	})
+}
+
+// isOpen says whether the world is there for further tests.
+func (r *rig) isOpen() bool {
+	rigs.Lock()
+	defer rigs.Unlock()
+	return rigs.open[r.database] == r
+}
+
+// leavesNoFault wants the gatekeeper to have no fault that a test has ordered: it would happen to the next one.
+func (r *rig) leavesNoFault() {
+	var left struct {
+		Faults []map[string]any `json:"faults"`
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), bound) // the test's own has ended
+	defer cancel()
+	if err := r.Gatekeeper.Call(ctx, http.MethodGet, "/v1/faults", nil, &left); err != nil {
+		r.t.Errorf("asking for faults that are left: %v", err)
+	}
+	if len(left.Faults) > 0 {
+		r.t.Errorf("the test leaves faults to the next one: %v", left.Faults)
+	}
 }
 
 // The bounds of what may wait for Matrix in the worlds of the tests, low enough to be reached.
@@ -213,11 +255,35 @@ func (r *rig) retire() {
 	r.ok(r.close())
 }
 
-// showLog shows the end of the bridge's log.
+// showLog shows the end of the bridge's log, and what it said last at the levels that a person reads.
 func (r *rig) showLog() {
-	if raw, err := os.ReadFile(r.Bridge.LogPath()); err == nil {
-		r.t.Logf("the end of the bridge's log:\n%s", raw[max(0, len(raw)-6000):])
+	raw, err := os.ReadFile(r.Bridge.LogPath())
+	if err != nil {
+		return
 	}
+	r.t.Logf("the end of the bridge's log:\n%s", raw[max(0, len(raw)-6000):])
+	r.t.Logf("what it said last:\n%s", strings.Join(spoken(raw, 40), "\n"))
+}
+
+// spoken is the end of a log as plain lines: what is of information or worse, all about streams, and errors of any level.
+func spoken(raw []byte, last int) (lines []string) {
+	for line := range bytes.Lines(raw) {
+		var entry map[string]any
+		if json.Unmarshal(line, &entry) != nil {
+			continue
+		}
+		low := entry["level"] == "trace" || entry["level"] == "debug"
+		if !low || entry["message"] == "stream" || entry["error"] != nil {
+			text := fmt.Sprint(entry["time"], " ", entry["level"], " ", entry["message"])
+			for _, key := range slices.Sorted(maps.Keys(entry)) {
+				if !slices.Contains([]string{"time", "level", "message"}, key) {
+					text += fmt.Sprintf(" %s=%v", key, entry[key])
+				}
+			}
+			lines = append(lines, text)
+		}
+	}
+	return lines[max(0, len(lines)-last):]
 }
 
 // must fails the test on an error: must(f())(t).
