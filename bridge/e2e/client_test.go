@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.mau.fi/util/dbutil"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/crypto/cryptohelper"
 	"maunium.net/go/mautrix/event"
@@ -66,7 +67,12 @@ func newCryptUser(ctx context.Context, t *testing.T, plain *parts.Person) (*cryp
 	said := &clientLog{}
 	client.Log = zerolog.New(said).Level(zerolog.DebugLevel).With().Timestamp().Logger()
 	t.Cleanup(func() { said.show(t) })
-	helper, err := cryptohelper.NewCryptoHelper(client, []byte("pickle key of a test"), filepath.Join(t.TempDir(), "crypto.db"))
+	db, err := dbutil.NewWithDialect("file:"+filepath.Join(t.TempDir(), "crypto.db")+"?_txlock=immediate", "sqlite3-fk-wal")
+	if err != nil {
+		return nil, err
+	}
+	db.RawDB.SetMaxOpenConns(1) // or a room key could be lost for good, because the file is locked by what the client is just sending
+	helper, err := cryptohelper.NewCryptoHelper(client, []byte("pickle key of a test"), db)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +92,8 @@ func newCryptUser(ctx context.Context, t *testing.T, plain *parts.Person) (*cryp
 	go func() {
 		defer close(done)
 		for syncCtx.Err() == nil { // the homeserver may be restarting
-			if client.SyncWithContext(syncCtx) != nil {
+			if err := client.SyncWithContext(syncCtx); err != nil {
+				client.Log.Warn().Err(err).Msg("Syncing ended")
 				select {
 				case <-syncCtx.Done():
 				case <-time.After(200 * time.Millisecond):

@@ -9,6 +9,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -144,7 +145,21 @@ func (s *scene) close() {
 	for of, path := range map[string]string{"the bridge": s.Bridge.LogPath(), "the homeserver": s.Homeserver.LogPath()} {
 		if raw, err := os.ReadFile(path); err == nil {
 			s.t.Logf("the end of %s's log:\n%s", of, raw[max(0, len(raw)-6000):])
+			s.showCrypto(of, raw)
 		}
+	}
+}
+
+// showCrypto shows what a log has about room keys and devices, which may be long before its end.
+func (s *scene) showCrypto(of string, log []byte) {
+	var lines []byte
+	for line := range bytes.Lines(log) {
+		if bytes.Contains(line, []byte(`"component":"crypto"`)) && !bytes.Contains(line, []byte(`"level":"trace"`)) {
+			lines = append(lines, line...)
+		}
+	}
+	if len(lines) > 0 {
+		s.t.Logf("what %s's log has about keys:\n%s", of, lines[:min(len(lines), 20_000)])
 	}
 }
 
