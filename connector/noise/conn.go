@@ -7,14 +7,19 @@ import (
 )
 
 const (
-	// readBuffer is what one link holds while idle, in bytes. A usual stanza fits; what is longer is read past it.
-	readBuffer = 512
+	// readBuffer is what a link borrows while it has something to read, in bytes; what is longer is read past it.
+	readBuffer = 4 << 10
 	// readStep is the most that is allocated for a frame on the word of its header
 	// alone; more follows as its bytes arrive.
 	readStep = 32 << 10
-	// keepBuffer is the largest write buffer that an idle link keeps, in bytes. It grows
-	// to what the link's frames need.
-	keepBuffer = 8 << 10
+	// keepBuffer is the largest write buffer that is kept for other frames, in bytes.
+	keepBuffer = 64 << 10
+)
+
+// What is needed for the length of a frame alone belongs to no link, for most of them are idle at most times.
+var (
+	readBuffers  = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
+	writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
 )
 
 // Conn is an established link. One goroutine may read while any number write; each
@@ -34,7 +39,6 @@ type Conn struct {
 		sync.Mutex
 		w      io.Writer
 		cipher *cipherState
-		buf    []byte // of the last frame, to be used again
 		err    error
 	}
 }
@@ -81,7 +85,9 @@ func (c *Conn) readFrame() ([]byte, error) {
 	if len(ciphertext) < TagSize {
 		return nil, ErrFrameTooShort
 	}
-	return c.in.cipher.open(ciphertext[:0], ciphertext, nil)
+	plaintext, err := c.in.cipher.open(ciphertext[:0], ciphertext, nil)
+	c.in.cipher.rest()
+	return plaintext, err
 }
 
 // WriteFrame encrypts plaintext and writes it as one frame, with a single Write to
@@ -103,13 +109,16 @@ func (c *Conn) WriteFrame(plaintext []byte) error {
 }
 
 func (c *Conn) writeFrame(plaintext []byte) error {
-	frame := appendFrameHeader(c.out.buf[:0], len(plaintext)+TagSize)
+	buf := writeBuffers.Get().(*[]byte)
+	defer writeBuffers.Put(buf)
+	frame := appendFrameHeader((*buf)[:0], len(plaintext)+TagSize)
 	frame, err := c.out.cipher.seal(frame, plaintext, nil)
 	if err != nil {
 		return err
 	}
+	c.out.cipher.rest()
 	if cap(frame) <= keepBuffer {
-		c.out.buf = frame
+		*buf = frame
 	}
 	n, err := c.out.w.Write(frame)
 	if err == nil && n != len(frame) {
@@ -126,28 +135,39 @@ func appendFrameHeader(dst []byte, n int) []byte {
 
 // frameReader cuts a byte stream into frames, however it arrives split.
 type frameReader struct {
-	r      *bufio.Reader
+	from   io.Reader
+	ahead  *bufio.Reader // borrowed while there is more of from in it, else nil
 	header [frameHeaderSize]byte
 }
 
-func newFrameReader(r io.Reader) *frameReader {
-	return &frameReader{r: bufio.NewReaderSize(r, readBuffer)}
-}
+func newFrameReader(r io.Reader) *frameReader { return &frameReader{from: r} }
 
 // next returns the body of the next frame in memory of its own. A header that
 // announces more than limit bytes is refused before anything is allocated; below
 // it, memory is taken as the bytes arrive.
 func (f *frameReader) next(limit int) ([]byte, error) {
-	if _, err := io.ReadFull(f.r, f.header[:]); err != nil {
+	if err := f.readHeader(); err != nil {
 		return nil, err
 	}
 	size := int(f.header[0])<<16 | int(f.header[1])<<8 | int(f.header[2])
 	if size > limit {
 		return nil, ErrFrameTooLarge
 	}
+	return f.body(size)
+}
+
+// body reads what follows a header. It is not a part of next so that what it needs of the stack is not there while the link is idle.
+//
+//go:noinline
+func (f *frameReader) body(size int) ([]byte, error) {
+	if f.ahead == nil {
+		f.ahead = readBuffers.Get().(*bufio.Reader)
+		f.ahead.Reset(f.from)
+	}
+	defer f.giveBack()
 	body := make([]byte, min(size, readStep))
 	for have := 0; ; {
-		n, err := io.ReadFull(f.r, body[have:])
+		n, err := io.ReadFull(f.ahead, body[have:])
 		if err != nil {
 			return nil, midFrame(err)
 		}
@@ -157,6 +177,26 @@ func (f *frameReader) next(limit int) ([]byte, error) {
 		}
 		body = append(body, make([]byte, min(size-have, have))...)
 	}
+}
+
+// readHeader waits for a header, without a buffer if none of it is there yet.
+func (f *frameReader) readHeader() error {
+	from := f.from
+	if f.ahead != nil {
+		from = f.ahead
+	}
+	_, err := io.ReadFull(from, f.header[:])
+	return err
+}
+
+// giveBack returns a buffer with nothing in it.
+func (f *frameReader) giveBack() {
+	if f.ahead.Buffered() > 0 {
+		return
+	}
+	f.ahead.Reset(nil)
+	readBuffers.Put(f.ahead)
+	f.ahead = nil
 }
 
 // midFrame is for an end of the stream where more of a frame was due.

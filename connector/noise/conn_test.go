@@ -319,7 +319,7 @@ func TestHeaderAloneTakesLittleMemory(t *testing.T) {
 func TestConnectionErrorsPassThrough(t *testing.T) {
 	m := established(t, ModeWhatsApp)
 	broken := errors.New("broken")
-	m.client.in.r.Reset(errorReader{broken})
+	m.client.in.from = errorReader{broken}
 	if _, err := m.client.ReadFrame(); err != broken {
 		t.Errorf("got %v", err)
 	}

@@ -320,7 +320,7 @@ func (hs *handshake) readStatic(ciphertext []byte) (*ecdh.PublicKey, error) {
 
 func (hs *handshake) readIntro() error {
 	var got [4]byte
-	if _, err := io.ReadFull(hs.frames.r, got[:]); err != nil {
+	if _, err := io.ReadFull(hs.frames.from, got[:]); err != nil {
 		return err
 	}
 	if got != hs.intro {

@@ -107,7 +107,7 @@ func TestFlynnNoiseAnswersOurClientInStrictMode(t *testing.T) {
 	hs := flynnState(t, false, p.server)
 	frames := newFrameReader(s)
 	intro := make([]byte, 4)
-	_, err := frames.r.Read(intro)
+	_, err := frames.from.Read(intro)
 	must(t, err)
 	m, err := readMessage(frames)
 	must(t, err)

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
 // protocolName is exactly as long as a hash, so it is used unhashed as the first
@@ -16,21 +17,54 @@ const protocolName = "Noise_XX_25519_AESGCM_SHA256\x00\x00\x00\x00"
 
 // cipherState is a key and its counter (Noise section 5.1).
 type cipherState struct {
-	aead    cipher.AEAD
+	key     [KeySize]byte
+	aead    cipher.AEAD // nil while at rest: made of key, it is twenty times as large
 	counter uint64
+	used    time.Duration // when it was used last, since epoch
+	often   int           // frames without a pause of restAfter
 	nonce   [12]byte
 }
 
+// A cipher rests after each frame, until there were so many without a pause of restAfter: to make it anew costs less than half a
+// microsecond, but that is much for one of thousands of frames.
+const (
+	restAfter = time.Second
+	restBurst = 16
+)
+
+// epoch is when used began to count.
+var epoch = time.Now()
+
 func newCipherState(key []byte) (*cipherState, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fmt.Errorf("noise: set up cipher: %w", err)
+	c := &cipherState{key: [KeySize]byte(key)}
+	return c, c.work()
+}
+
+// work makes what the cipher works with, if it rests.
+func (c *cipherState) work() error {
+	if c.aead != nil {
+		return nil
 	}
-	aead, err := cipher.NewGCM(block)
+	block, err := aes.NewCipher(c.key[:])
 	if err != nil {
-		return nil, fmt.Errorf("noise: set up cipher: %w", err)
+		return fmt.Errorf("noise: set up cipher: %w", err)
 	}
-	return &cipherState{aead: aead}, nil
+	if c.aead, err = cipher.NewGCM(block); err != nil {
+		return fmt.Errorf("noise: set up cipher: %w", err)
+	}
+	return nil
+}
+
+// rest lets go of what work has made, unless the cipher is used often. It is called after a frame.
+func (c *cipherState) rest() {
+	now := time.Since(epoch)
+	if now-c.used >= restAfter {
+		c.often = 0
+	}
+	c.used = now
+	if c.often++; c.often <= restBurst {
+		c.aead = nil
+	}
 }
 
 // next writes the nonce of the coming operation: four zero bytes and the counter,
@@ -46,6 +80,9 @@ func (c *cipherState) next() error {
 
 // seal appends the encryption of plaintext to dst.
 func (c *cipherState) seal(dst, plaintext, additional []byte) ([]byte, error) {
+	if err := c.work(); err != nil {
+		return nil, err
+	}
 	if err := c.next(); err != nil {
 		return nil, err
 	}
@@ -54,6 +91,9 @@ func (c *cipherState) seal(dst, plaintext, additional []byte) ([]byte, error) {
 
 // open appends the decryption of ciphertext to dst, which may be ciphertext[:0].
 func (c *cipherState) open(dst, ciphertext, additional []byte) ([]byte, error) {
+	if err := c.work(); err != nil {
+		return nil, err
+	}
 	if err := c.next(); err != nil {
 		return nil, err
 	}
