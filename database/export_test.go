@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"os"
 	"runtime"
 	"strconv"
@@ -211,8 +212,8 @@ func (db *DB) CheckRows(ctx context.Context) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for account, found := range f.rows.accounts {
-		known := cmp.Or(r.accounts[account], newAccountRows())
-		if !maps.Equal(known.peers, found.peers) || !maps.Equal(known.keys[0], found.keys[0]) || !maps.Equal(known.keys[1], found.keys[1]) || known.sums != found.sums {
+		known := cmp.Or(r.accounts[account], &accountRows{})
+		if !maps.Equal(known.peers, found.peers) || !slices.Equal(known.keys[0], found.keys[0]) || !slices.Equal(known.keys[1], found.keys[1]) || known.sums.all() != found.sums.all() {
 			return fmt.Errorf("of %s %+v is known, and %+v there", account, known, found)
 		}
 	}

@@ -113,13 +113,9 @@ type rowChange struct {
 // accountRows are the present versions of one account's rows.
 type accountRows struct {
 	version int64 // of its head, 0 for none
-	sums    sums
-	peers   map[uint64][2]int64  // of session and identity, by the hash of the address
-	keys    [2]map[uint32]uint64 // which one-time and signed prekeys there are, 64 in a word
-}
-
-func newAccountRows() *accountRows {
-	return &accountRows{peers: make(map[uint64][2]int64), keys: [2]map[uint32]uint64{{}, {}}}
+	sums    keptSums
+	peers   map[uint64][2]int64 // of session and identity, by the hash of the address; nil while there are none
+	keys    [2]keySet           // which one-time and signed prekeys there are
 }
 
 func (a *accountRows) get(kind rowKind, id uint64) int64 {
@@ -129,25 +125,23 @@ func (a *accountRows) get(kind rowKind, id uint64) int64 {
 	case kind <= rowIdentity:
 		return a.peers[id][kind]
 	}
-	return int64(a.keys[kind-rowPreKey][uint32(id>>6)] >> (id & 63) & 1)
+	return a.keys[kind-rowPreKey].get(id)
 }
 
 func (a *accountRows) set(kind rowKind, id uint64, version int64) {
-	if kind <= rowIdentity {
-		v := a.peers[id]
-		if v[kind] = version; v == [2]int64{} {
-			delete(a.peers, id)
-		} else {
-			a.peers[id] = v
-		}
+	if kind > rowIdentity {
+		a.keys[kind-rowPreKey].set(id, version > 0)
 		return
 	}
-	m, word := a.keys[kind-rowPreKey], uint32(id>>6)
-	if version > 0 {
-		m[word] |= 1 << (id & 63)
-	} else if m[word] &^= 1 << (id & 63); m[word] == 0 {
-		delete(m, word)
+	v := a.peers[id]
+	if v[kind] = version; v == [2]int64{} {
+		delete(a.peers, id)
+		return
 	}
+	if a.peers == nil {
+		a.peers = make(map[uint64][2]int64)
+	}
+	a.peers[id] = v
 }
 
 // rows are those of all accounts. What they say changes when a commit has succeeded, before anybody is told of it.
@@ -274,7 +268,7 @@ func (r *rows) heads(ran []*job) map[string]*headChange {
 			if h == nil {
 				h = &headChange{version: 1}
 				if a := r.accounts[c.account]; a != nil { // only the writer, which calls, changes it
-					h.version, h.sums = a.version+1, a.sums
+					h.version, h.sums = a.version+1, a.sums.all()
 				}
 				if list == nil {
 					list = make(map[string]*headChange)
@@ -324,10 +318,10 @@ func (r *rows) committed(ran []*job, heads map[string]*headChange, total sum) {
 		}
 		a := r.accounts[account]
 		if a == nil {
-			a = newAccountRows()
+			a = &accountRows{}
 			r.accounts[account] = a
 		}
-		a.version, a.sums = h.version, h.sums
+		a.version, a.sums = h.version, h.sums.kept()
 	}
 	for _, j := range ran {
 		for i := range j.changes {
@@ -337,9 +331,7 @@ func (r *rows) committed(ran []*job, heads map[string]*headChange, total sum) {
 				continue // gone
 			}
 			if c.wipe {
-				clear(a.peers)
-				clear(a.keys[0])
-				clear(a.keys[1])
+				a.peers, a.keys = nil, [2]keySet{}
 				continue
 			}
 			a.set(c.kind, c.id, c.now)

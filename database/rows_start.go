@@ -55,6 +55,9 @@ func (db *DB) readRows(ctx context.Context, seed maphash.Seed, heads []byte, cou
 			return nil, fmt.Errorf("database: read versions: %w", err)
 		}
 	}
+	for account, s := range read {
+		f.rows.accounts[account].sums = s.kept()
+	}
 	if err := db.readHeads(ctx, f, read); err != nil {
 		return nil, fmt.Errorf("database: read versions: %w", err)
 	}
@@ -84,11 +87,11 @@ func (db *DB) readKind(ctx context.Context, r *rows, read map[string]*sums, kind
 		}
 		a := r.accounts[account]
 		if a == nil {
-			a = newAccountRows()
-			r.accounts[account], read[account] = a, &a.sums
+			a = &accountRows{}
+			r.accounts[account], read[account] = a, &sums{}
 		}
 		a.set(kind, r.id(kind, name), version)
-		a.sums[kind.bucket(name)].add(r.of(kind, account, name, version))
+		read[account][kind.bucket(name)].add(r.of(kind, account, name, version))
 	}
 	return list.Err()
 }
@@ -111,7 +114,7 @@ func (db *DB) readHeads(ctx context.Context, f *foundRows, read map[string]*sums
 		}
 		a := r.accounts[account]
 		if a == nil {
-			a = newAccountRows()
+			a = &accountRows{}
 			r.accounts[account] = a
 		}
 		a.version = version
@@ -122,8 +125,9 @@ func (db *DB) readHeads(ctx context.Context, f *foundRows, read map[string]*sums
 			return err
 		}
 		want, ok := parseSums(plain)
+		got := a.sums.all()
 		for i := range want {
-			if !ok || want[i] != a.sums[i] {
+			if !ok || want[i] != got[i] {
 				f.wrong[account] = append(f.wrong[account], i)
 			}
 		}
@@ -148,7 +152,7 @@ func (db *DB) mendRows(ctx context.Context, f *foundRows, counter int64) error {
 	heads := make(map[string]*headChange)
 	for _, account := range accounts {
 		a := r.accounts[account]
-		heads[account] = &headChange{version: a.version + 1, sums: a.sums}
+		heads[account] = &headChange{version: a.version + 1, sums: a.sums.all()}
 	}
 	total := r.totalWith(heads)
 	err := db.Do(ctx, func(ctx context.Context) error {
