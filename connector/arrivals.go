@@ -39,9 +39,9 @@ const (
 // takes the place of its placeholder when it comes. Of those that nobody waits for any more only so many are in memory as follow has room for.
 type arrivals struct {
 	client *client
-	slots  chan struct{}
-	follow chan struct{}
-	loop   *spell // looks for what is wanted; failing is its next pause after an error, 0 if there was none
+	slots  chan struct{} // nil before there was anything to fetch
+	follow chan struct{} // see places
+	loop   *spell        // looks for what is wanted; failing is its next pause after an error, 0 if there was none
 	// patience, quick and pause are mediaPatience, mediaQuick and showMin, but for tests.
 	patience, quick, pause time.Duration
 	failing                time.Duration
@@ -71,18 +71,16 @@ type arrival struct {
 
 func newArrivals(c *client) *arrivals {
 	a := &arrivals{
-		client: c, slots: make(chan struct{}, mediaSlots), follow: make(chan struct{}, mediaFollowed),
-		jobs: map[string]*arrival{}, busy: map[string]bool{}, patience: mediaPatience, quick: mediaQuick, pause: showMin,
+		client: c, patience: mediaPatience, quick: mediaQuick, pause: showMin,
 	}
 	a.loop = &spell{step: a.takeUp}
 	return a
 }
 
-// open lets attachments be fetched until close, and goes on with what an earlier process has left.
-func (a *arrivals) open(ctx context.Context) {
+// open lets attachments be fetched until close, which calls cancel to end ctx, and goes on with what an earlier process has left.
+func (a *arrivals) open(ctx context.Context, cancel context.CancelFunc) {
 	a.mu.Lock()
-	a.ctx, a.cancel = context.WithCancel(ctx)
-	ctx = a.ctx
+	a.ctx, a.cancel = ctx, cancel
 	a.mu.Unlock()
 	a.loop.begin(ctx)
 	a.loop.now()
@@ -100,8 +98,7 @@ func (a *arrivals) close() {
 	}
 	a.work.Wait()
 	a.mu.Lock()
-	clear(a.jobs)
-	clear(a.busy)
+	a.jobs, a.busy = nil, nil
 	a.mu.Unlock()
 }
 
@@ -144,7 +141,7 @@ func (a *arrivals) sweep(ctx context.Context) error {
 		}
 		for _, row := range rows {
 			select {
-			case a.follow <- struct{}{}:
+			case a.places() <- struct{}{}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -154,6 +151,16 @@ func (a *arrivals) sweep(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// places has room for those that follow has.
+func (a *arrivals) places() chan<- struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.follow == nil {
+		a.follow = make(chan struct{}, mediaFollowed)
+	}
+	return a.follow
 }
 
 // errClosed: the login is not connected.
@@ -173,18 +180,25 @@ func (a *arrivals) start(row *database.IncomingMedia, m *convert.IncomingMedia, 
 		job.end(nil, errArrivalsClosed)
 		return job
 	}
+	if a.jobs == nil {
+		a.jobs = make(map[string]*arrival)
+	}
 	a.jobs[key] = job
 	ctx, cancel := context.WithCancel(a.client.log.With().Str("chat", row.ChatID).Logger().WithContext(a.ctx))
 	job.cancel = cancel
+	if a.slots == nil {
+		a.slots = make(chan struct{}, mediaSlots)
+	}
+	slots := a.slots
 	a.work.Go(func() {
 		defer cancel()
-		job.end(a.fetch(ctx, m, room, ghost))
+		job.end(a.fetch(ctx, slots, m, room, ghost))
 	})
 	return job
 }
 
 // fetch fetches when it is its turn. A panic in it is this attachment's trouble alone.
-func (a *arrivals) fetch(ctx context.Context, m *convert.IncomingMedia, room id.RoomID, ghost id.UserID) (content *event.MessageEventContent, err error) {
+func (a *arrivals) fetch(ctx context.Context, slots chan struct{}, m *convert.IncomingMedia, room id.RoomID, ghost id.UserID) (content *event.MessageEventContent, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			zerolog.Ctx(ctx).Error().Str("panic", fmt.Sprintf("%T", v)).Msg("Panic while an attachment was fetched")
@@ -192,8 +206,8 @@ func (a *arrivals) fetch(ctx context.Context, m *convert.IncomingMedia, room id.
 		}
 	}()
 	select {
-	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-ctx.Done():
 		return nil, context.Canceled
 	}
@@ -235,7 +249,7 @@ func (a *arrivals) forget(job *arrival) {
 // when there is.
 func (a *arrivals) later(job *arrival, row *database.IncomingMedia) {
 	select {
-	case a.follow <- struct{}{}:
+	case a.places() <- struct{}{}:
 		a.followed(job, row)
 	default:
 		a.mu.Lock()
@@ -259,6 +273,9 @@ func (a *arrivals) followed(job *arrival, row *database.IncomingMedia) {
 	if _, busy := a.busy[job.key]; a.ctx == nil || busy {
 		<-a.follow
 		return
+	}
+	if a.busy == nil {
+		a.busy = make(map[string]bool)
 	}
 	a.busy[job.key] = false
 	ctx, chat, message := a.ctx, row.ChatID, row.MessageID
@@ -307,7 +324,7 @@ func (a *arrivals) resume(row *database.IncomingMedia) {
 	ctx := a.ctx
 	a.mu.Unlock()
 	select {
-	case a.follow <- struct{}{}:
+	case a.places() <- struct{}{}:
 		a.resumeIn(ctx, row)
 	default:
 		a.look()

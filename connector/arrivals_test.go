@@ -108,7 +108,7 @@ func TestAttachmentsWithoutNumberCostABoundedAmountOfMemory(t *testing.T) {
 	w.until("as many as are taken up", func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return len(a.jobs) >= min(cap(a.follow), n)
+		return len(a.jobs) >= min(mediaFollowed, n)
 	})
 	if more := runtime.NumGoroutine() - goroutines; more > 4*mediaFollowed+100 {
 		t.Errorf("%d goroutines for %d attachments", more, n)

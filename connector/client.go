@@ -28,7 +28,8 @@ type client struct {
 	login     *bridgev2.UserLogin
 	profile   *profile.Profile
 	stanzaKey [32]byte
-	log       zerolog.Logger
+	log       *zerolog.Logger
+	logged    context.Context // has log in it
 
 	account *interop.Account
 	chats   *chats
@@ -89,12 +90,13 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 	}
 	cl := &client{
 		connector: c, login: login, profile: p, stanzaKey: [32]byte(row.HMACKey), row: row,
-		log: c.log.With().Str("account", row.ID).Logger(),
+		logged: c.log.Hook(ofAccount(row.ID)).WithContext(context.Background()),
 	}
+	cl.log = zerolog.Ctx(cl.logged)
 	cl.ignores = newIgnores(cl)
 	cl.requests, cl.reach = &requests{client: cl}, newReach(cl)
 	cl.chats, cl.arrivals = newChats(cl), newArrivals(cl)
-	if cl.mediaHost, err = newMediaHost(p.Endpoints.Media); err != nil {
+	if cl.mediaHost, err = c.mediaHosts.at(p.Endpoints.Media); err != nil {
 		return nil, fmt.Errorf("connector: load account: %w", err)
 	}
 	cl.account = interop.New(interop.Config{
@@ -118,6 +120,12 @@ func (c *Connector) newClient(login *bridgev2.UserLogin, row *database.Account, 
 	})
 	return cl, nil
 }
+
+// ofAccount says in each line of a log which account it is of. Logger.With would keep half a KiB for that.
+type ofAccount string
+
+// Run implements zerolog.Hook.
+func (a ofAccount) Run(e *zerolog.Event, _ zerolog.Level, _ string) { e.Str("account", string(a)) }
 
 // reenlisted is when the account was enlisted again, zero for never.
 func reenlisted(row *database.Account) time.Time {
@@ -164,7 +172,7 @@ func (c *client) reenlist(ctx context.Context) (jid.JID, error) {
 }
 
 // Connect implements bridgev2.NetworkAPI.
-func (c *client) Connect(ctx context.Context) {
+func (c *client) Connect(context.Context) {
 	c.lockEnded() // or an account would run twice, or what is begun be closed with what ends
 	defer c.mu.Unlock()
 	if c.cancel != nil {
@@ -179,13 +187,13 @@ func (c *client) Connect(ctx context.Context) {
 		c.connector.maintenance.refuse(c)
 		return
 	}
-	running, cancel := context.WithCancel(c.log.WithContext(context.WithoutCancel(ctx)))
+	running, cancel := context.WithCancel(c.logged)
 	c.cancel, c.done = cancel, make(chan struct{})
 	c.stopped.Store(false)
 	c.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
 	c.connector.connected.set(c, true)
 	c.connector.connected.call(c, c.row.Gatekeeper, c.row.Identifier)
-	c.arrivals.open(running)
+	c.arrivals.open(running, cancel)
 	go c.run(running, c.done)
 	c.connector.names.do(func() { c.takeName(running) })
 	if c.connector.suspended.hasEnded(c.login.UserMXID) {

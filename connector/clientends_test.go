@@ -89,7 +89,7 @@ func TestAPanicInAChoreCostsThatChoreOnly(t *testing.T) {
 
 // TestAPanicWhileAttachmentsAreLookedForCostsThatLookOnly: it is looked again.
 func TestAPanicWhileAttachmentsAreLookedForCostsThatLookOnly(t *testing.T) {
-	a := newArrivals(&client{log: zerolog.Nop()}) // without a connector
+	a := newArrivals(&client{log: new(zerolog.Nop())}) // without a connector
 	if a.takeUp(t.Context()).IsZero() {
 		t.Error("nobody looks again")
 	}
@@ -97,15 +97,15 @@ func TestAPanicWhileAttachmentsAreLookedForCostsThatLookOnly(t *testing.T) {
 
 // TestAPanicWhileAnAttachmentIsTakenUpCostsThatAttachmentOnly, and its place is given back.
 func TestAPanicWhileAnAttachmentIsTakenUpCostsThatAttachmentOnly(t *testing.T) {
-	a := newArrivals(&client{log: zerolog.Nop()})
+	a := newArrivals(&client{log: new(zerolog.Nop())})
 	a.ctx = t.Context()
 	row := &database.IncomingMedia{ChatID: "chat", MessageID: "A"}
-	a.follow <- struct{}{}
+	a.places() <- struct{}{}
 	a.resumeIn(a.ctx, row)
 	a.work.Wait()
 	job := &arrival{key: "chat/A", done: make(chan struct{})}
 	job.end(nil, errors.New("gone"))
-	a.follow <- struct{}{}
+	a.places() <- struct{}{}
 	a.followed(job, row)
 	a.work.Wait()
 	if len(a.follow) != 0 || len(a.busy) != 0 {

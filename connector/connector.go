@@ -97,6 +97,8 @@ type Connector struct {
 	media  *mediastore.Store
 	spool  string
 	ffmpeg string
+	// mediaHosts are where the gatekeepers keep attachments.
+	mediaHosts mediaHosts
 	// transcode looks into files and changes their form.
 	transcode *transcode.Tool
 

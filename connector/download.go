@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/connector/media"
@@ -58,6 +59,30 @@ type mediaHost struct {
 	pause time.Duration
 }
 
+// mediaHosts are the media hosts of all gatekeepers, one for all who download from it: an idle user has no connections to keep.
+type mediaHosts struct {
+	mu     sync.Mutex
+	byBase map[string]*mediaHost
+}
+
+// at is the media host at base (newMediaHost).
+func (h *mediaHosts) at(base string) (*mediaHost, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if host := h.byBase[base]; host != nil {
+		return host, nil
+	}
+	host, err := newMediaHost(base)
+	if err != nil {
+		return nil, err
+	}
+	if h.byBase == nil {
+		h.byBase = make(map[string]*mediaHost)
+	}
+	h.byBase[base] = host
+	return host, nil
+}
+
 // newMediaHost makes the client of the media host at base, a complete URL without a slash at its end.
 func newMediaHost(base string) (*mediaHost, error) {
 	u, err := url.Parse(base)
@@ -70,7 +95,7 @@ func newMediaHost(base string) (*mediaHost, error) {
 		Transport: &http.Transport{
 			Proxy:       http.ProxyFromEnvironment,
 			DialContext: (&net.Dialer{Timeout: 15 * time.Second}).DialContext, TLSHandshakeTimeout: 15 * time.Second,
-			ResponseHeaderTimeout: downloadStall, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 8, ForceAttemptHTTP2: true,
+			ResponseHeaderTimeout: downloadStall, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true,
 			// What comes is the file, byte for byte: hashes are over it.
 			DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 		},

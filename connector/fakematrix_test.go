@@ -389,7 +389,7 @@ func (w *world) start() {
 		check(m.StateStore.MarkRegistered(ctx, who))
 		check(m.StateStore.SetMembership(ctx, fakeRoom, who, event.MembershipJoin))
 	}
-	r.client.arrivals.open(ctx)
+	r.client.arrivals.open(context.WithCancel(ctx))
 }
 
 // accountRow is the login's account, made at the first start.

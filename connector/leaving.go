@@ -261,7 +261,7 @@ func (c *Connector) leavingStream(p *profile.Profile, account *database.Account)
 		Token: func(ctx context.Context) (string, error) {
 			return c.issuer.TokenWithClaim(ctx, p.Token.IdentifierClaim, account.Identifier, p.Token.Audience)
 		},
-		Log: c.log.With().Str("account", account.ID).Logger(),
+		Log: new(c.log.With().Str("account", account.ID).Logger()),
 	}
 	if pace := c.pace(); pace != nil {
 		cfg.Pace = func(ctx context.Context) error { return pace(ctx, nil) }

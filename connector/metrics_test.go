@@ -36,7 +36,7 @@ func TestTheListsOfFiguresHaveAllWordsThatAccountsUse(t *testing.T) {
 		{"the states of a stream", `\bConn\w+ +ConnKind = "(\w+)"`, metrics.States, 15},
 		{"reasons of failures", `\bReason\w+ +Reason = "(\w+)"`, metrics.Reasons, 15},
 		{"reasons of dead letters", `\bLetter\w+ = "(\w+)"`, metrics.Reasons, 2},
-		{"where panics are caught", `(?:guard|lanes)\("([\w ]+)"`, metrics.Places, 10},
+		{"where panics are caught", `(?:guard\(|laneKind\{)"([\w ]+)"`, metrics.Places, 10},
 		{"what is tried again", `\bagain\w+ += "(\w+)"`, metrics.Retried, 3},
 		{"legs", `\bleg\w+ += "(\w+)"`, metrics.Legs, 5},
 		{"contents", `\bcontent\w+ += "(\w+)"`, metrics.Contents, 5},

@@ -251,7 +251,7 @@ func (m *move) showable(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("connector: prepare: %w", err)
 	}
-	c.connector.sayOnce(c.log, shown.Fallback)
+	c.connector.sayOnce(*c.log, shown.Fallback)
 	ctx, cancel := context.WithTimeout(ctx, convertPatience)
 	defer cancel()
 	m.made.Role, m.made.Mimetype = convert.Role(shown.Role), shown.Mimetype

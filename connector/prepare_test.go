@@ -473,7 +473,7 @@ func TestWithoutFFmpegWhatNeedsItGoesAsADocument(t *testing.T) {
 	b := newBench(t, 0, serve(data))
 	b.connector.transcode = nil
 	var log bytes.Buffer
-	b.client.log = zerolog.New(&log)
+	b.client.log = new(zerolog.New(&log))
 	for range 2 {
 		done, msg, err := b.prepare(t, convert.Attachment{Role: convert.RoleVoice, Size: -1, Name: "Voice.m4a", URI: someURI}, nil, true)
 		if err != nil {

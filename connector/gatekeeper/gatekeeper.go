@@ -48,13 +48,16 @@ type Handler interface {
 	State(s State)
 }
 
+// Keys is a Noise key pair.
+type Keys = noise.KeyPair
+
 // Config is what a Stream needs. Profile, Static, AccountID, Token and Handler must
 // be set.
 type Config struct {
 	// Profile is read only from now on.
 	Profile *profile.Profile
 	// Static is the Noise key pair that was enlisted.
-	Static noise.KeyPair
+	Static Keys
 	// AccountID is the account number of our JID (PROTOCOL.md 4.3).
 	AccountID uint64
 	// Token makes a fresh token for a login (PROTOCOL.md 2.4). An error counts as a
@@ -64,8 +67,8 @@ type Config struct {
 	ReadReceipts bool
 	// Handler receives stanzas and changes of state.
 	Handler Handler
-	// Log gets no user data, at no level.
-	Log zerolog.Logger
+	// Log gets no user data, at no level; nil for no log.
+	Log *zerolog.Logger
 
 	// ClientAddress is the user's IP address, told to the gatekeeper by PROXY v2 or
 	// X-Forwarded-For; the zero value tells nothing (PROTOCOL.md 4.7).

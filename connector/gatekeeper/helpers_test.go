@@ -68,7 +68,7 @@ func newWorld(t *testing.T, scripts ...script) *world {
 	w.cfg = Config{
 		Profile: w.profile, Static: w.client, AccountID: 10853634039893, Handler: w.handler,
 		Token:  func(context.Context) (string, error) { return w.token(), nil },
-		Log:    zerolog.New(&lockedWriter{w: w.log}),
+		Log:    new(zerolog.New(&lockedWriter{w: w.log})),
 		Dial:   w.dial,
 		Jitter: func(max time.Duration) time.Duration { return max }, // the clock then tells the bound
 	}

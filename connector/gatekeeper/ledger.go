@@ -17,7 +17,7 @@ import (
 type ledger struct {
 	mu      sync.Mutex
 	entries map[stanza.Key]*list.Element
-	order   list.List // of debt
+	order   *list.List // of debt, nil as entries
 	// headSince is when the oldest entry became the oldest. A server that works through
 	// a long burst in order is alive, though the last of it waits.
 	headSince time.Duration
@@ -37,7 +37,7 @@ func (l *ledger) add(key stanza.Key, now time.Duration) (first bool) {
 		return false
 	}
 	if l.entries == nil {
-		l.entries = make(map[stanza.Key]*list.Element)
+		l.entries, l.order = make(map[stanza.Key]*list.Element), list.New()
 	}
 	if l.order.Len() == 0 {
 		l.headSince, first = now, true
@@ -57,10 +57,10 @@ func (l *ledger) settle(key stanza.Key, now time.Duration) bool {
 	if l.order.Front() == e {
 		l.headSince = now
 	}
-	if delete(l.entries, key); len(l.entries) == 0 {
-		l.entries = nil // most streams are idle most of the time
-	}
 	l.order.Remove(e)
+	if delete(l.entries, key); len(l.entries) == 0 {
+		l.entries, l.order = nil, nil // most streams are idle most of the time
+	}
 	return true
 }
 
@@ -69,9 +69,9 @@ func (l *ledger) settle(key stanza.Key, now time.Duration) bool {
 func (l *ledger) waiting(now time.Duration) (time.Duration, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	front := l.order.Front()
-	if front == nil {
+	if l.order == nil {
 		return 0, false
 	}
+	front := l.order.Front()
 	return now - max(front.Value.(debt).sent, l.headSince), true
 }

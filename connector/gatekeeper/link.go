@@ -19,44 +19,38 @@ import (
 )
 
 // link is one connection, from the end of the handshake to its end. The goroutine of
-// Run reads it; any goroutine writes; the minder watches the clocks and is the only
-// other goroutine.
+// Run reads it; any goroutine writes; a timer watches the clocks, so that one who is
+// idle costs a single goroutine.
 type link struct {
 	carrier carrier
 	conn    *noise.Conn
 	codec   binxml.Codec
-	timing  profile.Timing
-	log     zerolog.Logger
+	timing  *profile.Timing
+	log     *zerolog.Logger
 	begun   time.Time
 	prefix  string // of the ids of our iqs
 
-	owed    ledger
-	wakeup  chan struct{} // to the minder: its clocks have changed
-	probe   atomic.Bool   // a keep-alive is wanted now
-	gone    chan struct{} // closed when nobody reads any more
-	minding chan struct{} // closed when the minder has returned
+	owed  ledger
+	probe atomic.Bool // a keep-alive is wanted now
+	mind  minder
 
 	mu       sync.Mutex
-	loggedIn time.Time // zero before success
-	busy     time.Time // since when the reader has been in the handler, zero if it reads
+	loggedIn time.Duration // when it was, from begun on, 0 before success
+	busy     time.Duration // since when the reader has been in the handler, from begun on, 0 if it reads
 	busyFor  time.Duration
-	asked    map[string]chan *stanza.IQ
+	asked    map[string]chan *stanza.IQ // nil while nothing is; an answer's channel is closed at the end
 	iqs      uint64
 	cause    error
-	done     chan struct{} // closed when cause is set
+	unread   bool          // nobody reads any more
+	gone     chan struct{} // closed then, if somebody waits for it
 }
 
 func newLink(s *Stream, c carrier, conn *noise.Conn, prefix string) *link {
 	p := s.cfg.Profile
 	return &link{
-		carrier: c, conn: conn, log: s.cfg.Log, timing: p.Timing, prefix: prefix,
-		codec:   binxml.Codec{Read: p.ReadDialect, Write: p.WriteDialect},
-		begun:   time.Now(),
-		wakeup:  make(chan struct{}, 1),
-		gone:    make(chan struct{}),
-		minding: make(chan struct{}),
-		asked:   make(map[string]chan *stanza.IQ),
-		done:    make(chan struct{}),
+		carrier: c, conn: conn, log: s.cfg.Log, timing: &p.Timing, prefix: prefix,
+		codec: binxml.Codec{Read: p.ReadDialect, Write: p.WriteDialect},
+		begun: time.Now().Add(-1), // for now
 	}
 }
 
@@ -85,7 +79,7 @@ func (l *link) leave(cause error) {
 		timer := time.NewTimer(finishTime)
 		defer timer.Stop()
 		select {
-		case <-l.gone:
+		case <-l.whenUnread():
 		case <-timer.C:
 		}
 	}
@@ -99,8 +93,34 @@ func (l *link) settleCause(cause error) bool {
 		return false
 	}
 	l.cause = cause
-	close(l.done)
+	for _, answer := range l.asked {
+		close(answer) // none will come
+	}
+	l.asked = nil
 	return true
+}
+
+// whenUnread is closed when nobody reads any more.
+func (l *link) whenUnread() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone == nil {
+		l.gone = make(chan struct{})
+		if l.unread {
+			close(l.gone)
+		}
+	}
+	return l.gone
+}
+
+// left is called by the reader when it reads no more.
+func (l *link) left() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unread = true
+	if l.gone != nil {
+		close(l.gone)
+	}
 }
 
 // ended returns the cause of the end, nil before it.
@@ -110,14 +130,17 @@ func (l *link) ended() error {
 	return l.cause
 }
 
+// now is the time since the link's beginning, and never 0.
+func (l *link) now() time.Duration { return time.Since(l.begun) }
+
 // clock reads the time for which the reader has been free to read.
 func (l *link) clock() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	free := now.Sub(l.begun) - l.busyFor
-	if !l.busy.IsZero() {
-		free -= now.Sub(l.busy)
+	now := l.now()
+	free := now - l.busyFor
+	if l.busy != 0 {
+		free -= now - l.busy
 	}
 	return free
 }
@@ -125,12 +148,12 @@ func (l *link) clock() time.Duration {
 // occupied runs f with the clock stopped.
 func (l *link) occupied(f func()) {
 	l.mu.Lock()
-	l.busy = time.Now()
+	l.busy = l.now()
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
-		l.busyFor += time.Since(l.busy)
-		l.busy = time.Time{}
+		l.busyFor += l.now() - l.busy
+		l.busy = 0
 		l.mu.Unlock()
 	}()
 	f()
@@ -139,32 +162,25 @@ func (l *link) occupied(f func()) {
 // login marks the link as logged in: from here it keeps itself alive.
 func (l *link) login() {
 	l.mu.Lock()
-	l.loggedIn = time.Now()
+	l.loggedIn = l.now()
 	l.mu.Unlock()
-	l.wake()
+	l.within(l.timing.KeepAlive)
 }
 
 func (l *link) isLoggedIn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.loggedIn.IsZero()
+	return l.loggedIn != 0
 }
 
 // goodFor returns how long ago the login was, 0 without one.
 func (l *link) goodFor() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.loggedIn.IsZero() {
+	if l.loggedIn == 0 {
 		return 0
 	}
-	return time.Since(l.loggedIn)
-}
-
-func (l *link) wake() {
-	select {
-	case l.wakeup <- struct{}{}:
-	default:
-	}
+	return l.now() - l.loggedIn
 }
 
 // buffers holds plaintexts being written.
@@ -195,7 +211,7 @@ func (l *link) write(frame []byte, key stanza.Key, owed bool) error {
 		return l.notConnected()
 	}
 	if owed && l.owed.add(key, l.clock()) {
-		l.wake()
+		l.within(l.timing.Answer)
 	}
 	err := l.conn.WriteFrame(frame)
 	switch {
@@ -219,31 +235,41 @@ func (l *link) notConnected() error {
 func (l *link) request(ctx context.Context, iq stanza.IQ) (*stanza.IQ, error) {
 	answer := make(chan *stanza.IQ, 1)
 	l.mu.Lock()
+	if l.cause != nil {
+		l.mu.Unlock()
+		return nil, l.notConnected()
+	}
 	l.iqs++
 	iq.ID = fmt.Sprintf("%s-%d", l.prefix, l.iqs)
+	if l.asked == nil {
+		l.asked = make(map[string]chan *stanza.IQ)
+	}
 	l.asked[iq.ID] = answer
 	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		delete(l.asked, iq.ID)
-		l.mu.Unlock()
-	}()
+	defer l.takeAsked(iq.ID)
 	if err := l.send(&iq); err != nil {
 		return nil, err
 	}
 	select {
-	case got := <-answer:
+	case got, came := <-answer:
+		if !came {
+			return nil, l.notConnected()
+		}
 		return got, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case <-l.done:
 	}
-	select {
-	case got := <-answer: // it came before the end did
-		return got, nil
-	default:
-		return nil, l.notConnected()
+}
+
+// takeAsked takes a question off the list, and returns where its answer goes; nil if it is not there any more.
+func (l *link) takeAsked(id string) chan<- *stanza.IQ {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	answer := l.asked[id]
+	if delete(l.asked, id); len(l.asked) == 0 {
+		l.asked = nil // most streams are idle most of the time
 	}
+	return answer
 }
 
 // answered takes what is an answer off the ledger, and gives an iq's to whoever asked.
@@ -257,74 +283,10 @@ func (l *link) answered(s stanza.Stanza) {
 		for _, key := range stanza.Answers(s) {
 			l.owed.settle(key, l.clock())
 		}
-		l.mu.Lock()
-		answer := l.asked[s.ID]
-		delete(l.asked, s.ID)
-		l.mu.Unlock()
-		if answer != nil {
+		if answer := l.takeAsked(s.ID); answer != nil {
 			answer <- s
 		}
 	}
-}
-
-// mind watches over the link until its end: that login is answered, that the stream is
-// kept alive, that nothing goes unanswered, that the context lives.
-func (l *link) mind(ctx context.Context) {
-	defer close(l.minding)
-	defer func() {
-		if p := recover(); p != nil {
-			l.fail(panicked(l.log, p))
-		}
-	}()
-	var pinged time.Time // the last keep-alive, or the login
-	timer := time.NewTimer(l.timing.Login)
-	defer timer.Stop()
-	for {
-		timer.Reset(l.check(&pinged))
-		select {
-		case <-ctx.Done():
-			if cause := context.Cause(ctx); errors.Is(cause, ErrRest) {
-				l.leave(cause)
-			} else {
-				l.finish(cause)
-			}
-			return
-		case <-l.done:
-			return
-		case <-l.wakeup:
-		case <-timer.C:
-		}
-	}
-}
-
-// check does what is due and returns how long it is to the next time.
-func (l *link) check(pinged *time.Time) time.Duration {
-	l.mu.Lock()
-	loggedIn := l.loggedIn
-	l.mu.Unlock()
-	if loggedIn.IsZero() {
-		left := l.timing.Login - time.Since(l.begun)
-		if left <= 0 {
-			l.fail(ErrLoginTimeout)
-		}
-		return left
-	}
-	if pinged.IsZero() {
-		*pinged = loggedIn
-	}
-	if l.probe.Swap(false) || time.Since(*pinged) >= l.timing.KeepAlive {
-		*pinged = time.Now()
-		l.keepAlive()
-	}
-	next := l.timing.KeepAlive - time.Since(*pinged)
-	if waiting, any := l.owed.waiting(l.clock()); any {
-		left := l.timing.Answer - waiting
-		if left <= 0 {
-			l.fail(ErrUnanswered)
-		}
-		next = min(next, left)
-	}
-	return next
 }
 
 // keepAlive asks the server for a sign of life. Its answer is waited for in the
@@ -345,7 +307,7 @@ func (l *link) keepAlive() {
 
 // panicked notes a caught panic. Neither its value nor arguments on the stack are
 // logged: they may be anything, a message's text among them.
-func panicked(log zerolog.Logger, value any) error {
+func panicked(log *zerolog.Logger, value any) error {
 	var pcs [24]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
 	var where strings.Builder

@@ -9,7 +9,7 @@ func (s *Stream) Probe() {
 	s.mu.Unlock()
 	if l != nil {
 		l.probe.Store(true)
-		l.wake()
+		l.within(0)
 	}
 	s.Again()
 }

@@ -20,20 +20,27 @@ import (
 
 // Stream is the stream of one account. Make one with New, run it with Run.
 type Stream struct {
-	cfg   Config
-	woken chan struct{} // by a push
-	again chan struct{} // by what was missing here
+	cfg Config
 
 	mu      sync.Mutex
 	running bool
 	phase   Phase
 	current *link // set while logged in
+	// woken: by a push; again: by what was missing here. asleep is closed when one of them is set, nil if nobody sleeps.
+	woken, again bool
+	asleep       chan struct{}
 }
+
+// dialer is for streams that are given none.
+var dialer net.Dialer
 
 // New makes a stream. What is wrong with cfg is said by Run.
 func New(cfg Config) *Stream {
 	if cfg.Dial == nil {
-		cfg.Dial = (&net.Dialer{}).DialContext
+		cfg.Dial = dialer.DialContext
+	}
+	if cfg.Log == nil {
+		cfg.Log = new(zerolog.Nop())
 	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
@@ -41,7 +48,7 @@ func New(cfg Config) *Stream {
 	if cfg.Jitter == nil {
 		cfg.Jitter = uniformJitter
 	}
-	return &Stream{cfg: cfg, woken: make(chan struct{}, 1), again: make(chan struct{}, 1)}
+	return &Stream{cfg: cfg}
 }
 
 func (c *Config) check() error {
@@ -105,10 +112,8 @@ func (s *Stream) Wake() {
 	default:
 		return
 	}
-	select {
-	case s.woken <- struct{}{}:
-	default:
-	}
+	s.woken = true
+	s.rouse()
 }
 
 // Again says that what an attempt has failed for may be there now, on our side: a wait for backoff ends.
@@ -118,10 +123,43 @@ func (s *Stream) Again() {
 	if s.phase != Waiting {
 		return
 	}
-	select {
-	case s.again <- struct{}{}:
-	default:
+	s.again = true
+	s.rouse()
+}
+
+// rouse has who sleeps look why; s.mu is held.
+func (s *Stream) rouse() {
+	if s.asleep != nil {
+		close(s.asleep)
+		s.asleep = nil
 	}
+}
+
+// takeWoken says whether a push has come, once.
+func (s *Stream) takeWoken() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	woken := s.woken
+	s.woken = false
+	return woken
+}
+
+// takeWake says why not to sleep any longer, once; else it returns what is closed when there is a reason.
+func (s *Stream) takeWake() (woken, again bool, asleep <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.woken:
+		s.woken = false
+		return true, false, nil
+	case s.again:
+		s.again = false
+		return false, true, nil
+	}
+	if s.asleep == nil {
+		s.asleep = make(chan struct{})
+	}
+	return false, false, s.asleep
 }
 
 // Send writes one stanza. It returns once the bytes are on their way, which says

@@ -140,7 +140,7 @@ func isLost(cause error) bool {
 	return !errors.Is(cause, ErrFailure) && !errors.Is(cause, ErrPanic) && !errors.Is(cause, ErrMalformed) && !errors.Is(cause, ErrUnanswered)
 }
 
-// drop gives the connection up, if there is one, and waits for its minder.
+// drop gives the connection up, if there is one, and waits until nobody minds it any more.
 func (w *walker) drop() {
 	l := w.link
 	if l == nil {
@@ -150,8 +150,8 @@ func (w *walker) drop() {
 	w.s.current = nil
 	w.s.mu.Unlock()
 	l.fail(ErrNotConnected)
-	close(l.gone)
-	<-l.minding
+	l.left()
+	l.unwatch()
 	w.link = nil
 }
 
@@ -161,10 +161,8 @@ func (w *walker) connect() event {
 		return evCancelled
 	}
 	w.publish(State{Phase: Connecting})
-	select {
-	case <-w.s.woken:
+	if w.s.takeWoken() {
 		w.reason = waWa6.ClientPayload_PUSH
-	default:
 	}
 	l, err := w.s.connect(w.ctx, w.reason)
 	w.reason = waWa6.ClientPayload_ERROR_RECONNECT
@@ -176,7 +174,7 @@ func (w *walker) connect() event {
 		return evUnreachable
 	}
 	w.link, w.live = l, false
-	go l.mind(w.ctx)
+	l.watch(w.ctx)
 	return evLinked
 }
 
@@ -212,10 +210,7 @@ func (w *walker) loggedIn(st *stanza.Success) {
 		// Tokens and certificates are dated; who reads this knows why they will fail.
 		w.s.cfg.Log.Warn().Dur("apart", apart.Round(time.Second)).Msg("clock differs from the gatekeeper's")
 	}
-	select { // a push that woke us has had its effect
-	case <-w.s.woken:
-	default:
-	}
+	w.s.takeWoken() // a push that woke us has had its effect
 	w.link.login()
 	w.s.mu.Lock()
 	w.s.current = w.link
@@ -384,16 +379,21 @@ func (w *walker) wait(do action) event {
 func (w *walker) sleep(d time.Duration) event {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	select {
-	case <-w.ctx.Done():
-		return evCancelled
-	case <-w.s.woken:
-		w.reason = waWa6.ClientPayload_PUSH
-		return evWoken
-	case <-w.s.again:
-		return evWoken
-	case <-timer.C:
-		return evElapsed
+	for {
+		woken, again, asleep := w.s.takeWake()
+		if woken {
+			w.reason = waWa6.ClientPayload_PUSH
+		}
+		if woken || again {
+			return evWoken
+		}
+		select {
+		case <-w.ctx.Done():
+			return evCancelled
+		case <-asleep:
+		case <-timer.C:
+			return evElapsed
+		}
 	}
 }
 

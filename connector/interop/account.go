@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -90,8 +92,8 @@ type Config struct {
 	Meter Meter
 	// Limits are bounds; zero fields take the default.
 	Limits Limits
-	// Log gets what happens, without user data. It says which account its lines are of.
-	Log zerolog.Logger
+	// Log gets what happens, without user data. It says which account its lines are of. Nil for no log.
+	Log *zerolog.Logger
 	// NewStream replaces gatekeeper.New, for tests.
 	NewStream func(c gatekeeper.Config) Stream
 }
@@ -172,6 +174,62 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// shared is what the limits come to, in one place for all accounts that have the same.
+func (l Limits) shared() *Limits {
+	l = l.withDefaults()
+	sameLimits.Lock()
+	defer sameLimits.Unlock()
+	if sameLimits.last == nil || *sameLimits.last != l {
+		sameLimits.last = &l
+	}
+	return sameLimits.last
+}
+
+// sameLimits has those of the account that was made last: a process has one set of them.
+var sameLimits struct {
+	sync.Mutex
+	last *Limits
+}
+
+// settings is what an Account keeps of its Config besides what it has fields for.
+type settings struct {
+	Device    *e2ee.Device
+	StanzaKey [32]byte
+	// static, token and findAddress are Gatekeeper's, stream is the rest of it, nil where there is none.
+	static      gatekeeper.Keys
+	token       func(ctx context.Context) (string, error)
+	findAddress func(ctx context.Context) (netip.Addr, error)
+	stream      *gatekeeper.Config
+	Reenlist    func(ctx context.Context) (jid.JID, error)
+	ClockAhead  func(ctx context.Context) (time.Duration, error)
+	Clock       func(at time.Time)
+	Pace        func(ctx context.Context, hurry <-chan struct{}) error
+	Throttles   []Throttle
+	NewStream   func(c gatekeeper.Config) Stream
+}
+
+func (c *Config) settings() settings {
+	g := c.Gatekeeper
+	s := settings{
+		Device: c.Device, StanzaKey: c.StanzaKey, static: g.Static, token: g.Token, findAddress: g.FindAddress, Reenlist: c.Reenlist,
+		ClockAhead: c.ClockAhead, Clock: c.Clock, Pace: c.Pace, Throttles: c.Throttles, NewStream: c.NewStream,
+	}
+	g.Static, g.Token, g.FindAddress = gatekeeper.Keys{}, nil, nil
+	if !reflect.ValueOf(g).IsZero() {
+		s.stream = new(g)
+	}
+	return s
+}
+
+// gatekeeper is the configuration of a stream as far as an Account was given one.
+func (s *settings) gatekeeper() (c gatekeeper.Config) {
+	if s.stream != nil {
+		c = *s.stream
+	}
+	c.Static, c.Token, c.FindAddress = s.static, s.token, s.findAddress
+	return c
+}
+
 // StopError is what Run returns when the account cannot go on by itself.
 type StopError struct {
 	// Kind is ConnReplaced, ConnNotEnlisted, ConnRefused or ConnDeleted.
@@ -189,11 +247,11 @@ func (e *StopError) Error() string {
 type Account struct {
 	id     string
 	prof   *profile.Profile
-	cfg    Config
-	limits Limits
+	cfg    settings
+	limits *Limits // shared with others
 	store  Store
 	up     Upcalls
-	log    zerolog.Logger
+	log    *zerolog.Logger
 	meter  Meter
 	codec  binxml.Codec
 	signal *e2ee.Signal
@@ -232,7 +290,7 @@ type Account struct {
 // New makes an account. It does nothing until Run, but takes Send.
 func New(c Config) *Account {
 	a := &Account{
-		id: c.ID, prof: c.Profile, cfg: c, limits: c.Limits.withDefaults(),
+		id: c.ID, prof: c.Profile, cfg: c.settings(), limits: c.Limits.shared(),
 		store: c.Store, up: c.Upcalls, log: c.Log,
 		meter:  meterOf(&c),
 		codec:  binxml.Codec{Read: c.Profile.ReadDialect, Write: c.Profile.WriteDialect},
@@ -241,11 +299,14 @@ func New(c Config) *Account {
 	if a.age = c.Age; a.age == nil {
 		a.age = time.Now
 	}
+	if a.log == nil {
+		a.log = new(zerolog.Nop())
+	}
 	a.SetDisplayName(c.DisplayName)
 	a.reads.Store(c.ReadReceipts)
 	a.people = newPeople(c.Store)
-	a.decisions = &decisions{a: a, last: make(map[string]decision)}
-	a.link = newLink(a)
+	a.decisions = &decisions{a: a}
+	a.link = newLink(a, &c)
 	a.attend = newAttendance(a, c.Attendance)
 	a.conn = newConnNews(a)
 	a.inbox = newInbox(a)
@@ -346,14 +407,6 @@ func (a *Account) guard(what string, fn func()) (panicked bool) {
 
 // inConnection is guard's what for Upcalls.Connection.
 const inConnection = "connection"
-
-// lanes makes lanes whose panics mark this account alone.
-func (a *Account) lanes(what string, work func(ctx context.Context, key string)) lanes {
-	return lanes{
-		work: work, pause: a.limits.RetryMin,
-		guard: func(fn func()) bool { return a.guard(what, fn) },
-	}
-}
 
 // where lists the functions and lines on the stack of a panic.
 func where() string {

@@ -77,7 +77,7 @@ func (o *outbox) askAgain(row *OutRow) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if c := o.chats[row.Chat]; c != nil {
-		delete(c.asked, row.Seq)
+		drop(&c.asked, row.Seq)
 		c.resend = true
 	}
 }

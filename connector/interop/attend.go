@@ -38,10 +38,10 @@ type attendance struct {
 	asking int
 	// rested says that the stream was ended for lack of need.
 	rested bool
-	// hurry is closed when somebody waits for the next stream.
+	// hurry is closed when somebody waits for the next stream, if it was asked for; hurrying says that somebody does.
 	hurry    chan struct{}
 	hurrying bool
-	// changed wakes whoever waits or watches; upped is closed when a stream becomes live.
+	// changed wakes whoever waits; upped is closed when a stream becomes live, if somebody waits for that.
 	changed chan struct{}
 	upped   chan struct{}
 	since   time.Time // when the stream became live
@@ -53,7 +53,7 @@ func newAttendance(a *Account, cfg Attendance) *attendance {
 		cfg.AtLeast = 24 * time.Hour
 	}
 	return &attendance{
-		a: a, cfg: cfg, wanted: true, hurry: make(chan struct{}), changed: make(chan struct{}, 1), upped: make(chan struct{}),
+		a: a, cfg: cfg, wanted: true, changed: make(chan struct{}, 1),
 	}
 }
 
@@ -95,7 +95,9 @@ func (t *attendance) signed(push bool) {
 		t.wanted, t.push = true, t.push || push
 		if !t.hurrying {
 			t.hurrying = true
-			close(t.hurry)
+			if t.hurry != nil {
+				close(t.hurry)
+			}
 		}
 	}
 	t.mu.Unlock()
@@ -139,10 +141,11 @@ func (t *attendance) up() {
 	now := time.Now()
 	t.live, t.wanted, t.push = true, false, false
 	t.since, t.last, t.sign = now, now, now
-	if t.hurrying {
-		t.hurrying, t.hurry = false, make(chan struct{})
+	t.hurrying, t.hurry = false, nil
+	if t.upped != nil {
+		close(t.upped)
+		t.upped = nil
 	}
-	close(t.upped)
 }
 
 // down ends it.
@@ -157,7 +160,6 @@ func (t *attendance) down() {
 // notLive ends a live stream's time; t.mu is held.
 func (t *attendance) notLive() {
 	t.live, t.since, t.last = false, time.Time{}, time.Now()
-	t.upped = make(chan struct{})
 }
 
 // begin is called before a stream is made. It says whether a push asks for it.
@@ -172,6 +174,12 @@ func (t *attendance) begin() (push bool) {
 func (t *attendance) hurried() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.hurry == nil {
+		t.hurry = make(chan struct{})
+		if t.hurrying {
+			close(t.hurry)
+		}
+	}
 	return t.hurry
 }
 
@@ -266,9 +274,12 @@ func (t *attendance) ask(ctx context.Context) (done func()) {
 	t.signed(false)
 	t.mu.Lock()
 	t.asking++
-	upped := t.upped
+	if t.upped == nil && !t.live {
+		t.upped = make(chan struct{})
+	}
+	upped, live := t.upped, t.live
 	t.mu.Unlock()
-	if t.cfg.Idle > 0 {
+	if t.cfg.Idle > 0 && !live {
 		ctx, cancel := context.WithTimeout(ctx, askPatience)
 		defer cancel()
 		select {

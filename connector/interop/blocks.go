@@ -68,8 +68,8 @@ type blocks struct {
 }
 
 func newBlocks(a *Account) *blocks {
-	b := &blocks{a: a, byChat: make(map[string]Block)}
-	b.lanes = a.lanes("blocks", b.work)
+	b := &blocks{a: a}
+	b.lanes = lanes{a: a, kind: &blocksLanes}
 	return b
 }
 
@@ -94,7 +94,7 @@ func (b *blocks) loadLocked(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, one := range list {
-		b.byChat[one.Chat] = one
+		put(&b.byChat, one.Chat, one)
 	}
 	b.loaded = true
 	return nil
@@ -140,8 +140,10 @@ func (b *blocks) keep(one Block) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.changes++
-	if b.byChat[one.Chat] = one; !one.Blocked && !one.Pending {
-		delete(b.byChat, one.Chat)
+	if one.Blocked || one.Pending {
+		put(&b.byChat, one.Chat, one)
+	} else {
+		drop(&b.byChat, one.Chat)
 	}
 }
 

@@ -26,7 +26,7 @@ type chores struct {
 
 func newChores(a *Account) *chores {
 	c := &chores{a: a}
-	c.lanes = a.lanes("chores", c.work)
+	c.lanes = lanes{a: a, kind: &choresLanes}
 	return c
 }
 
@@ -64,7 +64,7 @@ func (c *chores) prune(ctx context.Context, now time.Time) error {
 	store, limits := c.a.store, c.a.limits
 	cut := now.Add(-limits.Memory).UnixMilli()
 	window := now.Add(-limits.RetryWindow).UnixMilli()
-	if _, err := pruneLetters(ctx, store, &limits, now); err != nil {
+	if _, err := pruneLetters(ctx, store, limits, now); err != nil {
 		return err
 	}
 	for ctx.Err() == nil {

@@ -17,7 +17,7 @@ type connNews struct {
 
 func newConnNews(a *Account) *connNews {
 	n := &connNews{a: a}
-	n.lanes = a.lanes(inConnection, n.work)
+	n.lanes = lanes{a: a, kind: &connLanes}
 	return n
 }
 

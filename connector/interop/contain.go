@@ -40,13 +40,13 @@ func (b *inbox) contained(ctx context.Context, j job) (code int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !panicked {
-		delete(b.panics, key)
+		drop(&b.panics, key)
 		return code, err
 	}
 	if len(b.panics) > 1000 {
 		clear(b.panics) // so many are no fault of a stanza's
 	}
-	b.panics[key]++
+	put(&b.panics, key, b.panics[key]+1)
 	return 0, errPanicked
 }
 

@@ -156,11 +156,11 @@ func (o *outbox) write(ctx context.Context, row *OutRow) error {
 	if row.State < PartSent {
 		c.turn = turn
 	} else {
-		c.asked[row.Seq] = turn
+		put(&c.asked, row.Seq, turn)
 	}
 	seen := *row
 	seen.Plaintext, seen.Stanza, seen.written = nil, nil, time.Now()
-	o.flying[row.StanzaID] = &seen
+	put(&o.flying, row.StanzaID, &seen)
 	o.mu.Unlock()
 	err := stream.SendFrame(ctx, row.Stanza)
 	switch {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"go.mau.fi/libsignal/protocol"
 	"go.mau.fi/libsignal/serialize"
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -631,7 +630,7 @@ func (b *bench) config() interop.Config {
 	c := interop.Config{
 		ID: "account1", Profile: b.g.prof, JID: partnerJID, DisplayName: "Matilda", Device: b.device, StanzaKey: [32]byte{9},
 		ReadReceipts: true,
-		Store:        b.store, Upcalls: b.m, Limits: b.limits, Log: zerolog.Nop(), NewStream: b.g.newStream,
+		Store:        b.store, Upcalls: b.m, Limits: b.limits, NewStream: b.g.newStream,
 	}
 	if c.Limits.ReceiptDelay == 0 {
 		c.Limits.ReceiptDelay = -1 // but for the tests of it

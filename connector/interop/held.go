@@ -27,21 +27,21 @@ type heldRow struct {
 // loadHeld finds what earlier runs have set aside. It is handed over before anything
 // else of its chat, since one of it may have been on its way to Matrix when the run
 // ended.
-func (m *mail) loadHeld(ctx context.Context, chats map[string]*mailChat, byKey map[string]string) error {
+func (m *mail) loadHeld(ctx context.Context, chats *map[string]*mailChat, byKey *map[string]string) error {
 	rows, err := m.a.store.AllHeld(ctx)
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
-		c := chats[row.Chat]
+		c := (*chats)[row.Chat]
 		if c == nil {
 			peer, err := m.a.people.in(ctx, row.Chat)
 			if err != nil {
 				return err
 			}
 			c = &mailChat{key: peer.JID.String()}
-			chats[row.Chat] = c
-			byKey[c.key] = row.Chat
+			put(chats, row.Chat, c)
+			put(byKey, c.key, row.Chat)
 		}
 		c.held, c.recheck = append(c.held, heldRow{row.Seq, row.Received}), true
 	}

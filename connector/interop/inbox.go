@@ -17,7 +17,7 @@ import (
 type inbox struct {
 	a     *Account
 	lanes lanes
-	slots chan struct{}
+	slots chan struct{} // nil before there was anything
 
 	mu    sync.Mutex
 	queue map[string][]job // by sender's address
@@ -51,8 +51,8 @@ type job struct {
 }
 
 func newInbox(a *Account) *inbox {
-	b := &inbox{a: a, slots: make(chan struct{}, a.limits.InFlight), queue: make(map[string][]job), refuse: make(map[string]bool), panics: make(map[panicKey]int)}
-	b.lanes = a.lanes("inbox", b.work)
+	b := &inbox{a: a}
+	b.lanes = lanes{a: a, kind: &inboxLanes}
 	return b
 }
 
@@ -69,7 +69,7 @@ func (b *inbox) stop() {
 			}
 		}
 	}
-	clear(b.queue)
+	b.queue = nil
 }
 
 // turned begins a new turn: what was refused comes again. What is left over in the queue
@@ -78,7 +78,7 @@ func (b *inbox) stop() {
 func (b *inbox) turned() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	clear(b.refuse)
+	b.refuse = nil
 	b.refuseAll, b.paused, b.asked = false, false, false
 }
 
@@ -94,11 +94,21 @@ func (b *inbox) take(ctx context.Context, from jid.JID, s stanza.Stanza) {
 		return
 	}
 	select {
-	case b.slots <- struct{}{}:
+	case b.room() <- struct{}{}:
 	case <-ctx.Done():
 		return
 	}
 	b.push(key, job{turn: turn, s: s, read: read})
+}
+
+// room has a place for each stanza between socket and disk.
+func (b *inbox) room() chan<- struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.slots == nil {
+		b.slots = make(chan struct{}, b.a.limits.InFlight)
+	}
+	return b.slots
 }
 
 // later queues work that must not run beside the handling of the sender's stanzas.
@@ -115,7 +125,7 @@ func (b *inbox) push(key string, j job) {
 		<-b.slots
 		return
 	}
-	b.queue[key] = append(b.queue[key], j)
+	put(&b.queue, key, append(b.queue[key], j))
 	b.mu.Unlock()
 	b.lanes.kick(key)
 }
@@ -139,7 +149,7 @@ func (b *inbox) refuses(key string, s stanza.Stanza) bool {
 		b.refuseAll = true
 	}
 	if one {
-		b.refuse[key] = true
+		put(&b.refuse, key, true)
 	}
 	if !b.refuseAll && !b.refuse[key] {
 		return false
@@ -219,7 +229,7 @@ func (b *inbox) work(ctx context.Context, key string) {
 		b.mu.Lock()
 		jobs := b.queue[key]
 		if len(jobs) == 0 {
-			delete(b.queue, key)
+			drop(&b.queue, key)
 			b.mu.Unlock()
 			return
 		}

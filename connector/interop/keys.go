@@ -50,8 +50,8 @@ type keys struct {
 }
 
 func newKeys(a *Account) *keys {
-	k := &keys{a: a, left: -1, refills: newPace(refillBurst, refillEvery), told: make(map[uint32]bool)}
-	k.lanes = a.lanes("keys", k.work)
+	k := &keys{a: a, left: -1, refills: newPace(refillBurst, refillEvery)}
+	k.lanes = lanes{a: a, kind: &keysLanes}
 	return k
 }
 

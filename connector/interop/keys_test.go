@@ -43,7 +43,7 @@ func (l *logBuffer) count(text string) int {
 }
 
 // withLog has a bench's account log into l.
-func (l *logBuffer) withLog(c *interop.Config) { c.Log = zerolog.New(l) }
+func (l *logBuffer) withLog(c *interop.Config) { c.Log = new(zerolog.New(l)) }
 
 func TestADamagedPreKeyThatWasNeverOfferedIsReplaced(t *testing.T) {
 	var damaged []interop.KeyRecord

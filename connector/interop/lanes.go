@@ -3,25 +3,45 @@ package interop
 import (
 	"context"
 	"sync"
-	"time"
 )
 
 // lanes run the work of keys (chats, people), one goroutine for a key while it
 // has something to do and none afterwards, so that keys do not hold up each other
 // and an idle account costs nothing.
 type lanes struct {
-	// work does all there is to do for the key and returns. It is called again
-	// if kick came in the meantime, and, after a pause, if it panicked.
-	work func(ctx context.Context, key string)
-	// guard catches a panic and says whether there was one; pause is for then.
-	guard func(fn func()) (panicked bool)
-	pause time.Duration
+	a    *Account
+	kind *laneKind
 
 	mu     sync.Mutex
 	ctx    context.Context  // nil while not started or stopped
 	active map[string]*lane // nil while there is none: an idle account has many lanes
 	wg     sync.WaitGroup
 }
+
+// laneKind is what the same lanes of all accounts have in common.
+type laneKind struct {
+	// what is for Account.guard.
+	what string
+	// work does all there is to do for the key and returns. It is called again
+	// if kick came in the meantime, and, after a pause, if it panicked.
+	work func(a *Account, ctx context.Context, key string)
+}
+
+// The lanes of an account.
+var (
+	connLanes      = laneKind{inConnection, func(a *Account, ctx context.Context, key string) { a.conn.work(ctx, key) }}
+	inboxLanes     = laneKind{"inbox", func(a *Account, ctx context.Context, key string) { a.inbox.work(ctx, key) }}
+	waitsLanes     = laneKind{"waits", func(a *Account, ctx context.Context, key string) { a.waits.work(ctx, key) }}
+	mailLanes      = laneKind{"mail", func(a *Account, ctx context.Context, key string) { a.mail.work(ctx, key) }}
+	receiptsLanes  = laneKind{"receipts", func(a *Account, ctx context.Context, key string) { a.receipts.work(ctx, key) }}
+	typingInLanes  = laneKind{"typing", func(a *Account, ctx context.Context, key string) { a.typing.tell(ctx, key) }}
+	typingOutLanes = laneKind{"typing", func(a *Account, ctx context.Context, key string) { a.typing.send(ctx, key) }}
+	outboxLanes    = laneKind{"outbox", func(a *Account, ctx context.Context, key string) { a.outbox.work(ctx, key) }}
+	newsLanes      = laneKind{"news", func(a *Account, ctx context.Context, key string) { a.news.work(ctx, key) }}
+	keysLanes      = laneKind{"keys", func(a *Account, ctx context.Context, key string) { a.keys.work(ctx, key) }}
+	choresLanes    = laneKind{"chores", func(a *Account, ctx context.Context, key string) { a.chores.work(ctx, key) }}
+	blocksLanes    = laneKind{"blocks", func(a *Account, ctx context.Context, key string) { a.blocks.work(ctx, key) }}
+)
 
 type lane struct{ again bool }
 
@@ -70,7 +90,7 @@ func (l *lanes) kick(key string) {
 func (l *lanes) run(ctx context.Context, key string, at *lane) {
 	defer l.wg.Done()
 	for {
-		panicked := l.guard(func() { l.work(ctx, key) }) && sleep(ctx, l.pause) == nil
+		panicked := l.a.guard(l.kind.what, func() { l.kind.work(l.a, ctx, key) }) && sleep(ctx, l.a.limits.RetryMin) == nil
 		l.mu.Lock()
 		if !at.again && !panicked || ctx.Err() != nil {
 			if delete(l.active, key); len(l.active) == 0 {

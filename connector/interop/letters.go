@@ -70,7 +70,7 @@ func (a *Account) bury(ctx context.Context, row *InRow, reason string) error {
 		if err = a.store.BuryInbound(ctx, row, reason, now.UnixMilli()); err != nil {
 			return err
 		}
-		pruned, err = pruneLetters(ctx, a.store, &a.limits, a.age())
+		pruned, err = pruneLetters(ctx, a.store, a.limits, a.age())
 		return err
 	})
 	if err == nil {

@@ -33,8 +33,8 @@ type link struct {
 	relogin   time.Time // when Reenlist last succeeded
 }
 
-func newLink(a *Account) *link {
-	return &link{a: a, login: a.cfg.JID, relogin: a.cfg.Reenlisted}
+func newLink(a *Account, c *Config) *link {
+	return &link{a: a, login: c.JID, relogin: c.Reenlisted}
 }
 
 // JID is the login that stands.
@@ -174,7 +174,7 @@ func (l *link) one(ctx context.Context) error {
 //
 //go:noinline
 func (l *link) newStream() (s Stream, reads bool) {
-	c := l.a.cfg.Gatekeeper
+	c := l.a.cfg.gatekeeper()
 	if pace := l.a.cfg.Pace; pace != nil {
 		c.Pace = func(ctx context.Context) error { return pace(ctx, l.a.attend.hurried()) }
 	}

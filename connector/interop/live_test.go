@@ -407,7 +407,7 @@ func (p *partner) make(t testing.TB) {
 			Token:  func(context.Context) (string, error) { return p.g.token(p.name), nil },
 		},
 		Store: p.store, Upcalls: p.m, Reenlist: p.enlistAgain,
-		Limits: p.limits, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel),
+		Limits: p.limits, Log: new(zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)),
 	}
 	if p.edit != nil {
 		p.edit(&c)

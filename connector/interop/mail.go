@@ -59,8 +59,8 @@ type mailChat struct {
 }
 
 func newMail(a *Account) *mail {
-	m := &mail{a: a, turns: make(chan struct{}, mailTurns), chats: make(map[string]*mailChat), byKey: make(map[string]string)}
-	m.lanes = a.lanes("mail", m.work)
+	m := &mail{a: a, turns: make(chan struct{}, mailTurns)}
+	m.lanes = lanes{a: a, kind: &mailLanes}
 	return m
 }
 
@@ -70,8 +70,8 @@ func (m *mail) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fresh := make(map[string]*mailChat, len(counts))
-	byKey := make(map[string]string, len(counts))
+	var fresh map[string]*mailChat
+	var byKey map[string]string
 	total := 0
 	for chat, n := range counts {
 		peer, err := m.a.people.in(ctx, chat)
@@ -79,11 +79,11 @@ func (m *mail) load(ctx context.Context) error {
 			return err
 		}
 		key := peer.JID.String()
-		fresh[chat] = &mailChat{key: key, count: n, log: backlog[*InRow]{spilled: true}}
-		byKey[key] = chat
+		put(&fresh, chat, &mailChat{key: key, count: n, log: backlog[*InRow]{spilled: true}})
+		put(&byKey, key, chat)
 		total += n
 	}
-	if err = m.loadHeld(ctx, fresh, byKey); err != nil {
+	if err = m.loadHeld(ctx, &fresh, &byKey); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -147,8 +147,8 @@ func (m *mail) place(peer Peer) int64 {
 	c := m.chats[peer.Chat]
 	if c == nil {
 		c = &mailChat{key: peer.JID.String()}
-		m.chats[peer.Chat] = c
-		m.byKey[c.key] = peer.Chat
+		put(&m.chats, peer.Chat, c)
+		put(&m.byKey, c.key, peer.Chat)
 	}
 	seq := m.a.seq.next(1)
 	room := mailRoom
@@ -242,8 +242,8 @@ func (m *mail) next(ctx context.Context, chat string) (*InRow, error) {
 		after, turn, want := c.log.wantsPage()
 		if !want {
 			if c.log.idle() && len(c.held) == 0 {
-				delete(m.chats, chat)
-				delete(m.byKey, c.key)
+				drop(&m.chats, chat)
+				drop(&m.byKey, c.key)
 				m.total -= c.count // the rest of a count that was off
 			}
 			m.mu.Unlock()

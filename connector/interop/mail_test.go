@@ -76,7 +76,7 @@ func TestShortMessagesOfManyChatsThatWaitForMatrixCostABoundedAmountOfMemory(t *
 		store := &endless{waiting: map[string]int{}}
 		a := New(Config{Profile: profile.WhatsApp(), Device: &e2ee.Device{}, Store: store})
 		for _, p := range peers {
-			a.mail.chats[p.Chat] = &mailChat{key: p.Chat, count: each, log: backlog[*InRow]{spilled: true}}
+			put(&a.mail.chats, p.Chat, &mailChat{key: p.Chat, count: each, log: backlog[*InRow]{spilled: true}})
 		}
 		before := heapNow()
 		for _, p := range peers {

@@ -41,8 +41,8 @@ type eventRef struct {
 }
 
 func newNews(a *Account) *news {
-	n := &news{a: a, chats: make(map[string]*newsChat)}
-	n.lanes = a.lanes("news", n.work)
+	n := &news{a: a}
+	n.lanes = lanes{a: a, kind: &newsLanes}
 	return n
 }
 
@@ -56,7 +56,7 @@ func (n *news) stop() {
 	n.lanes.stop()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	clear(n.chats)
+	n.chats = nil
 }
 
 // changed says that the state of a part of an event has changed on disk.
@@ -72,7 +72,7 @@ func (n *news) add(row *OutRow) {
 	c := n.chats[row.Chat]
 	if c == nil {
 		c = &newsChat{}
-		n.chats[row.Chat] = c
+		put(&n.chats, row.Chat, c)
 	}
 	for _, ev := range c.events {
 		if ev.id == row.EventID {
@@ -108,7 +108,7 @@ func (n *news) work(ctx context.Context, chat string) {
 			return
 		}
 		if len(c.events) == 0 {
-			delete(n.chats, chat)
+			drop(&n.chats, chat)
 			more := n.spilled
 			n.mu.Unlock()
 			if more {

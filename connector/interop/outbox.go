@@ -67,8 +67,8 @@ type outChat struct {
 }
 
 func newOutbox(a *Account) *outbox {
-	o := &outbox{a: a, chats: make(map[string]*outChat), flying: make(map[string]*OutRow), answers: newPace(answerBurst, answerEvery)}
-	o.lanes = a.lanes("outbox", o.work)
+	o := &outbox{a: a, answers: newPace(answerBurst, answerEvery)}
+	o.lanes = lanes{a: a, kind: &outboxLanes}
 	return o
 }
 
@@ -108,7 +108,7 @@ func (o *outbox) live() {
 	defer o.mu.Unlock()
 	for chat, c := range o.chats {
 		c.turn, c.attempts, c.notUntil = 0, 0, time.Time{}
-		clear(c.asked)
+		c.asked = nil
 		c.resend = true
 		o.lanes.kick(chat)
 	}
@@ -130,9 +130,9 @@ func (o *outbox) nudge() {
 func (o *outbox) chat(chat string, clock time.Duration) *outChat {
 	c := o.chats[chat]
 	if c == nil {
-		c = &outChat{progress: clock, asked: make(map[int64]int)}
+		c = &outChat{progress: clock}
 		c.log.spilled = !o.loaded
-		o.chats[chat] = c
+		put(&o.chats, chat, c)
 	}
 	return c
 }
@@ -305,11 +305,11 @@ func (o *outbox) renew(chat string) {
 func (o *outbox) finish(stanzaID, chat string, seq int64, forward bool) {
 	clock := o.a.link.clock()
 	o.mu.Lock()
-	delete(o.flying, stanzaID)
+	drop(&o.flying, stanzaID)
 	if c := o.chats[chat]; c != nil {
 		c.log.pop(seq)
 		if _, ok := c.asked[seq]; ok {
-			delete(c.asked, seq)
+			drop(&c.asked, seq)
 			c.resend = true // there may be more than were read
 		}
 		// What could not be made has held up those behind it by no fault of theirs.

@@ -75,7 +75,7 @@ func (o *outbox) next(chat string) (s step, row *OutRow) {
 		return stepPage, nil
 	}
 	if c.log.idle() && len(c.asked) == 0 && !c.paced && !c.held {
-		delete(o.chats, chat)
+		drop(&o.chats, chat)
 	}
 	return stepRest, nil
 }

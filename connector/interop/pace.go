@@ -18,7 +18,7 @@ type pace struct {
 }
 
 func newPace(burst int, every time.Duration) pace {
-	return pace{burst: burst, every: every, spent: make(map[string]time.Time)}
+	return pace{burst: burst, every: every}
 }
 
 // take takes one for key and returns 0, or returns how long to wait for the next.
@@ -33,6 +33,6 @@ func (p *pace) take(key string, now time.Time) time.Duration {
 	if len(p.spent) >= paceKeys {
 		maps.DeleteFunc(p.spent, func(_ string, full time.Time) bool { return !full.After(now) })
 	}
-	p.spent[key] = full.Add(p.every)
+	put(&p.spent, key, full.Add(p.every))
 	return 0
 }

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"postern/connector/e2ee"
 	"postern/connector/jid"
 	"postern/connector/profile"
@@ -91,12 +93,8 @@ func TestLanesRunOneKeyInOrderAndKeysSideBySide(t *testing.T) {
 		var running, most, runs atomic.Int32
 		var mu sync.Mutex
 		busy := map[string]bool{}
-		l := lanes{pause: time.Second, guard: func(fn func()) (p bool) {
-			defer func() { p = recover() != nil }()
-			fn()
-			return false
-		}}
-		l.work = func(_ context.Context, key string) {
+		l := lanes{a: &Account{limits: &Limits{RetryMin: time.Second}}}
+		l.kind = &laneKind{inConnection, func(_ *Account, _ context.Context, key string) {
 			mu.Lock()
 			if busy[key] {
 				t.Error("a key runs twice at once")
@@ -110,7 +108,7 @@ func TestLanesRunOneKeyInOrderAndKeysSideBySide(t *testing.T) {
 			mu.Lock()
 			busy[key] = false
 			mu.Unlock()
-		}
+		}}
 		ctx, cancel := context.WithCancel(context.Background())
 		l.kick("before the start") // does nothing
 		l.start(ctx)
@@ -136,17 +134,13 @@ func TestLanesRunOneKeyInOrderAndKeysSideBySide(t *testing.T) {
 func TestALaneThatPanicsGoesOnAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs []time.Time
-		l := lanes{pause: time.Minute, guard: func(fn func()) (p bool) {
-			defer func() { p = recover() != nil }()
-			fn()
-			return false
-		}}
-		l.work = func(context.Context, string) {
+		l := lanes{a: &Account{limits: &Limits{RetryMin: time.Minute}, meter: noMeter{}, log: new(zerolog.Nop())}}
+		l.kind = &laneKind{inConnection, func(*Account, context.Context, string) {
 			runs = append(runs, time.Now())
 			if len(runs) < 3 {
 				panic("no")
 			}
-		}
+		}}
 		ctx, cancel := context.WithCancel(context.Background())
 		l.start(ctx)
 		l.kick("a")

@@ -21,7 +21,7 @@ type people struct {
 }
 
 func newPeople(store Directory) *people {
-	return &people{store: store, byJID: make(map[jid.JID]Peer), byChat: make(map[string]Peer)}
+	return &people{store: store}
 }
 
 // at returns the person behind an address, whatever the device.
@@ -77,5 +77,6 @@ func (p *people) remember(peer Peer) {
 			}
 		}
 	}
-	p.byJID[peer.JID], p.byChat[peer.Chat] = peer, peer
+	put(&p.byJID, peer.JID, peer)
+	put(&p.byChat, peer.Chat, peer)
 }

@@ -76,7 +76,7 @@ func (r *receipts) read(chat string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.reads[chat] = true
+	put(&r.reads, chat, true)
 	r.soon(chat)
 }
 
@@ -84,7 +84,7 @@ func (r *receipts) read(chat string) {
 func (r *receipts) expect(chat string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.early[chat] = true
+	put(&r.early, chat, true)
 }
 
 // sendReads sends the read receipts that are due in a chat, or in all ("") after a

@@ -69,11 +69,9 @@ type wireKey struct{ chat, typ, id string }
 
 func newReceipts(a *Account) *receipts {
 	r := &receipts{
-		a: a, fresh: make(map[string][]*InRow), reads: make(map[string]bool), early: make(map[string]bool),
-		wire: newWindow(), onWire: make(map[wireKey]bool),
-		waiting: make(map[string]*time.Timer), pace: newPace(receiptBurst, receiptEvery),
+		a: a, pace: newPace(receiptBurst, receiptEvery),
 	}
-	r.lanes = a.lanes("receipts", r.work)
+	r.lanes = lanes{a: a, kind: &receiptsLanes}
 	return r
 }
 
@@ -88,9 +86,9 @@ func (r *receipts) stop() {
 		timer.Stop()
 	}
 	r.wire.stop()
-	clear(r.waiting)
-	clear(r.fresh) // on disk
-	clear(r.reads)
+	r.waiting = nil
+	r.fresh = nil // on disk
+	r.reads = nil
 	r.mu.Unlock()
 	r.lanes.stop()
 }
@@ -100,7 +98,7 @@ func (r *receipts) live() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wire.clear(time.Now())
-	clear(r.onWire)
+	r.onWire = nil
 	r.behind = false
 	r.soon("")
 }
@@ -113,7 +111,7 @@ func (r *receipts) soon(chat string) {
 		return
 	}
 	if r.waiting[chat] == nil {
-		r.waiting[chat] = time.AfterFunc(rand.N(delay), func() { r.come(chat) })
+		put(&r.waiting, chat, time.AfterFunc(rand.N(delay), func() { r.come(chat) }))
 	}
 }
 
@@ -130,7 +128,7 @@ func (r *receipts) come(chat string) {
 			return
 		}
 	}
-	delete(r.waiting, chat)
+	drop(&r.waiting, chat)
 	r.kick(chat)
 }
 
@@ -147,9 +145,9 @@ func (r *receipts) due(row *InRow) {
 	small.Payload = nil
 	r.mu.Lock()
 	if r.early[row.Chat] {
-		delete(r.early, row.Chat)
+		drop(&r.early, row.Chat)
 		if ok {
-			r.reads[row.Chat] = true
+			put(&r.reads, row.Chat, true)
 		}
 	}
 	if !ok {
@@ -158,7 +156,7 @@ func (r *receipts) due(row *InRow) {
 		return
 	}
 	if !r.behind {
-		r.fresh[row.Chat] = append(r.fresh[row.Chat], &small)
+		put(&r.fresh, row.Chat, append(r.fresh[row.Chat], &small))
 	}
 	r.soon(row.Chat)
 	r.mu.Unlock()
@@ -179,8 +177,8 @@ func (r *receipts) work(ctx context.Context, chat string) {
 	for {
 		r.mu.Lock()
 		rows, reads := r.fresh[chat], r.reads[chat]
-		delete(r.fresh, chat)
-		delete(r.reads, chat)
+		drop(&r.fresh, chat)
+		drop(&r.reads, chat)
 		r.mu.Unlock()
 		if len(rows) == 0 && !reads {
 			return
@@ -275,7 +273,7 @@ func (r *receipts) send(ctx context.Context, typ string, rows []*InRow) bool {
 	}
 	for _, row := range rows {
 		if key := (wireKey{chat, typ, row.ID}); !r.onWire[key] {
-			r.onWire[key] = true
+			put(&r.onWire, key, true)
 			if len(ids) == 0 {
 				sts = row.STS
 			}
@@ -316,7 +314,7 @@ func (r *receipts) acked(ack *stanza.Ack) {
 		r.lanes.kick("")
 	}
 	if r.wire.slow[s.chat] {
-		delete(r.wire.slow, s.chat)
+		drop(&r.wire.slow, s.chat)
 		r.kick("") // what its share has left on disk
 	}
 	if len(r.acks) == 1 {
@@ -358,15 +356,17 @@ func (r *receipts) note(ctx context.Context) {
 	defer r.mu.Unlock()
 	for _, s := range acks {
 		for _, id := range s.ids {
-			delete(r.onWire, wireKey{s.chat, s.typ, id})
+			drop(&r.onWire, wireKey{s.chat, s.typ, id})
 		}
 		if s.typ == stanza.ReceiptRead {
 			continue
 		}
 		// What was on disk after a login may wait here too.
 		rest := slices.DeleteFunc(r.fresh[s.chat], func(row *InRow) bool { return slices.Contains(s.ids, row.ID) })
-		if r.fresh[s.chat] = rest; len(rest) == 0 {
-			delete(r.fresh, s.chat)
+		if len(rest) == 0 {
+			drop(&r.fresh, s.chat)
+		} else {
+			put(&r.fresh, s.chat, rest)
 		}
 	}
 }

@@ -32,15 +32,11 @@ type window struct {
 	lapse *time.Timer
 }
 
-func newWindow() window {
-	return window{sent: make(map[string]sentReceipt), of: make(map[string]int), slow: make(map[string]bool)}
-}
-
 func (w *window) put(key string, s sentReceipt) {
 	w.take(key)
-	w.sent[key] = s
+	put(&w.sent, key, s)
 	w.counted++
-	w.of[s.chat]++
+	put(&w.of, s.chat, w.of[s.chat]+1)
 }
 
 // take removes a receipt, and says whether it was there.
@@ -48,12 +44,12 @@ func (w *window) take(key string) (s sentReceipt, ok bool) {
 	if s, ok = w.sent[key]; !ok {
 		return s, false
 	}
-	delete(w.sent, key)
+	drop(&w.sent, key)
 	if !s.late {
 		w.counted--
 	}
 	if w.of[s.chat]--; w.of[s.chat] == 0 {
-		delete(w.of, s.chat)
+		drop(&w.of, s.chat)
 	}
 	return s, true
 }
@@ -62,11 +58,10 @@ func (w *window) take(key string) (s sentReceipt, ok bool) {
 func (w *window) clear(now time.Time) {
 	for _, s := range w.sent {
 		if now.Sub(s.at) >= receiptLong {
-			w.slow[s.chat] = true
+			put(&w.slow, s.chat, true)
 		}
 	}
-	clear(w.sent)
-	clear(w.of)
+	w.sent, w.of = nil, nil
 	w.counted = 0
 	w.stop()
 }
@@ -87,7 +82,7 @@ func (w *window) overdue(now time.Time) (next time.Time) {
 			s.late = true
 			w.sent[key] = s
 			w.counted--
-			w.slow[s.chat] = true
+			put(&w.slow, s.chat, true)
 		case next.IsZero() || at.Before(next):
 			next = at
 		}

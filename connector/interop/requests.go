@@ -154,7 +154,7 @@ func (a *Account) Release(ctx context.Context, chat string, also func(ctx contex
 		}
 		return fmt.Errorf("release: %w", err)
 	}
-	d.last[chat] = decision{d.last[chat].n + 1, true}
+	put(&d.last, chat, decision{d.last[chat].n + 1, true})
 	for i, row := range rows {
 		if row.Seq, row.State = seqs[i], InPending; a.loaded {
 			a.mail.settle(chat, seqs[i], row)
@@ -183,6 +183,6 @@ func (a *Account) Discard(ctx context.Context, chat string, also func(ctx contex
 	if err != nil {
 		return 0, fmt.Errorf("discard: %w", err)
 	}
-	d.last[chat] = decision{d.last[chat].n + 1, false}
+	put(&d.last, chat, decision{d.last[chat].n + 1, false})
 	return n, nil
 }

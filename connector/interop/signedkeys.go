@@ -19,7 +19,7 @@ func (k *keys) readable(records []KeyRecord) (key *e2ee.SignedPreKey, damaged bo
 		damaged = true
 		k.mu.Lock()
 		if !k.told[r.ID] {
-			k.told[r.ID] = true
+			put(&k.told, r.ID, true)
 			k.a.log.Error().Uint32("id", r.ID).Msg("a signed prekey is damaged and passed over")
 		}
 		k.mu.Unlock()

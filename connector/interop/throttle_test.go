@@ -17,7 +17,7 @@ func TestAThrottledHeadWaitsForItsPlacesAndDoesNotExpireForThat(t *testing.T) {
 		throttle := func(n int, wait time.Duration) Throttle {
 			return func() time.Duration { asked = append(asked, n); return wait }
 		}
-		a := &Account{cfg: Config{Throttles: []Throttle{throttle(1, 5*time.Minute), throttle(2, time.Minute)}}, prof: profile.WhatsApp(), log: zerolog.Nop(), limits: Limits{}.withDefaults()}
+		a := &Account{cfg: settings{Throttles: []Throttle{throttle(1, 5*time.Minute), throttle(2, time.Minute)}}, prof: profile.WhatsApp(), log: new(zerolog.Nop()), limits: Limits{}.shared()}
 		o := &outbox{a: a, chats: map[string]*outChat{}}
 		o.lanes = lanes{}
 		c := &outChat{asked: map[int64]int{}}

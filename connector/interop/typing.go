@@ -57,9 +57,9 @@ type ourTyping struct {
 }
 
 func newTyping(a *Account) *typing {
-	t := &typing{a: a, theirs: make(map[string]*theirTyping), ours: make(map[string]*ourTyping)}
-	t.in = a.lanes("typing", t.tell)
-	t.out = a.lanes("typing", t.send)
+	t := &typing{a: a}
+	t.in = lanes{a: a, kind: &typingInLanes}
+	t.out = lanes{a: a, kind: &typingOutLanes}
 	return t
 }
 
@@ -79,8 +79,7 @@ func (t *typing) stop() {
 	for _, it := range t.ours {
 		it.timer.Stop()
 	}
-	clear(t.theirs)
-	clear(t.ours)
+	t.theirs, t.ours = nil, nil
 }
 
 // take is called by the reader with what the other side says of its typing.
@@ -108,7 +107,7 @@ func (t *typing) set(from jid.JID, composing, voice bool) {
 		}
 		it = &theirTyping{from: from}
 		it.timer = time.AfterFunc(t.a.prof.Timing.TypingExpire, func() { t.expire(key, it) })
-		t.theirs[key] = it
+		put(&t.theirs, key, it)
 	}
 	it.composing, it.voice, it.fresh = composing, voice, true
 	if composing {
@@ -140,7 +139,7 @@ func (t *typing) tell(ctx context.Context, key string) {
 		it.fresh, it.told = false, it.composing
 		if !it.composing {
 			it.timer.Stop()
-			delete(t.theirs, key)
+			drop(&t.theirs, key)
 		}
 		t.mu.Unlock()
 		if !now.composing && !told {
@@ -182,7 +181,7 @@ func (a *Account) Typing(chat string, composing, voice bool) {
 		}
 		it = &ourTyping{}
 		it.timer = time.AfterFunc(a.prof.Timing.TypingRepeat, func() { t.out.kick(chat) })
-		t.ours[chat] = it
+		put(&t.ours, chat, it)
 	}
 	it.fresh = it.fresh || it.composing != composing || it.voice != voice
 	it.composing, it.voice = composing, voice
@@ -196,7 +195,7 @@ func (t *typing) wrote(chat string) {
 	defer t.mu.Unlock()
 	if it := t.ours[chat]; it != nil {
 		it.timer.Stop()
-		delete(t.ours, chat)
+		drop(&t.ours, chat)
 	}
 }
 
@@ -229,7 +228,7 @@ func (t *typing) send(ctx context.Context, chat string) {
 		it.fresh, it.next = false, now.Add(repeat)
 		if !it.composing {
 			it.timer.Stop()
-			delete(t.ours, chat)
+			drop(&t.ours, chat)
 		}
 		t.mu.Unlock()
 		if !t.a.link.isLive() {

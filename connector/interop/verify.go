@@ -62,7 +62,7 @@ type verified struct {
 	byChat map[string]Verified
 }
 
-func newVerified(a *Account) *verified { return &verified{a: a, byChat: make(map[string]Verified)} }
+func newVerified(a *Account) *verified { return &verified{a: a} }
 
 // load reads what is on disk, once.
 func (v *verified) load(ctx context.Context) error {
@@ -85,7 +85,7 @@ func (v *verified) loadLocked(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, one := range list {
-		v.byChat[one.Chat] = one
+		put(&v.byChat, one.Chat, one)
 	}
 	v.loaded = true
 	return nil
@@ -114,7 +114,7 @@ func (v *verified) put(ctx context.Context, one Verified, and func(ctx context.C
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.byChat[one.Chat] = one
+	put(&v.byChat, one.Chat, one)
 	return nil
 }
 

@@ -44,8 +44,8 @@ type waitItem struct {
 }
 
 func newWaits(a *Account) *waits {
-	w := &waits{a: a, items: make(map[waitKey]waitItem), made: newPace(maxWaitKeys, waitKeysEvery)}
-	w.lanes = a.lanes("waits", w.work)
+	w := &waits{a: a, made: newPace(maxWaitKeys, waitKeysEvery)}
+	w.lanes = lanes{a: a, kind: &waitsLanes}
 	return w
 }
 
@@ -82,14 +82,14 @@ func (w *waits) live() { w.lanes.kick("") }
 func (w *waits) expect(row *InRow, from jid.JID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.items[waitKey{row.Chat, row.ID}] = waitItem{from, time.UnixMilli(row.Since).Add(w.a.limits.Resend)}
+	put(&w.items, waitKey{row.Chat, row.ID}, waitItem{from, time.UnixMilli(row.Since).Add(w.a.limits.Resend)})
 	w.arm()
 }
 
 func (w *waits) forget(chat, id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.items, waitKey{chat, id})
+	drop(&w.items, waitKey{chat, id})
 }
 
 // arm sets the timer for the first that is due; w.mu is held.
