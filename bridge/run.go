@@ -89,6 +89,9 @@ func runBridge(ctx context.Context, f *runFlags) error {
 	}
 	early.over()
 	p.log.Info().Msg("Bridge is running")
+	running, stopped := context.WithCancel(ctx)
+	defer stopped()
+	go giveMemoryBack(running)
 	var err error
 	select {
 	case <-ctx.Done():
