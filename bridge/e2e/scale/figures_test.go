@@ -25,7 +25,8 @@ type figures struct {
 	files     int
 	byOwner   map[string]int64 // the live heap, by whose code asked for it
 	byPackage map[string]int64
-	byWork    map[string]int // goroutines, by where they began
+	byWork    map[string]int   // goroutines, by where they began
+	runtime   map[string]int64 // what Go's runtime says of its memory
 }
 
 // The owners of memory.
@@ -35,8 +36,9 @@ const (
 	elsewhere = "elsewhere"
 )
 
-// measure reads the figures once the bridge has come to rest.
-func (w *world) measure() *figures {
+// measure reads the figures once the bridge has come to rest; at rest means that it has been left alone for so long that it has given back
+// what it does not need.
+func (w *world) measure(atRest bool) *figures {
 	w.t.Helper()
 	w.settle()
 	f := &figures{byOwner: map[string]int64{}, byPackage: map[string]int64{}, byWork: map[string]int{}}
@@ -46,7 +48,11 @@ func (w *world) measure() *figures {
 		_, err := w.fetch("GET", w.Bridge.Address+"/debug/pprof/heap?gc=1&debug=1", nil)
 		w.ok(err)
 	}
-	w.until("its memory was given back", 2*time.Second, func() bool {
+	every := 2 * time.Second
+	if atRest {
+		every = givenBackWithin
+	}
+	w.until("its memory was given back", every, func() bool {
 		last := f.resident
 		f.resident = w.residentNow()
 		return last > 0 && last-f.resident < last/200
@@ -57,6 +63,9 @@ func (w *world) measure() *figures {
 	raw, err := w.fetch("GET", w.Bridge.Address+"/debug/pprof/goroutine?debug=1", nil)
 	w.ok(err)
 	w.ok(f.readRoutines(raw))
+	raw, err = w.fetch("GET", w.Bridge.Address+"/debug/pprof/heap?debug=1", nil)
+	w.ok(err)
+	f.readRuntime(raw)
 	raw, err = w.fetch("GET", w.Bridge.Address+"/debug/pprof/heap?gc=1&debug=1", nil)
 	w.ok(err)
 	w.ok(f.readHeap(raw))
@@ -66,6 +75,9 @@ func (w *world) measure() *figures {
 // collections is how often Go collects in ten minutes when there is nothing to do: every two minutes. A stack that is too large is halved each
 // time.
 const collections = 5
+
+// givenBackWithin is longer than from one look of the program to the next, whether there is memory to give back.
+const givenBackWithin = 65 * time.Second
 
 // residentNow is how much of the process is in memory, the program's own file not counted.
 func (w *world) residentNow() int64 {
@@ -151,6 +163,40 @@ func (f *figures) readHeap(raw []byte) error {
 		return fmt.Errorf("no heap profile: %.200s", raw)
 	}
 	return lines.Err()
+}
+
+// runtimeLine is a line about memory in the text form of a heap profile: what is in use, or is had from the system.
+var runtimeLine = regexp.MustCompile(`(?m)^# (HeapInuse|HeapIdle|HeapReleased|HeapAlloc|Stack|MSpan|BuckHashSys|GCSys|OtherSys) = (\d+)`)
+
+func (f *figures) readRuntime(raw []byte) {
+	f.runtime = map[string]int64{}
+	for _, m := range runtimeLine.FindAllSubmatch(raw, -1) {
+		f.runtime[string(m[1])], _ = strconv.ParseInt(string(m[2]), 10, 64) // digits
+	}
+}
+
+// others says what a user adds to the runtime's memory besides live heap and stacks, in KiB.
+func (f *figures) others(base *figures, users int) string {
+	each := func(of func(map[string]int64) int64) float64 {
+		return float64(of(f.runtime)-of(base.runtime)) / float64(users) / 1024
+	}
+	var out strings.Builder
+	for _, c := range []struct {
+		what string
+		of   func(map[string]int64) int64
+	}{
+		{"heap in use", func(m map[string]int64) int64 { return m["HeapInuse"] }},
+		{"of it objects, garbage too", func(m map[string]int64) int64 { return m["HeapAlloc"] }},
+		{"free and not given back", func(m map[string]int64) int64 { return m["HeapIdle"] - m["HeapReleased"] }},
+		{"stacks", func(m map[string]int64) int64 { return m["Stack"] }},
+		{"spans", func(m map[string]int64) int64 { return m["MSpan"] }},
+		{"profiling", func(m map[string]int64) int64 { return m["BuckHashSys"] }},
+		{"collector", func(m map[string]int64) int64 { return m["GCSys"] }},
+		{"other", func(m map[string]int64) int64 { return m["OtherSys"] }},
+	} {
+		fmt.Fprintf(&out, "%8.2f KiB  %s\n", each(c.of), c.what)
+	}
+	return out.String()
 }
 
 // readRoutines reads a profile of goroutines in its text form.

@@ -3,7 +3,7 @@
 // homeserver; the users log in as people do, by the framework's provisioning interface.
 //
 // POSTERN_BINARY is the program to measure (default: built from this tree). POSTERN_SCALE has the numbers of users of
-// TestWhatOneInstanceCarries, POSTERN_SCALE_OUT the file for its table.
+// TestWhatOneInstanceCarries, POSTERN_SCALE_OUT the file for its table; with POSTERN_SCALE_PACED=no it does not wait for a start with pacing.
 package scale_test
 
 import (
