@@ -37,10 +37,18 @@ type brakes struct {
 	mu    sync.Mutex
 	users map[id.UserID]*rate
 	all   *rate
+	// anybody is the throttle of all users together.
+	anybody interop.Throttle
 }
 
 func newBrakes(c *Connector) *brakes {
-	return &brakes{connector: c, users: map[id.UserID]*rate{}, all: newRate(c.Config.Brakes.Bridge.Messages, c.began)}
+	b := &brakes{connector: c, users: map[id.UserID]*rate{}, all: newRate(c.Config.Brakes.Bridge.Messages, c.began)}
+	b.anybody = func() time.Duration {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.all.take()
+	}
+	return b
 }
 
 // rate gives places in time, in order, of which never more than most are in any minute.
@@ -93,15 +101,18 @@ func (b *brakes) of(user id.UserID) *rate {
 
 // throttles are what a user's messages go through.
 func (b *brakes) throttles(user id.UserID) []interop.Throttle {
-	through := func(r func() *rate) interop.Throttle {
-		return func() time.Duration {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			now := time.Now()
-			return r().next(now).Sub(now)
-		}
+	own := func() time.Duration {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.of(user).take()
 	}
-	return []interop.Throttle{through(func() *rate { return b.of(user) }), through(func() *rate { return b.all })}
+	return []interop.Throttle{own, b.anybody}
+}
+
+// take takes the next place, and says how long it is until then.
+func (r *rate) take() time.Duration {
+	now := time.Now()
+	return r.next(now).Sub(now)
 }
 
 // slowed is until when messages of a user wait for their rate, zero if they do not.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
 	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
@@ -22,7 +23,7 @@ import (
 func bareClient(maxUpload int64) *client {
 	c := New()
 	c.Config.Media.maxUpload = maxUpload
-	return &client{profile: profile.WhatsApp(), connector: c}
+	return &client{profile: profile.WhatsApp(), connector: c, log: new(zerolog.Nop())}
 }
 
 func TestTheNewestIncomingMessageIsWhatAReceiptOnSomethingElseCovers(t *testing.T) {
@@ -45,7 +46,7 @@ func TestTheNewestIncomingMessageIsWhatAReceiptOnSomethingElseCovers(t *testing.
 }
 
 func TestMessagesAreKnownByTheIDThatTheOtherSideHas(t *testing.T) {
-	c := &client{profile: profile.WhatsApp()}
+	c := &client{profile: profile.WhatsApp(), log: new(zerolog.Nop())}
 	key := portalKey("account", "chat")
 	portal := &bridgev2.Portal{Portal: &frameworkdb.Portal{PortalKey: key}}
 	row := func(message networkid.MessageID, stanzas ...string) *frameworkMessage {

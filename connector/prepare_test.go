@@ -72,7 +72,7 @@ func newBench(t *testing.T, quota int64, homeserver http.HandlerFunc) *bench {
 	c.Config.Media.Spool = t.TempDir()
 	c.spool = c.Config.Media.Spool
 	c.fetch = mediaServer(t, homeserver)
-	cl := &client{connector: c, profile: p, row: row}
+	cl := &client{connector: c, profile: p, row: row, log: new(zerolog.Nop())}
 	device, err := e2ee.NewDevice(nil)
 	if err != nil {
 		t.Fatal(err)

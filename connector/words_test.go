@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
 	frameworkdb "maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
@@ -78,7 +79,7 @@ func TestAServiceWhoseMessagesCannotBeCarriedSaysSoEverywhere(t *testing.T) {
 				t.Errorf("%s for %s: %q", what, p.Name, text)
 			}
 		}
-		c := &client{profile: p, connector: New()}
+		c := &client{profile: p, connector: New(), log: new(zerolog.Nop())}
 		if empty := len(c.GetCapabilities(t.Context(), nil).Formatting) == 0; empty != warned {
 			t.Errorf("%s: formatting is offered: %v", p.Name, !empty)
 		}
@@ -246,7 +247,7 @@ func TestAnEnlistmentThatFailsIsExplained(t *testing.T) {
 }
 
 func TestALookUpThatFindsNobodyIsExplained(t *testing.T) {
-	c := &client{profile: profile.WhatsApp(), connector: New(), login: &bridgev2.UserLogin{UserLogin: &frameworkdb.UserLogin{}}}
+	c := &client{profile: profile.WhatsApp(), connector: New(), log: new(zerolog.Nop()), login: &bridgev2.UserLogin{UserLogin: &frameworkdb.UserLogin{}}}
 	for name, x := range map[string]struct {
 		err  error
 		part string

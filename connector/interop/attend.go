@@ -41,7 +41,7 @@ type attendance struct {
 	// hurry is closed when somebody waits for the next stream, if it was asked for; hurrying says that somebody does.
 	hurry    chan struct{}
 	hurrying bool
-	// changed wakes whoever waits; upped is closed when a stream becomes live, if somebody waits for that.
+	// changed wakes whoever waits, nil if nobody has yet; upped is closed when a stream becomes live, if somebody waits for that.
 	changed chan struct{}
 	upped   chan struct{}
 	since   time.Time // when the stream became live
@@ -53,7 +53,7 @@ func newAttendance(a *Account, cfg Attendance) *attendance {
 		cfg.AtLeast = 24 * time.Hour
 	}
 	return &attendance{
-		a: a, cfg: cfg, wanted: true, changed: make(chan struct{}, 1),
+		a: a, cfg: cfg, wanted: true,
 	}
 }
 
@@ -125,8 +125,11 @@ func (t *attendance) touch() (leaving bool) {
 }
 
 func (t *attendance) tell() {
+	t.mu.Lock()
+	changed := t.changed
+	t.mu.Unlock()
 	select {
-	case t.changed <- struct{}{}:
+	case changed <- struct{}{}:
 	default:
 	}
 }
@@ -200,6 +203,10 @@ func (t *attendance) wait(ctx context.Context) error {
 	for {
 		t.mu.Lock()
 		wanted := t.wanted
+		if t.changed == nil {
+			t.changed = make(chan struct{}, 1)
+		}
+		changed := t.changed
 		t.mu.Unlock()
 		if wanted {
 			return ctx.Err()
@@ -207,7 +214,7 @@ func (t *attendance) wait(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-t.changed:
+		case <-changed:
 		case <-timer.C:
 			t.want()
 		}

@@ -32,7 +32,7 @@ const (
 type mail struct {
 	a     *Account
 	lanes lanes
-	turns chan struct{}
+	turns chan struct{} // nil before anything was handed over
 
 	mu    sync.Mutex
 	chats map[string]*mailChat
@@ -59,7 +59,7 @@ type mailChat struct {
 }
 
 func newMail(a *Account) *mail {
-	m := &mail{a: a, turns: make(chan struct{}, mailTurns)}
+	m := &mail{a: a}
 	m.lanes = lanes{a: a, kind: &mailLanes}
 	return m
 }
@@ -320,12 +320,18 @@ const (
 
 // turn waits until it is a chat's turn to hand over a row. done ends it.
 func (m *mail) turn(ctx context.Context) (done func(), err error) {
+	m.mu.Lock()
+	if m.turns == nil {
+		m.turns = make(chan struct{}, mailTurns)
+	}
+	turns := m.turns
+	m.mu.Unlock()
 	select {
-	case m.turns <- struct{}{}:
+	case turns <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	free := sync.OnceFunc(func() { <-m.turns })
+	free := sync.OnceFunc(func() { <-turns })
 	late := time.AfterFunc(mailTurn, free)
 	return func() { late.Stop(); free() }, nil
 }

@@ -25,8 +25,8 @@ type cipherState struct {
 	nonce   [12]byte
 }
 
-// A cipher rests after each frame, until there were so many without a pause of restAfter: to make it anew costs less than half a
-// microsecond, but that is much for one of thousands of frames.
+// A cipher rests after each frame, until there were so many without a pause of restAfter: to make it anew costs a microsecond or two,
+// which is much for one of thousands of frames.
 const (
 	restAfter = time.Second
 	restBurst = 16

@@ -3,6 +3,7 @@ package scale_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -19,6 +20,8 @@ import (
 type figures struct {
 	started   int64 // resident when everybody had just connected
 	resident  int64 // and at rest: after the collections that an idle process makes in ten minutes
+	least     int64 // of resident, which is a mean then, in a minute at rest
+	most      int64
 	heap      int64 // live, after a collection
 	stacks    int64
 	routines  int
@@ -48,15 +51,15 @@ func (w *world) measure(atRest bool) *figures {
 		_, err := w.fetch("GET", w.Bridge.Address+"/debug/pprof/heap?gc=1&debug=1", nil)
 		w.ok(err)
 	}
-	every := 2 * time.Second
 	if atRest {
-		every = givenBackWithin
+		f.resident, f.least, f.most = w.residentAtRest()
+	} else {
+		w.until("its memory was given back", 2*time.Second, func() bool {
+			last := f.resident
+			f.resident = w.residentNow()
+			return last > 0 && last-f.resident < last/200
+		})
 	}
-	w.until("its memory was given back", every, func() bool {
-		last := f.resident
-		f.resident = w.residentNow()
-		return last > 0 && last-f.resident < last/200
-	})
 	open, err := os.ReadDir(proc + "fd")
 	w.ok(err)
 	f.files = len(open)
@@ -78,6 +81,22 @@ const collections = 5
 
 // givenBackWithin is longer than from one look of the program to the next, whether there is memory to give back.
 const givenBackWithin = 65 * time.Second
+
+// residentAtRest is residentNow over the time from one giving back to the next, in the mean and at the least and most, of a bridge that is left alone.
+func (w *world) residentAtRest() (mean, least, most int64) {
+	w.t.Helper()
+	const every, samples = 2500 * time.Millisecond, int64(givenBackWithin / (2500 * time.Millisecond))
+	left := 2 * samples
+	w.until("a minute at rest was over", every, func() bool {
+		if left--; left < samples {
+			now := w.residentNow()
+			mean += now
+			least, most = min(cmp.Or(least, now), now), max(most, now)
+		}
+		return left == 0
+	})
+	return mean / samples, least, most
+}
 
 // residentNow is how much of the process is in memory, the program's own file not counted.
 func (w *world) residentNow() int64 {

@@ -89,7 +89,7 @@ func (w *world) row(database string, users int, base *figures) string {
 		each := f.over(base, users)
 		memory = fmt.Sprintf(" %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.2f | %.2f |", each.resident, each.started, each.heap,
 			each.ours, each.framework, each.elsewhere, each.stacks, each.routines, each.files)
-		w.t.Logf("%d users, ready after %.1f s, all connected after %.1f s:%s\n%s", users, ready.Seconds(), all.Seconds(), memory, f.largest(base, users)+f.others(base, users))
+		w.t.Logf("%d users, ready after %.1f s, all connected after %.1f s:%s\nresident from %d to %d KiB in all\n%s", users, ready.Seconds(), all.Seconds(), memory, f.least>>10, f.most>>10, f.largest(base, users)+f.others(base, users))
 	}
 	paced := "- | -"
 	if os.Getenv("POSTERN_SCALE_PACED") != "no" {
