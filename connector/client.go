@@ -215,7 +215,7 @@ func (c *client) Connect(context.Context) {
 		c.reach.loop.end(running)
 	}
 	if c.connector.maintenance.of() != nil { // it has begun in this moment, and may not have seen this client
-		go c.park(connMaintenance, stateMaintenance)
+		go c.connector.maintenance.close(c)
 	}
 }
 

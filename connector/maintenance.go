@@ -151,12 +151,25 @@ func (m *maintenance) drain() {
 			defer func() { <-places }()
 			cl.settle(m.c.ctx)
 			if m.of() != nil {
-				cl.park(connMaintenance, stateMaintenance)
+				m.close(cl)
 			}
 		})
 	}
 	work.Wait()
 	m.c.log.Info().Msg("Streams are closed for maintenance")
+}
+
+// close closes a stream. Maintenance may end meanwhile, and whoever ended it has passed by this client then, so it is looked once more.
+func (m *maintenance) close(cl *client) {
+	cl.park(connMaintenance, stateMaintenance)
+	m.afterwards(cl)
+}
+
+// afterwards connects a client that says that there is maintenance, if there is none any more.
+func (m *maintenance) afterwards(cl *client) {
+	if m.of() == nil && m.c.ctx.Err() == nil && cl.now().Kind == connMaintenance {
+		cl.Connect(cl.login.Log.WithContext(m.c.ctx))
+	}
 }
 
 // settle waits, for a while, until nothing is under way.
@@ -207,15 +220,14 @@ func (m *maintenance) end(ctx context.Context) (outcome admin.Outcome, err error
 }
 
 // refuse keeps a client from connecting during maintenance, and says so.
-func (m *maintenance) refuse(c *client) bool {
-	if m.of() == nil {
-		return false
-	}
+func (m *maintenance) refuse(c *client) {
 	c.connection.mu.Lock()
 	c.connection.state = interop.ConnState{Kind: connMaintenance}
 	c.connection.mu.Unlock()
 	m.c.sayState(c.login, status.BridgeState{StateEvent: status.StateTransientDisconnect, Error: stateMaintenance})
-	return true
+	if m.of() == nil { // it has ended in this moment, and may not have seen this client
+		go m.afterwards(c)
+	}
 }
 
 // maintenanceWords say to somebody that there is maintenance; "" if there is none.
