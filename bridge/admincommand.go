@@ -151,18 +151,29 @@ func wrongAdmin(stderr io.Writer, err error) int {
 // ask gives the order; a list that is asked for from its beginning is asked for to its end.
 func (f *adminFlags) ask(ctx context.Context, service admin.Service) (*admin.Answer, error) {
 	answer, err := service.Do(ctx, f.order)
-	if err != nil || f.order.Action != "users" || len(f.order.Words) > 0 {
+	if err != nil || f.order.Action == "users" && len(f.order.Words) > 0 {
 		return answer, err
 	}
 	for next := f.order; answer.More; {
-		next.Offset = len(answer.Users)
+		next.Offset = entries(answer)
 		page, err := service.Do(ctx, next)
 		if err != nil {
 			return nil, err
 		}
-		answer.Users, answer.More = append(answer.Users, page.Users...), page.More && len(page.Users) > 0
+		if answer.More = page.More && entries(page) > 0; answer.Media != nil && page.Media != nil {
+			answer.Media.Users = append(answer.Media.Users, page.Media.Users...)
+		}
+		answer.Users = append(answer.Users, page.Users...)
 	}
 	return answer, nil
+}
+
+// entries is how many entries the list of an answer has.
+func entries(answer *admin.Answer) int {
+	if answer.Media != nil {
+		return len(answer.Media.Users)
+	}
+	return len(answer.Users)
 }
 
 // print says what came of it: what was not done on stderr.

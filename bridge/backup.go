@@ -106,6 +106,8 @@ func backUp(ctx context.Context, config, out string, media, withKey, asJSON bool
 	path, manifest, err := transfer.Backup(ctx, s.config(key), out, options)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s is there already, and is left as it is", out)
+	} else if file := new(fs.PathError); errors.As(err, &file) && strings.HasSuffix(file.Path, ".partial") {
+		return fmt.Errorf("the archive cannot be written: %w", err) // it says nothing of the database
 	} else if err != nil {
 		return s.transferError(err)
 	}

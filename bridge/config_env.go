@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -19,11 +20,15 @@ const fileSuffix = "_file"
 func (r *reading) environment(root *yaml.Node, prefix string, environ []string) error {
 	environ = slices.Clone(environ)
 	slices.Sort(environ) // a mapping before its keys, and always the same mistake first
+	given := map[string]bool{}
 	for _, entry := range environ {
 		name, text, _ := strings.Cut(entry, "=")
 		rest, ours := strings.CutPrefix(name, prefix)
 		if !ours || rest == "" {
 			continue
+		}
+		if given[strings.ToLower(rest)] = true; given[strings.TrimSuffix(strings.ToLower(rest), fileSuffix)] && strings.HasSuffix(strings.ToLower(rest), fileSuffix) {
+			return fmt.Errorf("%s: the same is set without %s as well, and only one can hold", name, strings.ToUpper(fileSuffix))
 		}
 		if err := r.variable(root, name, strings.ToLower(rest), text); err != nil {
 			return err
@@ -43,11 +48,9 @@ func (r *reading) variable(root *yaml.Node, name, rest, text string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if fromFile {
-		raw, err := os.ReadFile(text)
-		if err != nil {
-			return fmt.Errorf("%s: the file with the value of %s cannot be read: %w", name, path, err)
+		if text, err = secretFrom(text); err != nil {
+			return fmt.Errorf("%s: the file with the value of %s %w", name, path, err)
 		}
-		text = strings.TrimSpace(string(raw))
 	}
 	s := setting{path: path, where: name, env: true}
 	if below != "" {
@@ -73,6 +76,29 @@ func (r *reading) variable(root *yaml.Node, name, rest, text string) error {
 	*target = *s.value
 	r.set = append(r.set, s)
 	return nil
+}
+
+// maxValue is the largest file with a value, in bytes.
+const maxValue = 1 << 20
+
+// secretFrom reads a file with nothing but a value. An empty one is a mistake: nobody names a file to set nothing.
+func secretFrom(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	defer file.Close()
+	raw, err := io.ReadAll(io.LimitReader(file, maxValue+1))
+	text := strings.TrimSpace(string(raw))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot be read: %w", err)
+	case len(raw) > maxValue:
+		return "", errors.New("is larger than 1 MiB")
+	case text == "":
+		return "", errors.New("is empty")
+	}
+	return text, nil
 }
 
 // find follows keys from the root. below is a key of a free mapping's own.

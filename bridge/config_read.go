@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"regexp"
@@ -94,9 +96,15 @@ func (r *reading) merge(file []byte) (*yaml.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	var over yaml.Node
-	if err := yaml.Unmarshal(file, &over); err != nil {
+	var over, behind yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(file))
+	if err := documents.Decode(&over); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if err := documents.Decode(&behind); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	} else if err == nil {
+		return nil, fmt.Errorf("line %d: a second document begins, and only the first would count: take the line with --- away", behind.Line)
 	}
 	if len(over.Content) == 0 {
 		return base, nil // an empty file

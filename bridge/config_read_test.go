@@ -113,6 +113,7 @@ func TestEachMistakeIsOneSentenceWithTheKeysPath(t *testing.T) {
 	for text, want := range map[string]string{
 		"homeserver:\n  address: a\n  address: b\n":          "homeserver.address stands there a second time",
 		"homeserver: {address: 'a\n":                         "found unexpected end",
+		complete + "---\nappservice: {port: 1}\n":            "a second document begins",
 		complete + "appservice:\n  port: 1\n":                "appservice stands there a second time",
 		strings.Replace(complete, "7", "secret-in-place", 1): "network.gatekeepers.whatsapp.integrator has to be",
 		strings.ReplaceAll(complete, "a.example.org", "[1]"): "homeserver.domain has to be a text",
@@ -178,17 +179,23 @@ func TestWithoutAPrefixTheEnvironmentIsNotRead(t *testing.T) {
 func TestAMistakeInTheEnvironmentNamesTheVariable(t *testing.T) {
 	path := write(t, complete+"env_config_prefix: PT_\n")
 	for entry, want := range map[string]string{
-		"PT_HOMESERVER__ADRESS=x":               "PT_HOMESERVER__ADRESS: there is no key homeserver.adress", //nolint:misspell // the slip is what is tested
-		"PT_APPSERVICE__PORT=secret-word":       "PT_APPSERVICE__PORT: appservice.port has to be a whole number",
-		"PT_APPSERVICE__AS_TOKEN_FILE=/nowhere": "PT_APPSERVICE__AS_TOKEN_FILE: the file with the value of appservice.as_token cannot be read",
-		"PT_BRIDGE__PERMISSIONS=everybody":      "PT_BRIDGE__PERMISSIONS: bridge.permissions has to be a mapping",
-		"PT_BRIDGE={\"permision\": {}}":         "PT_BRIDGE: line 1: there is no key bridge.permision",
-		"PT_ENCRYPTION__ALLOW=secret-word":      "PT_ENCRYPTION__ALLOW: encryption.allow has to be true or false",
+		"PT_HOMESERVER__ADRESS=x":                "PT_HOMESERVER__ADRESS: there is no key homeserver.adress", //nolint:misspell // the slip is what is tested
+		"PT_APPSERVICE__PORT=secret-word":        "PT_APPSERVICE__PORT: appservice.port has to be a whole number",
+		"PT_APPSERVICE__AS_TOKEN_FILE=/dev/null": "PT_APPSERVICE__AS_TOKEN_FILE: the file with the value of appservice.as_token is empty",
+		"PT_APPSERVICE__AS_TOKEN_FILE=/dev/zero": "PT_APPSERVICE__AS_TOKEN_FILE: the file with the value of appservice.as_token is larger than 1 MiB",
+		"PT_APPSERVICE__AS_TOKEN_FILE=/nowhere":  "PT_APPSERVICE__AS_TOKEN_FILE: the file with the value of appservice.as_token cannot be read",
+		"PT_BRIDGE__PERMISSIONS=everybody":       "PT_BRIDGE__PERMISSIONS: bridge.permissions has to be a mapping",
+		"PT_BRIDGE={\"permision\": {}}":          "PT_BRIDGE: line 1: there is no key bridge.permision",
+		"PT_ENCRYPTION__ALLOW=secret-word":       "PT_ENCRYPTION__ALLOW: encryption.allow has to be true or false",
 	} {
 		_, _, err := readConfig(path, new(yaml.Node), []string{entry})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret-word") {
 			t.Errorf("%s gave %v, want %q", entry, err, want)
 		}
+	}
+	both := []string{"PT_APPSERVICE__AS_TOKEN_FILE=" + path, "PT_APPSERVICE__AS_TOKEN=secret-word"}
+	if _, _, err := readConfig(path, new(yaml.Node), both); err == nil || !strings.Contains(err.Error(), "only one can hold") {
+		t.Errorf("a value and a file with it: %v", err)
 	}
 }
 

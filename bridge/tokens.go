@@ -33,6 +33,9 @@ The command asks the running bridge, or opens its database if no bridge runs. do
 Exit status: 0 all done, 1 something could not be done, 2 wrong usage, 10 configuration, 14 database.
 `
 
+// tokenDays is for how many days a token is good if nothing is said.
+const tokenDays = 30
+
 // tokensFlags are what the command was given.
 type tokensFlags struct {
 	verb, config, scope string
@@ -45,7 +48,7 @@ func parseTokens(args []string) (*tokensFlags, error) {
 	f := &tokensFlags{}
 	set := verbFlags("tokens", &f.config, &f.json, &f.help)
 	set.StringVar(&f.scope, "scope", "", "")
-	set.IntVar(&f.days, "days", 0, "")
+	set.IntVar(&f.days, "days", tokenDays, "")
 	var err error
 	if f.verb, f.words, err = verbOf(set, args, &f.help, "add, list or revoke"); err != nil || f.help {
 		return f, err
@@ -58,7 +61,7 @@ func (f *tokensFlags) check() error {
 	switch {
 	case f.verb != "add" && f.verb != "list" && f.verb != "revoke":
 		return fmt.Errorf("there is no verb %q: it is add, list or revoke", f.verb)
-	case f.verb != "add" && (f.scope != "" || f.days != 0):
+	case f.verb != "add" && (f.scope != "" || f.days != tokenDays):
 		return fmt.Errorf("--scope and --days do not go with %s", f.verb)
 	case f.verb == "list" && len(f.words) > 0:
 		return fmt.Errorf("unknown argument %q", f.words[0])
@@ -82,9 +85,6 @@ func (f *tokensFlags) check() error {
 func (f *tokensFlags) checkAdd() error {
 	if len(f.words) != 1 || !admin.ValidUser(f.words[0]) {
 		return errors.New("tokens add needs one Matrix ID such as @anna:example.org")
-	}
-	if f.days == 0 {
-		f.days = 30
 	}
 	if f.days < 1 || f.days > admin.MaxTokenDays {
 		return fmt.Errorf("--days is 1 to %d", admin.MaxTokenDays)

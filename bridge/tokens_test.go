@@ -46,6 +46,10 @@ func TestTokensAreMadeAndRevokedAndTheAuditLogIsReadFromAShell(t *testing.T) {
 	if err = json.Unmarshal([]byte(raw), &made); err != nil || len(made.Scopes) != 2 || !strings.Contains(made.Secret, made.ID) {
 		t.Errorf("%s (%v)", raw, err)
 	}
+	for _, days := range []string{"0", "-1", "367"} {
+		_, said = run(exitUsage, "tokens", "add", "@anna:example.org", "--days", days)
+		s.has(days+" days", said, "--days is 1 to 366")
+	}
 	out, _ = run(0, "tokens", "list")
 	s.has("the list", out, "@anna:example.org", "login,logout", "good", made.ID)
 	if strings.Contains(out, token) || strings.Contains(out, made.Secret) {

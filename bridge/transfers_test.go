@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -62,6 +63,10 @@ func TestABackupIsMadeCheckedAndPutBackFromAShell(t *testing.T) {
 	s.has("what it says", stdout, out, "tables with", "keep a copy of it somewhere else")
 	_, stderr := s.verb(exitOther, "backup", "--out", out)
 	s.has("over another", stderr, "is there already")
+	if runtime.GOOS == "linux" { // nobody may make files in /proc, whoever they are
+		_, stderr = s.verb(exitOther, "backup", "--out", "/proc/backup.zip")
+		s.has("where nothing can be written", stderr, "the archive cannot be written")
+	}
 	stdout, _ = s.verb(0, "backup", "--out", s.dir, "--json", "--with-key", "--with-media")
 	var said struct {
 		Archive string

@@ -235,7 +235,9 @@ func outcomesOf(subjects []string, answer *admin.Answer, err error) []string {
 	for i, subject := range subjects {
 		outcomes[i] = string(admin.Done)
 		if answer.Undone() > 0 {
-			outcomes[i] = string(admin.Unknown)
+			if outcomes[i] = string(admin.Unknown); answer.Outcome != "" {
+				outcomes[i] = string(answer.Outcome)
+			}
 		}
 		for _, r := range answer.Results {
 			if r.ID == subject {

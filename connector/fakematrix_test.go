@@ -97,6 +97,7 @@ func (f *fakeMatrix) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		_ = r.Body.Close()
+		r.Body = io.NopCloser(bytes.NewReader(body)) // for special
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,9 +1,10 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"strings"
+	"slices"
 	"time"
 
 	"postern/connector/admin"
@@ -71,6 +72,9 @@ func (s *adminService) mediaUse(ctx context.Context, o *admin.Order) (*admin.Ans
 	if err != nil {
 		return nil, err
 	}
+	if nobody, err := s.nobody(ctx, o.Who(), len(rows)); nobody || err != nil {
+		return &admin.Answer{Results: []admin.Result{}}, err
+	}
 	media := &admin.Media{Users: []admin.MediaUser{}}
 	for _, row := range rows {
 		user := admin.MediaUser{Account: row.Owner, User: row.MXID, Use: admin.MediaUse{
@@ -79,7 +83,24 @@ func (s *adminService) mediaUse(ctx context.Context, o *admin.Order) (*admin.Ans
 		media.All.Add(&user.Use)
 		media.Users = append(media.Users, user)
 	}
-	return &admin.Answer{Media: media}, nil
+	slices.SortStableFunc(media.Users, func(a, b admin.MediaUser) int { return cmp.Compare(b.Use.Bytes(), a.Use.Bytes()) })
+	limit := o.Limit
+	if limit == 0 {
+		limit = admin.MaxPage
+	}
+	media.Users = media.Users[min(o.Offset, len(media.Users)):]
+	answer := &admin.Answer{Media: media, More: len(media.Users) > limit}
+	media.Users = media.Users[:min(limit, len(media.Users))]
+	return answer, nil
+}
+
+// nobody says that there is neither an account of that name nor one that is gone and has left things: found is how many things there are.
+func (s *adminService) nobody(ctx context.Context, who string, found int) (bool, error) {
+	if who == "" || found > 0 {
+		return false, nil
+	}
+	rows, err := s.db.Accounts().Overview(ctx, who, 0, 1)
+	return len(rows) == 0, err
 }
 
 // purgeMedia deletes attachments that were fetched, and those that can be fetched no more; forced, also those that nobody has fetched.
@@ -92,6 +113,9 @@ func (s *adminService) purgeMedia(ctx context.Context, o *admin.Order) (*admin.A
 		rows, err := s.db.Media().Use(ctx, who, 0)
 		if err != nil {
 			return nil, err
+		}
+		if nobody, err := s.nobody(ctx, who, len(rows)); nobody || err != nil {
+			return &admin.Answer{Results: []admin.Result{}}, err
 		}
 		owners = nil
 		for _, row := range rows {
@@ -134,6 +158,3 @@ func (c *Connector) noteFetched(ctx context.Context, row *mediastore.Row) {
 		c.log.Warn().Err(err).Msg("Could not note that an attachment was fetched")
 	}
 }
-
-// knownComponents are the names that lines of the log have in their field component, for those who set levels.
-var knownComponents = strings.Fields("connector database mediastore matrix admin " + admin.ComponentFramework)

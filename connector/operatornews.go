@@ -42,6 +42,8 @@ const (
 	// newsBatch is how much news one line sums up at most, newsKept for how long told news is remembered.
 	newsBatch = 1000
 	newsKept  = 90 * 24 * time.Hour
+	// lettersOverlap is how far back it is looked for dead letters again: one may be committed after another that is as old, or younger.
+	lettersOverlap = 10 * time.Second
 	// newsNamed is how many accounts a line names.
 	newsNamed = 5
 )
@@ -310,7 +312,11 @@ func (n *operatorNews) findLetters(ctx context.Context) error {
 		if err != nil && !errors.Is(err, database.ErrSealBroken) {
 			return err
 		}
-		since, _ := strconv.ParseInt(string(raw), 10, 64) // nothing, at first: all there are
+		told, _ := strconv.ParseInt(string(raw), 10, 64) // nothing, at first: all there are
+		since := told - lettersOverlap.Milliseconds()
+		if told > time.Now().UnixMilli() {
+			since = 0 // a clock was ahead: those that came since then look older
+		}
 		letters, err := n.c.db.LettersSince(ctx, since, newsBatch)
 		if err != nil || len(letters) == 0 {
 			return err
@@ -320,7 +326,11 @@ func (n *operatorNews) findLetters(ctx context.Context) error {
 				return err
 			}
 		}
-		return n.c.db.Operator().Put(ctx, operatorLetters, []byte(strconv.FormatInt(letters[len(letters)-1].At, 10)))
+		last := letters[len(letters)-1].At
+		if last == told {
+			return nil
+		}
+		return n.c.db.Operator().Put(ctx, operatorLetters, []byte(strconv.FormatInt(last, 10)))
 	})
 }
 
@@ -360,6 +370,9 @@ func (n *operatorNews) room(ctx context.Context, operators []id.UserID) (id.Room
 	return own.Room, err
 }
 
+// onlyTheBot is the power that nobody but the bot has.
+var onlyTheBot = 100
+
 // makeRoom makes the room. It has a local id and says what it is for, so that one that was made before a kill is found again.
 func (n *operatorNews) makeRoom(ctx context.Context, operators []id.UserID) (id.RoomID, error) {
 	w := n.c.standardWords()
@@ -368,6 +381,8 @@ func (n *operatorNews) makeRoom(ctx context.Context, operators []id.UserID) (id.
 	resp, err := n.c.matrix.Bot.CreateRoom(ctx, &mautrix.ReqCreateRoom{
 		Visibility: "private", Preset: "private_chat", Name: w.Text("operator.room"), Topic: w.Text("operator.topic"), Invite: operators,
 		BeeperLocalRoomID: id.RoomID(key),
+		// Some homeservers let everybody in a private room invite others, and who is asked in by an operator would stay when they are none any more.
+		PowerLevelOverride: &event.PowerLevelsEventContent{InvitePtr: &onlyTheBot},
 		InitialState: []*event.Event{{
 			Type: event.StateBridge, StateKey: &key, Content: event.Content{Parsed: &event.BridgeEventContent{
 				BridgeBot: bot, Creator: bot, Protocol: event.BridgeInfoSection{ID: "postern", DisplayName: w.Text("operator.room")},

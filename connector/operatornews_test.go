@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,6 +26,14 @@ func TestTheOperatorIsToldOnceInOneRoomAndInSums(t *testing.T) {
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/createRoom"):
 				made.Add(1)
+				var room struct {
+					Powers struct {
+						Invite int `json:"invite"`
+					} `json:"power_level_content_override"`
+				}
+				if err := json.NewDecoder(r.Body).Decode(&room); err != nil || room.Powers.Invite != 100 {
+					t.Errorf("others than the bot may invite people: %d (%v)", room.Powers.Invite, err)
+				}
 				return map[string]any{"room_id": office}
 			case strings.Contains(r.URL.Path, "/join"):
 				return map[string]any{"room_id": office}
@@ -95,4 +104,35 @@ func TestTheOperatorIsToldOnceInOneRoomAndInSums(t *testing.T) {
 	if made.Load() != 1 {
 		t.Errorf("%d rooms were made", made.Load())
 	}
+}
+
+// TestEachDeadLetterIsNewsOnceWhateverTheClockSaid: two may be as old as each other and be committed one after the other, and a clock may have been ahead.
+func TestEachDeadLetterIsNewsOnceWhateverTheClockSaid(t *testing.T) {
+	w := newWorld(t)
+	store := NewAccountStore(w.connector.db, w.account, "whatsapp")
+	news := w.connector.news
+	finds := func(want int, dead time.Time) {
+		t.Helper()
+		if _, err := w.connector.db.Raw().Exec(t.Context(), "UPDATE postern_in SET dead_at=$1 WHERE dead_at<>0 AND dead_at<$2", dead.UnixMilli(), 1_000_000); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := news.findLetters(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list, err := w.connector.db.Operator().Untold(t.Context(), 100)
+		if err != nil || len(list) != want {
+			t.Errorf("%d are news, want %d (%v)", len(list), want, err)
+		}
+	}
+	now := time.Now()
+	buryIn(t, w.connector.db, store, w.peer.Chat, "A", "forbidden")
+	finds(1, now)
+	buryIn(t, w.connector.db, store, w.peer.Chat, "B", "forbidden")
+	finds(2, now) // in the same millisecond
+	buryIn(t, w.connector.db, store, w.peer.Chat, "C", "forbidden")
+	finds(3, now.Add(30*24*time.Hour)) // the clock is ahead
+	buryIn(t, w.connector.db, store, w.peer.Chat, "D", "forbidden")
+	finds(4, now.Add(time.Minute)) // and is right again
 }

@@ -44,7 +44,8 @@ func wrongOrderText(w words.Words, err error, prefix string) string {
 	if a := admin.ActionNamed(wrong.Action); a != nil {
 		usage = strings.TrimSpace(prefix + " " + a.Name + " " + a.Args)
 	}
-	return w.Text("admin.wrong."+wrong.Kind, "action", wrong.Action, "word", wrong.Word, "usage", usage, "n", admin.MaxReason)
+	return w.Text("admin.wrong."+wrong.Kind, "action", wrong.Action, "word", wrong.Word, "usage", usage, "n", admin.MaxReason,
+		"components", strings.Join(admin.Components, ", "))
 }
 
 // orderText says what has come of an order, in plain text.
@@ -145,7 +146,7 @@ func bridgeText(w words.Words, a *admin.Answer) (lines []string) {
 		for _, component := range slices.Sorted(maps.Keys(a.Log.Components)) {
 			lines = append(lines, w.Text("admin.log.component", "component", component, "level", a.Log.Components[component]))
 		}
-		lines = append(lines, w.Text("admin.log.components", "list", strings.Join(knownComponents, ", ")))
+		lines = append(lines, w.Text("admin.log.components", "list", strings.Join(admin.Components, ", ")))
 	case a.Media != nil:
 		use := &a.Media.All
 		lines = append(lines, w.Text("admin.media.all", "waiting", countText(w, use.Waiting), "fetched", countText(w, use.Fetched), "expired", countText(w, use.Expired)))
@@ -157,6 +158,9 @@ func bridgeText(w words.Words, a *admin.Answer) (lines []string) {
 			}
 			lines = append(lines, w.Text("admin.media.one", "account", u.Account, "user", name, "waiting", countText(w, u.Use.Waiting),
 				"fetched", countText(w, u.Use.Fetched), "expired", countText(w, u.Use.Expired)))
+		}
+		if a.More {
+			lines = append(lines, w.Text("admin.media.more", "n", len(a.Media.Users)))
 		}
 	case a.Maintenance != nil:
 		m := a.Maintenance

@@ -176,6 +176,9 @@ func TestWhatTheOperatorChangesIsNotedDownWhateverItIs(t *testing.T) {
 	if _, err := client.RetryDeadLetters(ctx, []string{letter}); err != nil {
 		t.Error(err)
 	}
+	if _, err := client.Do(ctx, admin.Order{Action: "rotate-key"}); err != nil {
+		t.Error(err)
+	}
 	if _, err := client.Do(ctx, admin.Order{Action: "delete", Words: []string{w.account}, Yes: true}); err != nil {
 		t.Error(err)
 	}
@@ -183,7 +186,7 @@ func TestWhatTheOperatorChangesIsNotedDownWhateverItIs(t *testing.T) {
 	want := []string{
 		who + "disconnect " + w.account + ": already", who + "suspend: no_login", who + "unsuspend: done", who + "disconnect: unknown",
 		who + "drop-dead-letter " + letter + ": dropped", who + "assign-identifier: asked",
-		"operator close-report none: unknown", "operator read-report none: unknown", "operator retry-dead-letter " + letter + ": unknown", "operator delete " + w.account + ": begun",
+		"operator close-report none: unknown", "operator read-report none: unknown", "operator retry-dead-letter " + letter + ": unknown", "operator rotate-key: too_early", "operator delete " + w.account + ": begun",
 	}
 	if got := w.audited(); !slices.Equal(got, want) {
 		t.Errorf("the audit log is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -62,15 +62,22 @@ func (s AuditStore) List(ctx context.Context, since, after int64, limit int) ([]
 	return list, nil
 }
 
-// Prune deletes entries from before a time in Unix milliseconds, and the oldest if there are more than most. The last one stays, so that no
-// Seq comes twice.
+// ofPrograms are the actors of the provisioning interface: they write as much as they like, and must not push out what operators did.
+const ofPrograms = "(actor LIKE 'token %' OR actor IN ('shared-secret', 'matrix-token'))"
+
+// Prune deletes entries from before a time in Unix milliseconds, and the oldest if there are more than most, of the provisioning interface's and of all
+// others. The last one stays, so that no Seq comes twice.
 func (s AuditStore) Prune(ctx context.Context, before, most int64) error {
 	return s.db.Do(ctx, func(ctx context.Context) error {
-		_, err := s.db.raw.Exec(ctx, `
-			DELETE FROM postern_audit WHERE seq<(SELECT MAX(seq) FROM postern_audit)
-				AND (at<$1 OR seq<=(SELECT MAX(seq) FROM postern_audit)-$2)`, before, most)
-		if err != nil {
+		const stays = "DELETE FROM postern_audit WHERE seq<(SELECT MAX(seq) FROM postern_audit) AND "
+		if _, err := s.db.raw.Exec(ctx, stays+"at<$1", before); err != nil {
 			return fmt.Errorf("database: prune the audit log: %w", err)
+		}
+		for _, whose := range []string{ofPrograms, "NOT " + ofPrograms} {
+			_, err := s.db.raw.Exec(ctx, stays+whose+" AND seq<=(SELECT seq FROM postern_audit WHERE "+whose+" ORDER BY seq DESC LIMIT 1 OFFSET $1)", most)
+			if err != nil {
+				return fmt.Errorf("database: prune the audit log: %w", err)
+			}
 		}
 		return nil
 	})

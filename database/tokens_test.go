@@ -116,3 +116,39 @@ func TestTheAuditLogOnlyGrowsAndForgetsWhatIsOldOrTooMuch(t *testing.T) {
 		}
 	})
 }
+
+// TestNobodyPushesTheOperatorOutOfTheAuditLog: whoever has a token can have as much noted down as they like.
+func TestNobodyPushesTheOperatorOutOfTheAuditLog(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx, audit := t.Context(), db.Audit()
+		add := func(actor, action string) {
+			t.Helper()
+			if err := audit.Append(ctx, &database.AuditEntry{At: 1, Actor: actor, Action: action, Outcome: "done"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		add("operator", "zero")
+		for _, action := range []string{"one", "two"} {
+			add("operator", action)
+			for range 3 {
+				add("token abc", "read-status")
+				add("shared-secret", "logout")
+				add("matrix-token", "logout")
+			}
+		}
+		if err := audit.Prune(ctx, 0, 2); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := audit.List(ctx, 0, 0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for _, e := range entries {
+			left = append(left, e.Actor+" "+e.Action)
+		}
+		if want := []string{"operator one", "operator two", "shared-secret logout", "matrix-token logout"}; !slices.Equal(left, want) {
+			t.Errorf("%q, want %q", left, want)
+		}
+	})
+}

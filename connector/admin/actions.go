@@ -86,6 +86,7 @@ const (
 	WrongNumber      = "number"      // not a number
 	WrongText        = "text"        // too long, or with characters that nobody sees
 	WrongLevel       = "level"       // not a level of the log
+	WrongComponent   = "component"   // not a component of the log
 	WrongSwitch      = "switch"      // neither on nor off
 	WrongUnconfirmed = "unconfirmed" // --yes is missing
 )
@@ -157,8 +158,8 @@ func (o *Order) check() error {
 func (o *Order) checkWords() error {
 	switch o.Action {
 	case "log-level":
-		if word, ok := o.checkLevel(); !ok {
-			return &WrongOrder{WrongLevel, o.Action, word}
+		if kind, word := o.checkLevel(); kind != "" {
+			return &WrongOrder{kind, o.Action, word}
 		}
 	case "maintenance":
 		if len(o.Words) > 0 && o.Words[0] != "on" && (o.Words[0] != "off" || len(o.Words) > 1) {
@@ -190,7 +191,7 @@ type Operator interface {
 type Answer struct {
 	// Results has one for each account that it was about, and is empty if there was none.
 	Results []Result `json:"results,omitzero"`
-	// Users are logins, in the order in which they were made. More: there are others behind them.
+	// Users are logins, in the order in which they were made. More: there are others behind them, or behind those of Media.
 	Users []User `json:"users,omitzero"`
 	More  bool   `json:"more,omitempty"`
 	// Outcome is that of an order about the bridge as a whole.

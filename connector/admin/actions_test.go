@@ -42,7 +42,7 @@ func TestAnOrderIsReadInOneWayForShellAndRoom(t *testing.T) {
 		"": admin.WrongNoAction, "--yes": admin.WrongNoAction, "fly": admin.WrongAction, "disconnect": admin.WrongMissing, "user a b": admin.WrongMore,
 		"user Anna": admin.WrongWho, "users --yes": admin.WrongFlag, "disconnect abc --force": admin.WrongFlag, "user abc --loud": admin.WrongFlag,
 		"maintenance soon": admin.WrongSwitch, "maintenance off now": admin.WrongSwitch, "maintenance on \u001b[2J": admin.WrongText,
-		"log-level loud": admin.WrongLevel, "log-level a configured": admin.WrongLevel, "log-level A debug": admin.WrongLevel, "media-purge 1h 2h": admin.WrongMore,
+		"log-level loud": admin.WrongLevel, "log-level a configured": admin.WrongLevel, "log-level A debug": admin.WrongComponent, "log-level databse debug": admin.WrongComponent, "media-purge 1h 2h": admin.WrongMore,
 		"media-purge -1h": admin.WrongMore, "media-purge abc def": admin.WrongMore, "media-purge Anna": admin.WrongWho, "rotate-key now": admin.WrongMore,
 		"delete abc": admin.WrongUnconfirmed, "users soon": admin.WrongNumber, "users -1": admin.WrongNumber, "users \u001b[2J": admin.WrongText,
 	} {

@@ -15,6 +15,9 @@ const LevelConfigured = "configured"
 // ComponentFramework is the component of lines that name none.
 const ComponentFramework = "framework"
 
+// Components are the names that lines of the log have in their field component, for those who set levels.
+var Components = []string{"connector", "database", "mediastore", "matrix", "admin", "provisioning", ComponentFramework}
+
 // LogLevels are the levels of the log at this time.
 type LogLevels struct {
 	// Level is that of all components that are not in Components.
@@ -41,15 +44,18 @@ func (o *Order) Level() (component, level string, set bool) {
 }
 
 // checkLevel says what is wrong with a log-level order, "" for nothing.
-func (o *Order) checkLevel() (word string, ok bool) {
+func (o *Order) checkLevel() (kind, word string) {
 	if len(o.Words) == 0 {
-		return "", true
+		return "", ""
 	}
 	level := o.Words[len(o.Words)-1]
 	if !slices.Contains(Levels, level) && (level != LevelConfigured || len(o.Words) != 1) {
-		return level, false
+		return WrongLevel, level
 	}
-	return o.Words[0], len(o.Words) == 1 || ValidID(o.Words[0])
+	if len(o.Words) > 1 && !slices.Contains(Components, o.Words[0]) {
+		return WrongComponent, o.Words[0]
+	}
+	return "", ""
 }
 
 // States of a signing key.
@@ -86,6 +92,9 @@ type MediaUse struct {
 	Expired MediaCount `json:"expired"`
 }
 
+// Bytes is the size of all.
+func (u *MediaUse) Bytes() int64 { return u.Waiting.Bytes + u.Fetched.Bytes + u.Expired.Bytes }
+
 // Add adds another sum.
 func (u *MediaUse) Add(other *MediaUse) {
 	u.Waiting.add(other.Waiting)
@@ -100,7 +109,7 @@ type MediaUser struct {
 	Use     MediaUse `json:"use"`
 }
 
-// Media is what is in the media store.
+// Media is what is in the media store: of all, and of those who have the most, as many as were asked for.
 type Media struct {
 	All   MediaUse    `json:"all"`
 	Users []MediaUser `json:"users"`

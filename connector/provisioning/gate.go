@@ -19,7 +19,9 @@ const (
 	wrongKept = 20
 	// maxBody is the largest body of a request, in bytes; maxSeen is how much of an answer is looked into for the id of a login.
 	maxBody = 64 << 10
-	maxSeen = 64 << 10
+	// refusedKept is how many refusals of a token in a minute are noted down: whoever has one must not fill the log with them.
+	refusedKept = 5
+	maxSeen     = 64 << 10
 )
 
 // Actors that are no token.
@@ -55,9 +57,9 @@ type Gate struct {
 	cfg    Config
 	secret [sha256.Size]byte
 	mux    *http.ServeMux
-	// wrong counts by address, used by token.
-	wrong, used counter
-	processes   processes
+	// wrong counts by address, used and refused by token.
+	wrong, used, refused counter
+	processes            processes
 }
 
 // NewGate makes a Gate for all paths below Prefix.
@@ -145,7 +147,9 @@ func (g *Gate) withToken(w http.ResponseWriter, r *http.Request, route *Route, g
 	}
 	if why := g.forbidden(r, route, token); why != "" {
 		g.cfg.Log.Warn().Str("action", "provisioning").Str("id", token.ID).Int("status_code", http.StatusForbidden).Msg("Refused a provisioning request")
-		g.cfg.Keeper.Refused(r.Context(), actorToken+token.ID, route.name())
+		if tooMany, _ := g.refused.more(token.ID, refusedKept); !tooMany {
+			g.cfg.Keeper.Refused(r.Context(), actorToken+token.ID, route.name())
+		}
 		refuse(w, http.StatusForbidden, "M_FORBIDDEN", why)
 		return
 	}
