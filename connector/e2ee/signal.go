@@ -21,21 +21,18 @@ import (
 // The functions named commit run inside the store's transaction with a context that carries it; they may be nil. They
 // must not call the Signal. No method may be called from inside a transaction of the same store.
 type Signal struct {
-	device Device
-	own    *identity.KeyPair
+	device *Device
 	store  Store
 	locks  addressLocks
 }
 
-// New makes the Signal of an account.
-func New(device *Device, store Store) *Signal {
-	return &Signal{
-		device: *device,
-		own: identity.NewKeyPair(
-			identity.NewKey(ecc.NewDjbECPublicKey(device.IdentityPublic)),
-			ecc.NewDjbECPrivateKey(device.IdentityPrivate)),
-		store: store,
-	}
+// New makes the Signal of an account. The device must not be changed any more.
+func New(device *Device, store Store) *Signal { return &Signal{device: device, store: store} }
+
+// own is the device's identity as the library wants it: made at each use, since most accounts are idle at most times.
+func (s *Signal) own() *identity.KeyPair {
+	return identity.NewKeyPair(
+		identity.NewKey(ecc.NewDjbECPublicKey(s.device.IdentityPublic)), ecc.NewDjbECPrivateKey(s.device.IdentityPrivate))
 }
 
 // Encrypt encrypts plaintext (at most MaxPlaintextBytes) in the current session with to. The session's next state and what
@@ -90,7 +87,7 @@ func (s *Signal) seal(ctx context.Context, row *sessionRow, known []byte, plaint
 			return ErrExhausted
 		}
 		clampPreviousCounter(state)
-		buffer := &bufferStore{own: s.own, registrationID: s.device.RegistrationID}
+		buffer := &bufferStore{own: s.own(), registrationID: s.device.RegistrationID}
 		buffer.holdState(state)
 		// libsignal pads by appending: a copy without room to spare keeps it out of the caller's memory.
 		text := make([]byte, len(plaintext))
@@ -168,7 +165,7 @@ func (s *Signal) open(ctx context.Context, row *sessionRow, known []byte, in *in
 // openFirst reads a prekey message that begins a session: libsignal builds the state on a buffering store, then the receive
 // step reads the message in it. Only if that verified does anything leave this function.
 func (s *Signal) openFirst(ctx context.Context, row *sessionRow, known []byte, in *incoming) ([]byte, Opened, *Change, error) {
-	buffer := &bufferStore{own: s.own, registrationID: s.device.RegistrationID}
+	buffer := &bufferStore{own: s.own(), registrationID: s.device.RegistrationID}
 	if err := buffer.loadKeys(ctx, s.store, in.preKey); err != nil {
 		return nil, Opened{}, nil, err
 	}
@@ -263,7 +260,7 @@ func (s *Signal) build(ctx context.Context, bundle Bundle) ([]byte, error) {
 			preKeyID = optional.NewOptionalUint32(bundle.PreKey.ID)
 			preKeyPublic = ecc.NewDjbECPublicKey(bundle.PreKey.Key)
 		}
-		buffer := &bufferStore{own: s.own, registrationID: s.device.RegistrationID}
+		buffer := &bufferStore{own: s.own(), registrationID: s.device.RegistrationID}
 		buffer.holdFresh()
 		err := buffer.builder().ProcessBundle(ctx, prekey.NewBundle(
 			bundle.RegistrationID, 0, preKeyID, bundle.Signed.ID, preKeyPublic,

@@ -50,7 +50,7 @@ func (s *idleStream) Request(_ context.Context, iq *stanza.IQ) (*stanza.IQ, erro
 }
 
 // idleBytes is what an account that is connected and idle may take, besides its stream and what is made of it by others.
-const idleBytes = 6 << 10
+const idleBytes = 5632
 
 // TestAnIdleAccountCostsOneGoroutineAndLittleMemory has many accounts on one store, so that what the store takes does not count.
 func TestAnIdleAccountCostsOneGoroutineAndLittleMemory(t *testing.T) {
