@@ -176,7 +176,7 @@ func (in *instances) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := errors.Join(in.look(ctx), in.c.issuer.Refresh(ctx))
+		err := errors.Join(in.look(ctx), in.c.issuer.Refresh(ctx), in.deleteGone(ctx))
 		if ctx.Err() != nil {
 			return
 		}
@@ -185,6 +185,35 @@ func (in *instances) run(ctx context.Context) {
 			in.c.log.Warn().Err(err).Bool("failing", in.failing).Msg("What the instances share can be read, or not, unlike before")
 		}
 	}
+}
+
+// deleteGone deletes the files of accounts that were moved away from here and are no more.
+func (in *instances) deleteGone(ctx context.Context) error {
+	gone, err := in.shared.GoneFrom(ctx, in.name)
+	if err != nil {
+		return err
+	}
+	for _, account := range gone {
+		if here, err := in.c.db.Accounts().Get(ctx, account); err != nil && !errors.Is(err, database.ErrSealBroken) {
+			return err
+		} else if here == nil && err == nil { // else it has come back, and what happens to its files is its leaving's
+			if err := in.c.media.DeleteOwner(ctx, account); err != nil {
+				return err
+			}
+		}
+		if err := in.shared.ForgetGone(ctx, account, in.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sayGone tells the instances that have files of an account that it is no more.
+func (c *Connector) sayGone(ctx context.Context, account string) error {
+	if c.instances == nil || c.instances.shared == nil {
+		return nil
+	}
+	return c.instances.shared.Gone(ctx, account)
 }
 
 // peers are the other instances, as far as they have joined.

@@ -147,6 +147,7 @@ func (l *leavings) work(ctx context.Context, row *database.Leaving) error {
 	for _, step := range []func() error{
 		func() error { return c.emptyAccount(ctx, row) },
 		func() error { return c.media.DeleteOwner(ctx, row.AccountID) },
+		func() error { return c.sayGone(ctx, row.AccountID) },
 	} {
 		if err := again(ctx, step); err != nil {
 			return err

@@ -58,6 +58,8 @@ var sharedTables = []string{
 		PRIMARY KEY (gatekeeper, identifier_index))`,
 	`CREATE TABLE IF NOT EXISTS %s.postern_instances (name TEXT NOT NULL PRIMARY KEY, tables TEXT NOT NULL UNIQUE, appservice TEXT NOT NULL UNIQUE,
 		bot TEXT NOT NULL UNIQUE, address TEXT NOT NULL, media TEXT NOT NULL, since BIGINT NOT NULL)`,
+	// Accounts that were moved, with the instances that still have their files; gone: the account is no more.
+	"CREATE TABLE IF NOT EXISTS %s.postern_moved (account TEXT NOT NULL, origin TEXT NOT NULL, gone BOOLEAN NOT NULL, PRIMARY KEY (account, origin))",
 	// An earlier version of the program, which does not tell them, goes on with the table as it is.
 	"ALTER TABLE %s.postern_instances ADD COLUMN IF NOT EXISTS ghosts TEXT NOT NULL DEFAULT ''",
 }

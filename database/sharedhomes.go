@@ -210,3 +210,44 @@ func (s *Shared) Homes(ctx context.Context) (map[string]Home, error) {
 	}
 	return homes, rows.Err()
 }
+
+// Gone notes that an account is no more, for the instances that it was moved away from: they have files of it.
+func (s *Shared) Gone(ctx context.Context, account string) error {
+	err := s.do(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, s.q("UPDATE %s.postern_moved SET gone=true WHERE account=$1"), account)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("database: shared schema: note that an account is gone: %w", err)
+	}
+	return nil
+}
+
+// GoneFrom are the accounts that were moved away from an instance and are no more.
+func (s *Shared) GoneFrom(ctx context.Context, instance string) (accounts []string, err error) {
+	rows, err := s.pool.QueryContext(ctx, s.q("SELECT account FROM %s.postern_moved WHERE origin=$1 AND gone ORDER BY account"), instance)
+	if err != nil {
+		return nil, fmt.Errorf("database: shared schema: list accounts that are gone: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var account string
+		if err := rows.Scan(&account); err != nil {
+			return nil, fmt.Errorf("database: shared schema: list accounts that are gone: %w", err)
+		}
+		accounts = append(accounts, account)
+	}
+	return accounts, rows.Err()
+}
+
+// ForgetGone forgets one of them, whose files the instance has deleted.
+func (s *Shared) ForgetGone(ctx context.Context, account, instance string) error {
+	err := s.do(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, s.q("DELETE FROM %s.postern_moved WHERE account=$1 AND origin=$2"), account, instance)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("database: shared schema: forget an account that is gone: %w", err)
+	}
+	return nil
+}

@@ -57,6 +57,11 @@ func (m *UserMove) Copy(ctx context.Context, more func(ctx context.Context) erro
 			if err := m.copySignal(ctx, account); err != nil {
 				return err
 			}
+			_, err := m.To.raw.Exec(ctx, m.Shared.q("INSERT INTO %s.postern_moved (account, origin, gone) VALUES ($1, $2, false) ON CONFLICT (account, origin) DO NOTHING"),
+				account, m.FromName)
+			if err != nil {
+				return err
+			}
 		}
 		if more == nil {
 			return nil

@@ -165,6 +165,26 @@ func TestAUserWhoIsMovedHasEverythingAtTheOtherInstanceAndNothingIsLeft(t *testi
 	w.open() // with epoch files: an old copy would be noticed
 	w.isThere(chat, known.ID)
 	w.isGone()
+
+	// When they leave, the old instance is told whose files it still has.
+	gone := func(instance string) string {
+		t.Helper()
+		accounts, err := w.shared.GoneFrom(ctx, instance)
+		w.ok(err)
+		return strings.Join(accounts, " ")
+	}
+	w.ok(w.shared.Gone(ctx, "ben"))
+	if got := gone("east"); got != "" {
+		t.Errorf("gone are %q", got)
+	}
+	w.ok(w.shared.Gone(ctx, "anna"))
+	if got := gone("east") + gone("west"); got != "anna" {
+		t.Errorf("gone are %q", got)
+	}
+	w.ok(w.shared.ForgetGone(ctx, "anna", "east"))
+	if got := gone("east"); got != "" {
+		t.Errorf("gone are still %q", got)
+	}
 }
 
 // isThere looks for all of anna's at the second instance.

@@ -36,6 +36,7 @@ type instances struct {
 	ctx    context.Context
 	worlds [2]*parts.World
 	uri    string // of the database
+	bucket *minio.Client
 	// entry is which of them the gatekeeper's requests reach.
 	entry atomic.Int32
 }
@@ -52,6 +53,7 @@ func openInstances(t *testing.T, more ...map[string]any) *instances {
 	store := must(parts.StartMinIO(ctx, filepath.Join(dir, "minio")))(t)
 	t.Cleanup(func() { in.check(store.Stop()) })
 	client := must(minio.New(store.Endpoint, &minio.Options{Creds: credentials.NewStaticV4(store.AccessKey, store.SecretKey, "")}))(t)
+	in.bucket = client
 	in.check(client.MakeBucket(ctx, "both", minio.MakeBucketOptions{}))
 	sandbox := must(parts.StartSandbox(ctx, parts.SandboxConfig{Postern: postern, Dir: filepath.Join(dir, "sandbox")}))(t)
 	t.Cleanup(func() { in.check(sandbox.Stop()) })

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+
 	"postern/bridge/parts"
 	"postern/connector/killpoint"
 )
@@ -157,6 +159,37 @@ func TestAUserIsMovedToAnotherInstanceWithAllThatTheyHave(t *testing.T) {
 	}
 	if known["anna"] != 1 || known["ben"] != 1 {
 		t.Errorf("enlisted: %v", known)
+	}
+	// What was written before the other bot came, and was told to nobody, is not lost either.
+	in.stop()
+	stays.both("ben moves")
+	must(stays.moves(in, postern))(t)
+	in.start()
+	stays.instance, stays.World = 1-stays.instance, in.worlds[1-stays.instance]
+	stays.arrived("ben moves")
+	stays.complete("ben moves", 1)
+	stays.complete("of the other", 3)
+	stays.membersAre()
+
+	// Who leaves has left both: the files are gone that the old instance still had.
+	files := func() (n int) {
+		for object := range in.bucket.ListObjects(in.ctx, "both", minio.ListObjectsOptions{Recursive: true}) {
+			in.check(object.Err)
+			n++
+		}
+		return n
+	}
+	if n := files(); n != 2 {
+		t.Errorf("%d files before they leave", n)
+	}
+	m.command("logout")
+	must(m.BotSays(m.ctx, m.person, m.management, since, "has deleted your account"))(t)
+	for files() > 0 {
+		select {
+		case <-in.ctx.Done():
+			t.Fatal("the files are still there")
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 	if complaints := must(m.Gatekeeper.Complaints(in.ctx))(t); len(complaints) > 0 {
 		t.Errorf("the gatekeeper complains: %s", complaints)
