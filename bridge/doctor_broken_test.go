@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -405,6 +407,27 @@ func TestDoctorFindsThatADiskIsFull(t *testing.T) {
 		if len(wrong) != 1 || wrong["disk"] != state {
 			t.Errorf("found %v\n%s", wrong, out)
 		}
+	}
+}
+
+// TestDoctorFindsThatThereAreNoCertificates in a process of its own, since they are read once.
+func TestDoctorFindsThatThereAreNoCertificates(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("NOT RUN: where root certificates are is said by the environment on Linux only")
+	}
+	c := newClinic(t)
+	c.ok(os.Mkdir(c.path("none"), 0o700))
+	cmd := exec.CommandContext(inTime(t), os.Args[0], "doctor", "-c", c.path("config.yaml"))
+	cmd.Env = append(os.Environ(), childVariable+"=none", "SSL_CERT_FILE="+c.path("none/file"), "SSL_CERT_DIR="+c.path("none"))
+	out, _ := cmd.CombinedOutput() // it ends with 1
+	var failed []string
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "FAIL") {
+			failed = append(failed, line)
+		}
+	}
+	if code := cmd.ProcessState.ExitCode(); code != exitOther || len(failed) != 1 || !strings.Contains(failed[0], "certificates: there are no root certificates") {
+		t.Errorf("exit status %d, and found %q\n%s", code, failed, out)
 	}
 }
 
