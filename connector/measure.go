@@ -131,6 +131,14 @@ func (c *client) queued(row *frameworkMessage) {
 	}
 }
 
+// receipted times a message from the homeserver to its phone's first receipt, whichever that is. What is no message (a reaction, say) has
+// no row and is not timed.
+func (c *client) receipted(row *frameworkMessage, s interop.OutStatus) {
+	if m := c.connector.metrics; m != nil && row != nil && s.Told < interop.OutDelivered {
+		m.Account(c.profile.Name).Leg("matrix_to_receipt", s.At.Sub(row.Timestamp))
+	}
+}
+
 // awaited notes that a push has come for a user without a stream; arrived, that the stream is live.
 func (c *client) awaited() {
 	if c.connector.metrics != nil && c.now().Kind != interop.ConnLive {

@@ -24,6 +24,7 @@ func (c *client) Status(ctx context.Context, s interop.OutStatus) error {
 	if err := c.learnStanzaIDs(ctx, s); err != nil {
 		return err
 	}
+	var arrived *frameworkMessage // what the phone has now
 	switch s.State {
 	case interop.OutSent:
 	case interop.OutDelivered, interop.OutRead:
@@ -32,7 +33,10 @@ func (c *client) Status(ctx context.Context, s interop.OutStatus) error {
 			return err
 		}
 		state.DeliveredTo = []id.UserID{ghost.Intent.GetMXID()}
-		if err := c.showReceipt(ctx, ghost, room, evt, s); err != nil {
+		if arrived, err = c.connector.bridge.DB.Message.GetPartByMXID(ctx, evt); err != nil {
+			return err
+		}
+		if err := c.showReceipt(ctx, ghost, room, arrived, s); err != nil {
 			return err
 		}
 	case interop.OutFailed:
@@ -49,7 +53,11 @@ func (c *client) Status(ctx context.Context, s interop.OutStatus) error {
 	default:
 		return nil
 	}
-	return c.sendStatus(ctx, room, s, state.ToMSSEvent(info))
+	err := c.sendStatus(ctx, room, s, state.ToMSSEvent(info))
+	if err == nil {
+		c.receipted(arrived, s)
+	}
+	return err
 }
 
 // chatGhost is the ghost of a chat's other side.
@@ -68,13 +76,11 @@ func (c *client) chatGhost(ctx context.Context, chatID string) (*bridgev2.Ghost,
 //
 // A receipt stands for everything before it, and some homeservers let one be put back: what is older than the last one that was shown is
 // not shown, and what is no message is not either.
-func (c *client) showReceipt(ctx context.Context, ghost *bridgev2.Ghost, room id.RoomID, evt id.EventID, s interop.OutStatus) error {
-	row, err := c.connector.bridge.DB.Message.GetPartByMXID(ctx, evt)
-	if err != nil {
-		return err
-	} else if row == nil || !c.chats.get(s.Chat).forward(s.State, row.Timestamp) {
+func (c *client) showReceipt(ctx context.Context, ghost *bridgev2.Ghost, room id.RoomID, row *frameworkMessage, s interop.OutStatus) (err error) {
+	if row == nil || !c.chats.get(s.Chat).forward(s.State, row.Timestamp) {
 		return nil
 	}
+	evt := id.EventID(s.EventID)
 	switch {
 	case s.State == interop.OutRead:
 		err = ghost.Intent.MarkRead(ctx, room, evt, s.At)

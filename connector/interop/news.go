@@ -178,7 +178,7 @@ func (n *news) tell(ctx context.Context, chat string, ev eventRef) error {
 			return err
 		}
 		s, reported := eventStatus(rows)
-		s.StanzaIDs = a.idsOf(ev, rows)
+		s.StanzaIDs, s.Told = a.idsOf(ev, rows), reported
 		if s.State != OutWaiting && canFollow(reported, s.State) {
 			err = errStatusPanic
 			a.guard("status", func() { err = a.up.Status(ctx, s) })

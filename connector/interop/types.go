@@ -47,6 +47,9 @@ type Upcalls interface {
 	// Connection tells the state of the account's stream. Only the newest
 	// state is told if several passed while a call was running.
 	Connection(ctx context.Context, s ConnState)
+	// Drained tells that many one-time prekeys were handed out to somebody who
+	// has not written, once a day at most. It returns at once.
+	Drained()
 }
 
 // Kind says what an Inbound is.
@@ -191,6 +194,8 @@ type OutStatus struct {
 	MediaType string
 	// At is when the transition was stored.
 	At time.Time
+	// Told is the state that was told last, OutWaiting for none.
+	Told OutState
 }
 
 // Reason says why an outgoing event failed.

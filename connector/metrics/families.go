@@ -26,7 +26,7 @@ var (
 	InStates  = []string{"delivered", "dead_letter", "dropped"}
 	OutStates = []string{"accepted", "sent", "delivered", "read", "failed"}
 	// Legs are the ways that a message goes.
-	Legs = []string{"socket_to_disk", "disk_to_ack", "disk_to_matrix", "homeserver_to_queue", "queue_to_socket", "socket_to_ack"}
+	Legs = []string{"socket_to_disk", "disk_to_ack", "disk_to_matrix", "homeserver_to_queue", "queue_to_socket", "socket_to_ack", "matrix_to_receipt"}
 	// Causes are why a stream ended, or could not be had; the codes of failure and stream:error are among them.
 	Causes = []string{
 		"closed", "unanswered", "login_timeout", "malformed", "no_address", "panic", "network", "timeout", "handshake", "token", "unexpected",
@@ -92,7 +92,7 @@ var (
 	outgoing      = Family{"postern_outgoing_total", "Events from Matrix, by what they are and how far they came. Each counts once in every state up to its last: accepted is on our disk, sent is with the gatekeeper, delivered and read are with the phone.", counterType, []string{"gatekeeper", "content", "state"}}
 	failed        = Family{"postern_outgoing_failed_total", "Events from Matrix that failed for good, by reason.", counterType, []string{"gatekeeper", "reason"}}
 	buried        = Family{"postern_dead_letters_total", "What came from the gatekeeper and was given up, by reason.", counterType, []string{"gatekeeper", "reason"}}
-	legs          = Family{"postern_leg_seconds", "How long a message took for one leg of its way. In: socket_to_disk, disk_to_ack, disk_to_matrix. Out: homeserver_to_queue (from the event's time at the homeserver), queue_to_socket, socket_to_ack.", histogramType, []string{"gatekeeper", "leg"}}
+	legs          = Family{"postern_leg_seconds", "How long a message took for one leg of its way. In: socket_to_disk, disk_to_ack, disk_to_matrix. Out: homeserver_to_queue (from the event's time at the homeserver), queue_to_socket, socket_to_ack; and the whole of it, matrix_to_receipt, from that time to the receipt of the phone.", histogramType, []string{"gatekeeper", "leg"}}
 	retries       = Family{"postern_retries_total", "Attempts that failed and are made again.", counterType, []string{"gatekeeper", "what"}}
 	resends       = Family{"postern_retry_receipts_total", "Requests to send a message again because it could not be read: in from phones, out to them.", counterType, []string{"gatekeeper", "direction"}}
 	nacks         = Family{"postern_nacks_total", "Refusals of messages: in what the gatekeeper or a phone refused of ours, out what we refused.", counterType, []string{"gatekeeper", "direction", "code"}}

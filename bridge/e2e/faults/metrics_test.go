@@ -116,6 +116,7 @@ func TestTheFiguresAreWhatWasSent(t *testing.T) {
 			at("postern_leg_seconds", "leg=homeserver_to_queue"):            5,
 			at("postern_leg_seconds", "leg=queue_to_socket"):                5,
 			at("postern_leg_seconds", "leg=socket_to_ack"):                  5,
+			at("postern_leg_seconds", "leg=matrix_to_receipt"):              5,
 			at("postern_nacks_total"):                                       0,
 			at("postern_panics_total"):                                      0,
 		})
