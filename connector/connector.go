@@ -244,7 +244,7 @@ func (c *Connector) Attach(ctx context.Context, cfg AttachConfig) error {
 		return errors.Join(err, db.Close())
 	}
 	if bot, ok := c.bridge.Bot.(*matrix.ASIntent); ok {
-		c.bridge.Bot = &speakingBot{bot, c.wordsFor}
+		c.bridge.Bot = &speakingBot{bot, c.wordsFor, c.tellOnce}
 	}
 	c.watchHomeserver()
 	c.uploads = matrixdurable.NewUploads(cfg.Matrix)

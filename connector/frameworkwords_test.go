@@ -143,7 +143,7 @@ func TestTheStateOfALoginIsSaidInThePersonsLanguage(t *testing.T) {
 		x.state.UserID, x.state.RemoteName = fakePerson, "a_b"
 		before := len(w.matrix.timeline())
 		content := &event.Content{
-			Parsed: &event.MessageEventContent{MsgType: event.MsgNotice, Body: "State update for a_b"}, Raw: map[string]any{"fi.mau.bridge_state": x.state},
+			Parsed: event.MessageEventContent{MsgType: event.MsgNotice, Body: "State update for a_b"}, Raw: map[string]any{"fi.mau.bridge_state": x.state},
 		}
 		if _, err := w.connector.bridge.Bot.SendMessage(t.Context(), fakeRoom, event.EventMessage, content, nil); err != nil {
 			t.Fatal(err)

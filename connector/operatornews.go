@@ -34,6 +34,7 @@ const (
 	newsRenewed     = "renewed"      // a user's keys were replaced after an old copy
 	newsSchema      = "schema"       // the database was upgraded
 	newsMaintenance = "maintenance"  // it has begun, or ended
+	newsDrained     = "drained"      // somebody takes a user's one-time prekeys and does not write
 )
 
 const (
@@ -46,6 +47,8 @@ const (
 	lettersOverlap = 10 * time.Second
 	// newsNamed is how many accounts a line names.
 	newsNamed = 5
+	// newsDrain is for how long nothing may be heard of a drain of prekeys for it to be over; an account tells of one once a day.
+	newsDrain = 48 * time.Hour
 )
 
 // stateNews are the kinds that are about the state of an account: over, and news again, when it is connected.
@@ -113,9 +116,13 @@ func (n *operatorNews) noteSchema(ctx context.Context) error {
 
 // add stores news, in the transaction that ctx carries if it carries one. what is its identity within its kind.
 func (n *operatorNews) add(ctx context.Context, kind, what, account, detail string) error {
-	return n.c.db.Operator().AddNews(ctx, &database.News{
+	return n.c.db.Operator().AddNews(ctx, newNews(kind, what, account, detail))
+}
+
+func newNews(kind, what, account, detail string) *database.News {
+	return &database.News{
 		Identity: matrixdurable.Identity("operator", kind, what), Kind: kind, AccountID: account, Detail: detail, At: time.Now().UnixMilli(),
-	})
+	}
 }
 
 // note stores news from where nobody can wait for it: it is tried until it is on disk, or the bridge ends.
@@ -123,17 +130,23 @@ func (n *operatorNews) note(kind, what, account, detail string) {
 	if n == nil {
 		return
 	}
-	if account != "" {
-		n.mu.Lock()
-		n.about[account] = true
-		n.mu.Unlock()
-	}
+	n.has(account)
 	go func() {
 		err := again(n.c.ctx, func() error { return n.add(n.c.ctx, kind, what, account, detail) })
 		if err == nil {
 			n.wake()
 		}
 	}()
+}
+
+// has notes that there is something on disk about an account, "" for none.
+func (n *operatorNews) has(account string) {
+	if n == nil || account == "" {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.about[account] = true
 }
 
 // wake makes it be looked for news.
@@ -162,12 +175,31 @@ func (n *operatorNews) state(account string, s interop.ConnState) {
 	n.mu.Unlock()
 	if about {
 		go func() {
-			kinds := []string{newsReplaced, newsNotEnlisted, newsRefused, newsBanned}
+			kinds := []string{newsReplaced, newsNotEnlisted, newsRefused, newsBanned, newsTold}
 			if err := n.c.db.Operator().ForgetNews(n.c.ctx, account, kinds...); err != nil && n.c.ctx.Err() == nil {
 				n.c.log.Warn().Err(err).Str("account", account).Msg("Could not forget news of an account that is well again")
 			}
 		}()
 	}
+}
+
+// Drained implements interop.Upcalls.
+func (c *client) Drained() { c.connector.news.drained(string(c.login.ID)) }
+
+// drained takes that somebody takes an account's one-time prekeys. As long as that goes on it is one piece of news, over restarts too.
+func (n *operatorNews) drained(account string) {
+	if n == nil {
+		return
+	}
+	n.has(account)
+	go func() {
+		err := again(n.c.ctx, func() error {
+			return n.c.db.Operator().AddSpell(n.c.ctx, newNews(newsDrained, account, account, ""), newsDrain.Milliseconds())
+		})
+		if err == nil {
+			n.wake()
+		}
+	}()
 }
 
 // database takes what the database can do: trouble is news when it is over, since it cannot be stored before.

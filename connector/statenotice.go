@@ -18,22 +18,35 @@ import (
 const stateField = "fi.mau.bridge_state"
 
 // speakingBot is the bridge's bot for the framework, which decides when the person of a login is told of its state, but says it in English:
-// here it is said in the person's words.
+// here it is said in the person's words, and what needs them is said once (once), also over restarts.
 type speakingBot struct {
 	*matrix.ASIntent
 	speak func(user id.UserID) words.Words
+	once  func(room id.RoomID, state status.BridgeState, content *event.Content) error
 }
 
 // SendMessage implements bridgev2.MatrixAPI.
 func (b *speakingBot) SendMessage(ctx context.Context, room id.RoomID, kind event.Type, content *event.Content, extra *bridgev2.MatrixSendExtra) (*mautrix.RespSendEvent, error) {
 	if state, ok := content.Raw[stateField].(status.BridgeState); ok {
-		if said, ok := content.Parsed.(*event.MessageEventContent); ok {
+		if said, ok := messageOf(content); ok {
 			spoken := format.RenderMarkdown(stateWords(b.speak(state.UserID), state), true, false)
 			spoken.MsgType = said.MsgType
 			content.Parsed = &spoken
+			if needsPerson(state) {
+				return &mautrix.RespSendEvent{}, b.once(room, state, content)
+			}
 		}
 	}
 	return b.ASIntent.SendMessage(ctx, room, kind, content, extra)
+}
+
+// messageOf is the message that the framework would send, which it puts there as a value.
+func messageOf(content *event.Content) (said *event.MessageEventContent, ok bool) {
+	if value, is := content.Parsed.(event.MessageEventContent); is {
+		return &value, true
+	}
+	said, ok = content.Parsed.(*event.MessageEventContent)
+	return said, ok
 }
 
 // stateWords are a login's state in a sentence.

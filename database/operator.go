@@ -84,6 +84,22 @@ func (s OperatorStore) AddNews(ctx context.Context, n *News) error {
 	})
 }
 
+// NoteTold stores news that is not for the operator, since whoever it is about was told it, and says whether that is new.
+func (s OperatorStore) NoteTold(ctx context.Context, n *News) (isNew bool, err error) {
+	err = s.db.Do(ctx, func(ctx context.Context) error {
+		res, err := s.db.raw.Exec(ctx, `
+			INSERT INTO postern_operator_news (identity, kind, account_id, detail, at, told) VALUES ($1, $2, $3, $4, $5, true)
+			ON CONFLICT (identity) DO NOTHING`, n.Identity, n.Kind, n.AccountID, n.Detail, n.At)
+		if err != nil {
+			return fmt.Errorf("database: note news: %w", err)
+		}
+		added, err := res.RowsAffected()
+		isNew = added > 0
+		return err
+	})
+	return isNew, err
+}
+
 // Untold returns news that was not told yet, the oldest first, at most limit.
 func (s OperatorStore) Untold(ctx context.Context, limit int) ([]News, error) {
 	rows, err := s.db.raw.Query(ctx,
@@ -118,6 +134,23 @@ func (s OperatorStore) ForgetNews(ctx context.Context, account string, kinds ...
 			}
 		}
 		return nil
+	})
+}
+
+// AddSpell stores news of something that goes on: while it is told of again within quiet milliseconds of the last time, it is the same news.
+func (s OperatorStore) AddSpell(ctx context.Context, n *News, quiet int64) error {
+	return s.db.Do(ctx, func(ctx context.Context) error {
+		res, err := s.db.raw.Exec(ctx, "UPDATE postern_operator_news SET at=$2 WHERE identity=$1 AND at>$3", n.Identity, n.At, n.At-quiet)
+		if err != nil {
+			return fmt.Errorf("database: add news: %w", err)
+		}
+		if known, err := res.RowsAffected(); err != nil || known > 0 {
+			return err
+		}
+		if _, err = s.db.raw.Exec(ctx, "DELETE FROM postern_operator_news WHERE identity=$1", n.Identity); err != nil {
+			return fmt.Errorf("database: add news: %w", err)
+		}
+		return s.AddNews(ctx, n)
 	})
 }
 

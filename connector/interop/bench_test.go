@@ -94,6 +94,7 @@ func (c *counter) Deliver(context.Context, *interop.Inbound) error { c.delivered
 func (c *counter) Status(context.Context, interop.OutStatus) error { c.sent.Add(1); return nil }
 func (c *counter) Connection(context.Context, interop.ConnState)   {}
 func (c *counter) Attached(context.Context, []byte) error          { return nil }
+func (c *counter) Drained()                                        {}
 func (c *counter) Typing(context.Context, interop.Typing)          {}
 func (c *counter) Prepare(context.Context, *interop.Preparing) (*interop.Prepared, error) {
 	return nil, &interop.Unsendable{Reason: interop.ReasonInternal}

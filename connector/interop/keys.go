@@ -133,6 +133,7 @@ func (k *keys) taken(left int) {
 		return
 	}
 	d.told = true
+	k.a.guard("keys", k.a.up.Drained)
 	k.a.log.Warn().Int("count", d.count).Int("left", left).
 		Msg("one-time prekeys were handed out without a message to us: somebody may be draining them")
 }

@@ -191,6 +191,9 @@ func TestPreKeysThatAreDrainedAreRefilledAtACappedRateAndTheOperatorIsTold(t *te
 		if told, waits := log.count("without a message"), log.count("refill waits"); told != 1 || waits != 1 {
 			t.Errorf("the operator is told %d times of the drain and %d times that the refill waits, want once each", told, waits)
 		}
+		if n := b.m.drains.Load(); n != 1 {
+			t.Errorf("whoever runs the account is told %d times", n)
+		}
 		// Without a one-time prekey there is still the signed one.
 		b.g.mu.Lock()
 		b.g.preKeys = nil

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -201,6 +202,7 @@ func (g *gate) blameless() {
 
 // matrix is an Upcalls that remembers.
 type matrix struct {
+	drains atomic.Int64
 	mu     sync.Mutex
 	in     []*interop.Inbound
 	status []interop.OutStatus
@@ -269,6 +271,8 @@ func (m *matrix) Typing(_ context.Context, t interop.Typing) {
 	m.typing = append(m.typing, t)
 	m.changed()
 }
+
+func (m *matrix) Drained() { m.drains.Add(1) }
 
 func (m *matrix) Connection(_ context.Context, s interop.ConnState) {
 	m.mu.Lock()

@@ -26,8 +26,10 @@ var ownClock = sync.OnceValues(func() (string, error) {
 })
 
 // withClock plays a test on both databases, in worlds of its own.
-func withClock(t *testing.T, play func(r *rig)) {
-	program := must(ownClock())(t)
+func withClock(t *testing.T, play func(r *rig)) { withProgram(t, must(ownClock())(t), play) }
+
+// withProgram plays a test on both databases, in worlds of its own whose bridge is that program.
+func withProgram(t *testing.T, program string, play func(r *rig)) {
 	var databases sync.WaitGroup
 	for _, database := range []string{sqlite, postgres} {
 		databases.Go(func() {
