@@ -103,7 +103,10 @@ func inputStep(name, instructions string, field bridgev2.LoginInputDataField) *b
 }
 
 // Start implements bridgev2.LoginProcess.
-func (l *loginProcess) Start(ctx context.Context) (*bridgev2.LoginStep, error) { return l.next(ctx) }
+func (l *loginProcess) Start(ctx context.Context) (*bridgev2.LoginStep, error) {
+	step, err := l.next(ctx)
+	return step, overHTTP(err)
+}
 
 // next is the next thing to ask: where the person is, what they are called, and whether they agree.
 func (l *loginProcess) next(ctx context.Context) (*bridgev2.LoginStep, error) {
@@ -238,9 +241,10 @@ func (l *loginProcess) Cancel() {
 // SubmitUserInput implements bridgev2.LoginProcessUserInput.
 func (l *loginProcess) SubmitUserInput(ctx context.Context, input map[string]string) (*bridgev2.LoginStep, error) {
 	if l.answer == nil {
-		return nil, l.words.Error("error.wrong")
+		return nil, overHTTP(l.words.Error("error.wrong"))
 	}
-	return l.answer(ctx, input[answerField])
+	step, err := l.answer(ctx, input[answerField])
+	return step, overHTTP(err)
 }
 
 // takeConsent enlists the person who has agreed.

@@ -3,13 +3,17 @@ package connector
 import (
 	"bytes"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/provisionutil"
 
+	"postern/connector/words"
 	"postern/database"
 )
 
@@ -75,5 +79,36 @@ func (w *world) reached(state database.ReachState) {
 	defer r.mu.Unlock()
 	if err := r.put(w.t.Context(), w.peer.Chat, state, nil); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// TestAProgramIsToldWhyInWordsAndWhatIsAFaultOfTheBridge: the framework answers with what an error writes.
+func TestAProgramIsToldWhyInWordsAndWhatIsAFaultOfTheBridge(t *testing.T) {
+	w := newWorld(t)
+	german := words.For("de").Error("error.wrong")
+	_, mistyped := w.client.ResolveIdentifier(t.Context(), "+0151", true)
+	for what, c := range map[string]struct {
+		err    error
+		status int
+		says   string
+	}{
+		"a number":  {mistyped, http.StatusBadRequest, "phone number"},
+		"an answer": {overHTTP(errors.New("this is not an agreement")), http.StatusBadRequest, "not an agreement"},
+		"a fault":   {overHTTP(german), http.StatusInternalServerError, german.Error()},
+		"a brake":   {unnamed(bridgev2.RespError(mautrix.MLimitExceeded.WithMessage("slower"))), http.StatusTooManyRequests, "slower"},
+	} {
+		rec := httptest.NewRecorder()
+		var writes interface{ Write(w http.ResponseWriter) }
+		if !errors.As(c.err, &writes) {
+			t.Errorf("%s: %v writes nothing", what, c.err)
+			continue
+		}
+		writes.Write(rec)
+		if rec.Code != c.status || !strings.Contains(rec.Body.String(), c.says) {
+			t.Errorf("%s: %d %s", what, rec.Code, rec.Body)
+		}
+	}
+	if overHTTP(nil) != nil {
+		t.Error("no error is one")
 	}
 }
