@@ -27,6 +27,11 @@ type wire struct {
 	open   map[net.Conn]bool
 	came   int // connections of the bridge
 	closed bool
+	// silent is up to which of them nothing arrives any more, at either end, not even that the other end has hung up.
+	silent int
+	// door, if not nil, is closed when further ones are let in; at it are those that wait there.
+	door chan struct{}
+	at   int
 }
 
 // order is what is to be done to a byte of a direction, the one after that many more.
@@ -75,6 +80,7 @@ func (w *wire) accept() {
 		if err != nil {
 			return
 		}
+		w.wait()
 		w.mu.Lock()
 		origin := w.origin
 		w.mu.Unlock()
@@ -91,14 +97,58 @@ func (w *wire) accept() {
 		}
 		w.open[bridge], w.open[gate] = true, true
 		w.came++
+		n := w.came
 		w.mu.Unlock()
-		go w.pass(toGate, bridge, gate)
-		go w.pass(toBridge, gate, bridge)
+		go w.pass(toGate, n, bridge, gate)
+		go w.pass(toBridge, n, gate, bridge)
 	}
 }
 
-// pass carries bytes until their source ends. What its destination does not take any more is thrown away.
-func (w *wire) pass(d direction, from, to net.Conn) {
+// wait waits at the door, if there is one.
+func (w *wire) wait() {
+	w.mu.Lock()
+	door := w.door
+	w.at++
+	w.mu.Unlock()
+	if door != nil {
+		<-door
+	}
+	w.mu.Lock()
+	w.at--
+	w.mu.Unlock()
+}
+
+// swallows has nothing arrive any more of what is sent on the connections there are, though they stay open. The next one waits at the door until
+// let is called.
+func (w *wire) swallows() (let func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	door := make(chan struct{})
+	w.silent, w.door = w.came, door
+	return sync.OnceFunc(func() {
+		w.mu.Lock()
+		w.door = nil
+		w.mu.Unlock()
+		close(door)
+	})
+}
+
+// knocks says whether somebody waits at the door.
+func (w *wire) knocks() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.door != nil && w.at > 0
+}
+
+// swallowed says whether nothing of a connection arrives any more.
+func (w *wire) swallowed(n int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return n <= w.silent
+}
+
+// pass carries bytes of the nth connection until their source ends. What its destination does not take any more is thrown away.
+func (w *wire) pass(d direction, number int, from, to net.Conn) {
 	defer func() {
 		w.mu.Lock()
 		delete(w.open, from)
@@ -108,12 +158,14 @@ func (w *wire) pass(d direction, from, to net.Conn) {
 		}
 		w.mu.Unlock()
 		_ = from.Close() // it has ended
-		half(to)
+		if !w.swallowed(number) {
+			half(to)
+		}
 	}()
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buf)
-		if n > 0 {
+		if n > 0 && !w.swallowed(number) {
 			part, cut, wait := w.play(d, buf[:n])
 			if wait != nil {
 				<-wait
