@@ -2,6 +2,7 @@ package docs
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,5 +60,43 @@ func TestEveryAttackerHasAnAnswerForEveryAssetAndEveryTestItNamesExists(t *testi
 	}
 	for name := range seen {
 		t.Errorf("there is a row %s", name)
+	}
+}
+
+// means are what the second table of SECURITY.md has rows of.
+var means = []string{"tokens", "audit log", "orders", "operator's room", "instances"}
+
+func TestWhatTheOperatorsMeansAddIsAnsweredAndEveryTestThatIsNamedExists(t *testing.T) {
+	tests, rows := allTests(t), map[string]int{}
+	for line := range strings.Lines(page(t, "SECURITY.md")) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		name := strings.TrimSpace(cells[0])
+		if !strings.HasPrefix(line, "| ") || !slices.Contains(means, name) {
+			continue
+		}
+		rows[name]++
+		if len(cells) != 5 {
+			t.Errorf("a row has %d cells: %s", len(cells), line)
+			continue
+		}
+		named := testName.FindAllStringSubmatch(cells[4], -1)
+		switch answer := strings.TrimSpace(cells[2]); {
+		case answer != "prevented" && answer != "detected" && answer != "accepted":
+			t.Errorf("%s: no such answer: %s", name, answer)
+		case answer != "accepted" && len(named) == 0:
+			t.Errorf("%s: %s, but no test shows it: %s", name, answer, line)
+		case len(strings.TrimSpace(cells[3])) < 40:
+			t.Errorf("%s: how? %s", name, line)
+		}
+		for _, n := range named {
+			if !tests[n[1]] {
+				t.Errorf("%s: there is no test %s", name, n[1])
+			}
+		}
+	}
+	for _, name := range means {
+		if rows[name] < 2 {
+			t.Errorf("%s: %d rows", name, rows[name])
+		}
 	}
 }
