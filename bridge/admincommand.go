@@ -51,6 +51,9 @@ var ownVerbs = map[string]func(ctx context.Context, verb string, args []string, 
 	"dead-letters": func(ctx context.Context, _ string, args []string, stdout, stderr io.Writer) int {
 		return deadLettersCommand(ctx, args, stdout, stderr)
 	},
+	"move": func(ctx context.Context, verb string, args []string, stdout, stderr io.Writer) int {
+		return instancesCommand(ctx, append([]string{verb}, args...), stdout, stderr)
+	},
 	"reports": func(ctx context.Context, _ string, args []string, stdout, stderr io.Writer) int {
 		return reportsCommand(ctx, args, stdout, stderr)
 	},

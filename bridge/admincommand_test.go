@@ -49,6 +49,7 @@ func TestOrdersAreGivenWhileNoBridgeRuns(t *testing.T) {
 	for _, wrong := range [][]string{{}, {"fly"}, {"users", "--loud"}, {"user"}, {"user", "Anna"}, {"users", "--force"}} {
 		run(exitUsage, wrong...)
 	}
+	s.has("moving without the other configuration", run(exitUsage, "move", "@anna:example.org"), "move needs --to")
 	help := run(0, "--help")
 	for _, a := range admin.Actions {
 		if !strings.Contains(help, strings.TrimSpace(a.Name+" "+a.Args)) {

@@ -24,6 +24,7 @@ func adminCommand(help words.Words) *commands.FullHandler {
 // ownCommands are the actions that have commands of their own.
 var ownCommands = map[string]func(ce *commands.Event){
 	"suspend": suspend, "unsuspend": unsuspend, "suspended": listSuspended, "dead-letters": deadLetters, "reports": operatorsReports,
+	"move": sayHowToMove,
 }
 
 func orderedInMatrix(ce *commands.Event) {
@@ -51,6 +52,9 @@ func orderedInMatrix(ce *commands.Event) {
 	}
 	sayPlain(ce, orderText(w, &order, answer))
 }
+
+// sayHowToMove says where a user is moved to another instance: not from here, since no instance that is concerned may run.
+func sayHowToMove(ce *commands.Event) { sayPlain(ce, speakTo(ce).Text("admin.move")) }
 
 // sayPlain answers with text that is no Markdown, since names and reasons are in it.
 func sayPlain(ce *commands.Event, text string) { ce.ReplyAdvanced(text, false, false) }

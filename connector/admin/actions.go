@@ -37,6 +37,7 @@ var Actions = []Action{
 	{Name: "delete", Args: "<who> --yes", Who: true, Most: 1, Yes: true, Offline: true},
 	{Name: "media", Args: "[who]", Who: true, WhoOptional: true, Most: 1, Offline: true},
 	{Name: "media-purge", Args: "[who] [age] [--force]", Most: 2, Force: true},
+	{Name: "move", Args: "<Matrix ID> --to <file>", Most: -1, Own: true, Offline: true},
 	{Name: "rotate-key"},
 	{Name: "maintenance", Args: "[on | off] [reason]", Most: -1, Offline: true},
 	{Name: "log-level", Args: "[component] [level]", Most: 2},
