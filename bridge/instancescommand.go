@@ -69,12 +69,9 @@ func parseInstances(args []string) (*instancesFlags, error) {
 		return nil, fmt.Errorf("%s needs a Matrix ID", f.verb)
 	case len(said)-1 < n:
 		return nil, fmt.Errorf("%s needs the name of an instance", f.verb)
-	case f.verb == "move" && f.to == "":
-		return nil, errors.New("move needs --to with the configuration of the instance that is to have the user")
-	case f.verb != "move" && f.to != "":
-		return nil, fmt.Errorf("--to does not go with %s", f.verb)
-	case f.json && (f.verb == "assign" || f.verb == "unassign"):
-		return nil, fmt.Errorf("--json does not go with %s", f.verb)
+	}
+	if err := f.checkFlags(); err != nil {
+		return nil, err
 	}
 	if n > 0 {
 		if f.user = said[1]; !admin.ValidUser(f.user) {
@@ -85,6 +82,19 @@ func parseInstances(args []string) (*instancesFlags, error) {
 		f.name = said[2]
 	}
 	return f, nil
+}
+
+// checkFlags looks whether the flags go with the command.
+func (f *instancesFlags) checkFlags() error {
+	switch {
+	case f.verb == "move" && f.to == "":
+		return errors.New("move needs --to with the configuration of the instance that is to have the user")
+	case f.verb != "move" && f.to != "":
+		return fmt.Errorf("--to does not go with %s", f.verb)
+	case f.json && (f.verb == "assign" || f.verb == "unassign"):
+		return fmt.Errorf("--json does not go with %s", f.verb)
+	}
+	return nil
 }
 
 // instancesCommand runs the command and returns the exit status.

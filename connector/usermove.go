@@ -224,19 +224,27 @@ func (m *mover) check(ctx context.Context) error {
 		return refuseMove("there is an account of %s at %s already, as in an old backup that was put back: see its log", m.user, m.to.name())
 	}
 	for _, account := range m.accounts {
-		leaving, err := m.from.DB.Leavings().Get(ctx, account.ID)
-		if err != nil {
+		if err := m.checkAccount(ctx, account); err != nil {
 			return err
 		}
-		switch {
-		case leaving != nil:
-			return refuseMove("an account of %s is being deleted", m.user)
-		case m.to.Network.byName(account.Gatekeeper) == nil:
-			return refuseMove("%s has an account at %s, which the configuration of %s does not have", m.user, account.Gatekeeper, m.to.name())
-		case m.from.Network.byName(account.Gatekeeper) != nil &&
-			m.from.Network.byName(account.Gatekeeper).integrator != m.to.Network.byName(account.Gatekeeper).integrator:
-			return refuseMove("the number at %s (integrator) is not the same in both configurations", account.Gatekeeper)
-		}
+	}
+	return nil
+}
+
+// checkAccount is check for one account.
+func (m *mover) checkAccount(ctx context.Context, account *database.Account) error {
+	leaving, err := m.from.DB.Leavings().Get(ctx, account.ID)
+	if err != nil {
+		return err
+	}
+	here, there := m.from.Network.byName(account.Gatekeeper), m.to.Network.byName(account.Gatekeeper)
+	switch {
+	case leaving != nil:
+		return refuseMove("an account of %s is being deleted", m.user)
+	case there == nil:
+		return refuseMove("%s has an account at %s, which the configuration of %s does not have", m.user, account.Gatekeeper, m.to.name())
+	case here != nil && here.integrator != there.integrator:
+		return refuseMove("the number at %s (integrator) is not the same in both configurations", account.Gatekeeper)
 	}
 	return nil
 }

@@ -277,7 +277,7 @@ func rowsOf(ctx context.Context, login *bridgev2.UserLogin, c Change) ([]*framew
 	return rows, nil
 }
 
-// ErrFormer: the message was sent by the ghost that the sender had before the chat came from another instance. Nobody else can edit it.
+// ErrFormer says that the message was sent by the ghost that the sender had before the chat came from another instance. Nobody else can edit it.
 var ErrFormer = errors.New("matrixdurable: edit: the event is of a former ghost's")
 
 // author is the sender's way into Matrix, ErrNoTarget if the rows' events are not that sender's. former: they are of the ghost that the sender had

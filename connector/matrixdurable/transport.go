@@ -189,16 +189,20 @@ func searchFilter(sender, kind string) (string, error) {
 	return string(text), err
 }
 
+// filter is searchFilter for whoever may have sent it.
+func (t *Transport) filter(sender, kind string) (string, error) {
+	if t.Moved {
+		sender = ""
+	}
+	return searchFilter(sender, kind)
+}
+
 // search reads the room backwards, as the sender of the request and only what that sender has sent (or with Moved anybody), until it has
 // found all parts, or something that is known to be older than they are.
 func (t *Transport) search(req *http.Request, s *Sending, room, kind string) (map[string]id.EventID, error) {
 	found := map[string]id.EventID{}
 	sender := req.URL.Query().Get("user_id")
-	from := sender
-	if t.Moved {
-		from = ""
-	}
-	filter, err := searchFilter(from, kind)
+	filter, err := t.filter(sender, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +210,7 @@ func (t *Transport) search(req *http.Request, s *Sending, room, kind string) (ma
 	for _, p := range s.Parts {
 		wanted[p] = true
 	}
-	from = ""
+	from := ""
 	for range searchPages {
 		query := url.Values{"dir": {"b"}, "limit": {fmt.Sprint(searchPage)}, "filter": {filter}}
 		if sender != "" {
