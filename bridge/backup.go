@@ -111,27 +111,44 @@ func backUp(ctx context.Context, config, out string, media, withKey, asJSON bool
 	} else if err != nil {
 		return s.transferError(err)
 	}
-	info, err := os.Stat(path)
+	made := backedUp{archive: path, manifest: manifest, media: media, report: transfer.Report{
+		Files: manifest.Files, Missing: manifest.Missing, LeftOut: manifest.LeftOut,
+	}}
+	if !withKey {
+		made.keyFile = s.keyFile
+	}
+	for _, t := range manifest.Tables {
+		made.report.Tables = append(made.report.Tables, transfer.Count{Table: t.Name, Rows: t.Rows, Sum: t.Sum})
+	}
+	return made.say(asJSON, stdout)
+}
+
+// backedUp is a backup that was made; keyFile is the file with the key, "" if that is in the archive.
+type backedUp struct {
+	archive, keyFile string
+	manifest         *transfer.Manifest
+	report           transfer.Report
+	media            bool
+}
+
+func (b *backedUp) say(asJSON bool, stdout io.Writer) error {
+	info, err := os.Stat(b.archive)
 	if err != nil {
 		return err
 	}
-	report := &transfer.Report{Files: manifest.Files, Missing: manifest.Missing, LeftOut: manifest.LeftOut}
-	for _, t := range manifest.Tables {
-		report.Tables = append(report.Tables, transfer.Count{Table: t.Name, Rows: t.Rows, Sum: t.Sum})
-	}
 	if asJSON {
 		return printJSON(stdout, map[string]any{
-			"archive": path, "bytes": info.Size(), "made": manifest.Made, "versions": manifest.Versions, "key": manifest.Key, "copied": report,
+			"archive": b.archive, "bytes": info.Size(), "made": b.manifest.Made, "versions": b.manifest.Versions, "key": b.manifest.Key, "copied": &b.report,
 		})
 	}
-	fmt.Fprintf(stdout, "Wrote %s, %d bytes: %s.\n", path, info.Size(), copiedWords(report, media))
-	for _, what := range report.LeftOut {
+	fmt.Fprintf(stdout, "Wrote %s, %d bytes: %s.\n", b.archive, info.Size(), copiedWords(&b.report, b.media))
+	for _, what := range b.report.LeftOut {
 		fmt.Fprintf(stdout, "Not the bridge's, and left out: %s.\n", what)
 	}
-	if withKey {
+	if b.keyFile == "" {
 		_, err = fmt.Fprintf(stdout, "The key file is in it: keep it as you keep the key.\n")
 	} else {
-		_, err = fmt.Fprintf(stdout, "The key file %s is not in it, and without that it is of no use: keep a copy of it somewhere else.\n", s.keyFile)
+		_, err = fmt.Fprintf(stdout, "The key file %s is not in it, and without that it is of no use: keep a copy of it somewhere else.\n", b.keyFile)
 	}
 	return err
 }
