@@ -12,7 +12,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,11 +46,43 @@ func warning(name string) map[string]doctor.State {
 	return map[string]doctor.State{name: doctor.Warning}
 }
 
-func TestDoctorFindsWhatIsWrongAndNothingElse(t *testing.T) {
-	var all []broken
-	for _, group := range [][]broken{brokenFiles, brokenHomeserver, brokenPublic, brokenRest} {
-		all = append(all, group...)
+// brokenSetUps are those that need nothing but a clinic.
+func brokenSetUps() []broken { return slices.Concat(brokenFiles, brokenHomeserver, brokenPublic, brokenRest) }
+
+// brokenElsewhere are the checks of which the breaking needs more, with the tests that do it.
+var brokenElsewhere = map[string]string{
+	"user": "TestDoctorFindsThatSomebodyElseRunsIt", "disk": "TestDoctorFindsThatADiskIsFull", "file-limit": "TestDoctorFindsThatFewFilesMayBeOpen",
+	"certificates": "TestDoctorFindsThatThereAreNoCertificates", "instances": "TestDoctorLooksAtWhatTheInstancesShare",
+	"readiness": "TestABridgeThatIsNotReadySaysWhy", "database-durability": "TestDoctorFindsADatabaseInMemory",
+}
+
+// TestEveryCheckOfTheDoctorIsBrokenBySomeTest: one that is new needs a set-up that it finds.
+func TestEveryCheckOfTheDoctorIsBrokenBySomeTest(t *testing.T) {
+	found := map[string]bool{}
+	for _, b := range brokenSetUps() {
+		for name := range b.finds {
+			found[name] = true
+		}
 	}
+	sources := ""
+	for _, pattern := range []string{"*_test.go", "doctor/*_test.go"} {
+		for _, path := range must(filepath.Glob(pattern)) {
+			sources += string(must(os.ReadFile(path)))
+		}
+	}
+	for _, name := range doctor.Names() {
+		test, elsewhere := brokenElsewhere[name]
+		if elsewhere && !strings.Contains(sources, "\nfunc "+test+"(") {
+			t.Errorf("%s: there is no %s", name, test)
+		}
+		if !elsewhere && !found[name] && !found[name+"-whatsapp"] {
+			t.Errorf("no set-up breaks what %s looks at", name)
+		}
+	}
+}
+
+func TestDoctorFindsWhatIsWrongAndNothingElse(t *testing.T) {
+	all := brokenSetUps()
 	if len(all) < 25 {
 		t.Errorf("there are only %d broken set-ups", len(all))
 	}
