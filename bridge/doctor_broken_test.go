@@ -47,7 +47,9 @@ func warning(name string) map[string]doctor.State {
 }
 
 // brokenSetUps are those that need nothing but a clinic.
-func brokenSetUps() []broken { return slices.Concat(brokenFiles, brokenHomeserver, brokenPublic, brokenRest) }
+func brokenSetUps() []broken {
+	return slices.Concat(brokenFiles, brokenHomeserver, brokenPublic, brokenRest)
+}
 
 // brokenElsewhere are the checks of which the breaking needs more, with the tests that do it.
 var brokenElsewhere = map[string]string{
