@@ -35,6 +35,9 @@ func TestAnIdleUserCostsLittle(t *testing.T) {
 // defaultPace is network.connects_per_second in the example configuration.
 const defaultPace = 20
 
+// inEarnest says whether sizes were asked for: memory is then looked at for a minute at rest, several times over.
+func inEarnest() bool { return os.Getenv("POSTERN_SCALE") != "" }
+
 // TestWhatOneInstanceCarries measures instances of the sizes in POSTERN_SCALE, on both databases, and writes a table. Of more than
 // 5,000 users only the start is measured.
 func TestWhatOneInstanceCarries(t *testing.T) {
@@ -54,7 +57,7 @@ func TestWhatOneInstanceCarries(t *testing.T) {
 		t.Run(database, func(t *testing.T) {
 			w := newWorld(t, database, 10*time.Hour)
 			w.restart(unpaced)
-			base := w.measure(true)
+			base := w.measure(inEarnest())
 			t.Logf("nobody: %d KiB resident, %d KiB heap, %d goroutines, %d descriptors", base.resident>>10, base.heap>>10, base.routines, base.files)
 			for _, users := range sizes {
 				row := w.row(database, users, base)
@@ -84,7 +87,7 @@ func (w *world) row(database string, users int, base *figures) string {
 	memory := strings.Repeat(" - |", 9)
 	if users <= onlyStarted {
 		w.keepProfile(fmt.Sprintf("%s-%d-before", database, users))
-		f := w.measure(true)
+		f := w.measure(inEarnest())
 		w.keepProfile(fmt.Sprintf("%s-%d", database, users))
 		each := f.over(base, users)
 		memory = fmt.Sprintf(" %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.2f | %.2f |", each.resident, each.started, each.heap,
