@@ -42,6 +42,7 @@ func (r *rig) moves(before figures, list ...figure) {
 // TestTheFiguresOfWhatWaitsAndOfWhatGoesWrongMove, one thing after another; and one user more makes no figure more.
 func TestTheFiguresOfWhatWaitsAndOfWhatGoesWrongMove(t *testing.T) {
 	onOwn(t, func(r *rig) {
+		r.until("the first prekeys to be there", func() bool { return r.partner().Prekeys > 0 })
 		r.restartWith(r.ctx, nil) // prekeys are counted at the start, and not often
 		r.connected(true)
 		c := r.newChat()

@@ -170,6 +170,8 @@ func TestF15AStateIsToldOnce(t *testing.T) {
 				before(c)
 				r.run()
 				c.fromMatrix(1)
+				r.until("a receipt to be dropped", func() bool { return len(must(r.faultsLeft(r.ctx))(r.t)) == 0 })
+				r.again() // it may have been dropped after the kill only, and comes again at the next login
 				c.check()
 			})
 		})

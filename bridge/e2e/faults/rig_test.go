@@ -125,17 +125,20 @@ func (r *rig) isOpen() bool {
 
 // leavesNoFault wants the gatekeeper to have no fault that a test has ordered: it would happen to the next one.
 func (r *rig) leavesNoFault() {
+	ctx, cancel := context.WithTimeout(context.Background(), bound) // the test's own has ended
+	defer cancel()
+	if left, err := r.faultsLeft(ctx); err != nil || len(left) > 0 {
+		r.t.Errorf("the test leaves faults to the next one: %v (%v)", left, err)
+	}
+}
+
+// faultsLeft are the gatekeeper's faults that have not happened, or not as often as they are to.
+func (r *rig) faultsLeft(ctx context.Context) ([]map[string]any, error) {
 	var left struct {
 		Faults []map[string]any `json:"faults"`
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), bound) // the test's own has ended
-	defer cancel()
-	if err := r.Gatekeeper.Call(ctx, http.MethodGet, "/v1/faults", nil, &left); err != nil {
-		r.t.Errorf("asking for faults that are left: %v", err)
-	}
-	if len(left.Faults) > 0 {
-		r.t.Errorf("the test leaves faults to the next one: %v", left.Faults)
-	}
+	err := r.Gatekeeper.Call(ctx, http.MethodGet, "/v1/faults", nil, &left)
+	return left.Faults, err
 }
 
 // The bounds of what may wait for Matrix in the worlds of the tests, low enough to be reached.
