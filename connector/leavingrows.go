@@ -10,7 +10,6 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/killpoint"
-	"postern/connector/matrixdurable"
 	"postern/connector/profile"
 	"postern/connector/words"
 	"postern/database"
@@ -97,11 +96,7 @@ func (c *Connector) endAccount(ctx context.Context, row *database.Leaving, room 
 
 // tellLeaving stores a notice for a room of the person's.
 func (c *Connector) tellLeaving(ctx context.Context, row *database.Leaving, room id.RoomID, text string) error {
-	notice, err := matrixdurable.ReplyNotice("left "+row.AccountID, room, "", "", text)
-	if err != nil {
-		return err
-	}
-	return notices{c.db.Notices()}.AddNotice(ctx, notice)
+	return notices{c.db.Notices()}.tell(ctx, "left "+row.AccountID, room, text)
 }
 
 // leftWords says what was deleted.

@@ -114,6 +114,15 @@ func (n notices) AddNotice(ctx context.Context, notice matrixdurable.Notice) err
 	return n.store.Add(ctx, &database.Notice{ID: notice.ID, RoomID: notice.Room.String(), Content: notice.Content, Status: notice.Status})
 }
 
+// tell stores a notice for a room, which is said once for each kind.
+func (n notices) tell(ctx context.Context, kind string, room id.RoomID, text string) error {
+	notice, err := matrixdurable.ReplyNotice(kind, room, "", "", text)
+	if err != nil {
+		return err
+	}
+	return n.AddNotice(ctx, notice)
+}
+
 func (n notices) Notices(ctx context.Context, limit int) ([]matrixdurable.Notice, error) {
 	rows, err := n.store.Waiting(ctx, limit)
 	list := make([]matrixdurable.Notice, len(rows))

@@ -16,7 +16,6 @@ import (
 	"maunium.net/go/mautrix/id"
 
 	"postern/connector/killpoint"
-	"postern/connector/matrixdurable"
 	"postern/connector/profile"
 	"postern/connector/words"
 	"postern/database"
@@ -364,11 +363,7 @@ func (m *mover) sayWhere(ctx context.Context) error {
 	}
 	bot := m.to.bot()
 	text := words.For(languages.of(id.UserID(m.user))).Text("instance.moved", "bot", words.Markdown(format.MarkdownMentionWithName(bot.String(), bot)))
-	notice, err := matrixdurable.ReplyNotice("moved "+m.accounts[0].ID, room, "", "", text)
-	if err != nil {
-		return err
-	}
-	return notices{m.from.DB.Notices()}.AddNotice(ctx, notice)
+	return notices{m.from.DB.Notices()}.tell(ctx, "moved "+m.accounts[0].ID, room, text)
 }
 
 // errMoveAway is for what the homeserver does not let happen now.

@@ -270,3 +270,6 @@ func WaitForCrowd(db *DB) {
 		runtime.Gosched()
 	}
 }
+
+// Writes says whether a statement waits for its turn at a SQLite file.
+var Writes = writes

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/mattn/go-sqlite3"
 )
@@ -160,8 +161,11 @@ func (c *turnConn) wantsTurn(query string) bool { return c.leave == nil && write
 
 // writes says whether a statement is one that writes, by its first word. To take one for a reading one costs its turn, no more.
 func writes(query string) bool {
-	word, _, _ := strings.Cut(strings.TrimSpace(query), " ")
-	switch strings.ToUpper(word) {
+	query = strings.TrimSpace(query)
+	if end := strings.IndexFunc(query, unicode.IsSpace); end >= 0 {
+		query = query[:end]
+	}
+	switch strings.ToUpper(query) {
 	case "INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "ALTER", "DROP", "VACUUM":
 		return true
 	}

@@ -132,3 +132,15 @@ func TestATurnEndsHoweverItsTransactionDoes(t *testing.T) {
 		}
 	}
 }
+
+// TestStatementsThatWriteAreKnownByTheirFirstWord, whatever stands behind it.
+func TestStatementsThatWriteAreKnownByTheirFirstWord(t *testing.T) {
+	for query, want := range map[string]bool{
+		"INSERT INTO a VALUES (1)": true, "\n\t\tupdate a\nSET b=1": true, "DELETE\nFROM a": true, "REPLACE\tINTO a VALUES (1)": true, "VACUUM": true,
+		"SELECT 1": false, "\n\tSELECT * FROM a": false, "PRAGMA synchronous": false, "SAVEPOINT a": false, "": false,
+	} {
+		if got := database.Writes(query); got != want {
+			t.Errorf("%q: %v", query, got)
+		}
+	}
+}

@@ -1,5 +1,6 @@
 // Command compose reads the compose files of the working directory as `docker compose config` does, with .env and COMPOSE_FILE, and prints what they
-// come to. It is a module of its own, since nothing of the product needs the parser.
+// come to. It is a module of its own, since nothing of the product needs the parser; what it tells right
+// from wrong is tested where it is built and used, in bridge/image.
 package main
 
 import (
